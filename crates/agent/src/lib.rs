@@ -1,0 +1,1 @@
+//! Desired state to instances on this node; node proxy; health; ledger

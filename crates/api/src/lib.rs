@@ -1,0 +1,1 @@
+//! Versioned resources on the wire, the route table, the typed client and OpenAPI

@@ -1,0 +1,1 @@
+//! Clock, seeded randomness, backoff, supervised tasks and drain, telemetry, secrets that don't print

@@ -1,0 +1,1 @@
+//! The command tree, contexts, tables and live progress

@@ -1,0 +1,1 @@
+//! API handlers, authentication and authorization, and the reconcilers

@@ -1,0 +1,1 @@
+//! The L7 way in: listeners, routing by host, path and service, version by weight, statistics

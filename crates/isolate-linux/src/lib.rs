@@ -1,0 +1,1 @@
+//! Processes under a shim: users, namespaces, cgroups, seccomp, Landlock; unsafe only in sys

@@ -1,0 +1,1 @@
+//! WebAssembly components of wasi:http; the only owner of the wasm engine

@@ -1,0 +1,1 @@
+//! The driver contract, the mock driver and the driver conformance suite

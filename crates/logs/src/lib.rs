@@ -1,0 +1,1 @@
+//! Log capture: segments on disk with timestamps, append, tail and follow

@@ -1,0 +1,45 @@
+//! Assignments: a zone's part of one service, handed down from the global tier. The zone works from this copy alone.
+
+use crate::{
+    DeploymentId, Kind, ServiceRef, Split,
+    resource::Object,
+    route::RouteMatch,
+    service::Upstream,
+    version::VersionSpec,
+};
+use serde::{Deserialize, Serialize};
+
+/// What the zone is to make so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentSpec {
+    /// The service; the object's `name` is this as text.
+    pub service: ServiceRef,
+    /// The number of this hand-down; a zone refuses one that is not above what it has.
+    pub handed_down: u64,
+    /// The requests the service takes.
+    pub matches: Vec<RouteMatch>,
+    /// How its versions are to share the traffic.
+    pub split: Split,
+    /// Everything about each version with a share, or that is to be made ready for one.
+    pub versions: Vec<VersionSpec>,
+    /// Plain addresses that serve it, instead of versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
+    /// How many workers serve it at its whole traffic.
+    pub workers: u32,
+    /// The deployment this hand-down belongs to, for reports and reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentId>,
+    /// Whether the zone is to remove all it has of the service.
+    #[serde(default)]
+    pub removed: bool,
+}
+
+/// The zone's own notes on an assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AssignmentStatus {}
+
+impl Object for AssignmentSpec {
+    type Status = AssignmentStatus;
+    const KIND: Kind = Kind::Assignment;
+}

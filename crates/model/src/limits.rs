@@ -1,0 +1,47 @@
+//! Every bound that is part of the contract, in one place, with the reason for its number.
+
+/// Longest domain name, in bytes (RFC 1035, 2.3.4, without the trailing dot).
+pub const DOMAIN_NAME_BYTES: usize = 253;
+/// Longest service name, in bytes: with its domain it must still fit a store key.
+pub const SERVICE_NAME_BYTES: usize = 255;
+/// Longest version name, in bytes: it is also an OCI tag and a DNS label.
+pub const VERSION_NAME_BYTES: usize = 63;
+/// Longest store key, in bytes.
+pub const STORE_KEY_BYTES: usize = 1024;
+/// Longest stored value, in bytes. etcd allows 1.5 MiB a request; 256 KiB keeps a full transaction well below.
+pub const STORE_VALUE_BYTES: usize = 256 * 1024;
+/// Most operations in one transaction. etcd's default is 128.
+pub const STORE_TXN_OPERATIONS: usize = 64;
+/// Longest manifest, in bytes.
+pub const MANIFEST_BYTES: usize = 64 * 1024;
+/// Most environment variables of a service.
+pub const ENV_VARIABLES: usize = 256;
+/// Longest environment value, in bytes.
+pub const ENV_VALUE_BYTES: usize = 32 * 1024;
+/// Most addresses of an upstream service.
+pub const UPSTREAMS: usize = 64;
+/// Most steps in one deployment.
+pub const DEPLOYMENT_STEPS: usize = 64;
+/// Most versions of one service that share its traffic at once.
+pub const SPLIT_VERSIONS: usize = 32;
+/// Most instances of one version in one zone.
+pub const INSTANCES_PER_VERSION: u32 = 1000;
+/// Largest artifact blob, in bytes.
+pub const BLOB_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// Largest OCI manifest, in bytes (the distribution specification's own recommendation).
+pub const OCI_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+/// Largest JSON body that the API reads, in bytes.
+pub const API_BODY_BYTES: usize = 1024 * 1024;
+/// Objects on one page of a list.
+pub const PAGE_SIZE: usize = 500;
+/// Request body kept by an ingress until the node proxy has admitted the request, so that a refused one can go
+/// elsewhere, in bytes.
+pub const REPLAY_BODY_BYTES: usize = 64 * 1024;
+/// Longest log line kept whole, in bytes; the rest of a longer one follows as further lines.
+pub const LOG_LINE_BYTES: usize = 16 * 1024;
+/// Lines of an instance's log that travel with a failure.
+pub const FAILURE_LOG_LINES: usize = 20;
+/// Requests that may wait for a free place at one version on one node.
+pub const QUEUE_REQUESTS: usize = 1024;
+/// Answers that a step needs before it can be judged.
+pub const JUDGE_ANSWERS: u64 = 50;

@@ -1,0 +1,427 @@
+//! A service's own manifest: the `[service]` section of the `tutti.toml` beside its code. It is part of the version.
+//!
+//! It is checked whole: every fault is reported at once, each with its key, and unknown keys with the nearest known
+//! one.
+
+use crate::{
+    Millis, Problem, limits,
+    nearest::nearest,
+    quantity::{ByteSize, MilliCpu},
+    version::Isolate,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, str::FromStr};
+
+/// What a service says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Manifest {
+    /// The isolate, where it is not told from the artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolate: Option<Isolate>,
+    /// The command of a process: program and arguments, the program relative to the artifact or found on `PATH`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub run: Vec<String>,
+    /// The port that a process insists on; without it the agent picks a free one and says so in `PORT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Environment variables.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Most memory of one instance (of one request's instance, for wasm).
+    pub memory: ByteSize,
+    /// Cpu of one instance.
+    pub cpu: MilliCpu,
+    /// Requests that one instance serves at once.
+    pub concurrency: u32,
+    /// How an instance shows that it is ready.
+    pub health: Health,
+    /// Workers that serve the whole traffic, at least.
+    pub min: u32,
+    /// Workers of this version, at most.
+    pub max: u32,
+    /// How long a replaced instance stands by for a rollback before it drains.
+    pub standby: Millis,
+    /// How long a draining instance may finish what it serves before it is stopped.
+    pub drain: Millis,
+    /// Longest time to the first byte of an answer.
+    pub timeout: Millis,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Manifest {
+            isolate: None,
+            run: Vec::new(),
+            port: None,
+            env: BTreeMap::new(),
+            memory: ByteSize::mib(128),
+            cpu: MilliCpu(100),
+            concurrency: 100,
+            health: Health::default(),
+            min: 1,
+            max: 100,
+            // Long enough to notice a bad release and take it back at once.
+            standby: Millis::seconds(300),
+            drain: Millis::seconds(30),
+            timeout: Millis::seconds(30),
+        }
+    }
+}
+
+/// How and how often an instance is probed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// What is asked.
+    pub probe: Probe,
+    /// How long an instance may take from its start until it is ready.
+    pub start: Millis,
+    /// Time between probes of a ready instance.
+    pub interval: Millis,
+    /// Time that one probe may take.
+    pub timeout: Millis,
+    /// Failures in a row after which a ready instance no longer counts as ready.
+    pub failures: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            probe: Probe::Tcp,
+            start: Millis::seconds(60),
+            interval: Millis::seconds(5),
+            timeout: Millis::seconds(2),
+            failures: 3,
+        }
+    }
+}
+
+/// What is asked of an instance to know that it is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// Its port accepts a connection. A wasm component is asked whether it can be instantiated.
+    #[default]
+    Tcp,
+    /// `GET` of this path answers 200 to 399.
+    Http(String),
+    /// `grpc.health.v1.Health/Check` of this service (empty for the whole server) says `SERVING`.
+    Grpc(String),
+}
+
+/// The keys of `[service]`, for the nearest known one.
+const KEYS: [&str; 13] = [
+    "isolate", "run", "port", "env", "memory", "cpu", "concurrency", "health", "min", "max", "standby", "drain",
+    "timeout",
+];
+/// The keys of `[service.health]`.
+const HEALTH_KEYS: [&str; 7] = ["http", "tcp", "grpc", "start", "interval", "timeout", "failures"];
+
+impl Manifest {
+    /// Reads the `[service]` section of a `tutti.toml`. Other sections are not this function's business.
+    ///
+    /// # Errors
+    /// Every fault, each naming its key.
+    pub fn from_toml(text: &str) -> Result<Manifest, Vec<Problem>> {
+        if text.len() > limits::MANIFEST_BYTES {
+            return Err(vec![Problem::invalid(format!("the manifest is longer than {} bytes", limits::MANIFEST_BYTES))]);
+        }
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or("").matches('\n').count() + 1);
+            vec![Problem::invalid(format!("line {line} is not TOML: {}", error.message()))]
+        })?;
+        match table.get("service") {
+            None => Ok(Manifest::default()),
+            Some(toml::Value::Table(section)) => Reader::default().manifest(section),
+            Some(_) => Err(vec![Problem::invalid("\"service\" must be a section: write [service]")]),
+        }
+    }
+
+    /// Checks what types alone cannot: ranges, and keys that contradict one another.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Problem> {
+        let mut faults = Vec::new();
+        let mut fault = |key: &str, why: String| faults.push(Problem::invalid(format!("[service] {key}: {why}")));
+        if self.port == Some(0) {
+            fault("port", "0 is not a port: leave the key out to be given a free one".into());
+        }
+        if self.concurrency == 0 || self.concurrency > 100_000 {
+            fault("concurrency", format!("{} is not from 1 to 100000", self.concurrency));
+        }
+        if self.min == 0 {
+            fault("min", "0 workers cannot serve: at least 1".into());
+        }
+        if self.max < self.min {
+            fault("max", format!("{} is below min, which is {}", self.max, self.min));
+        }
+        if self.max > limits::INSTANCES_PER_VERSION {
+            fault("max", format!("{} is above {}", self.max, limits::INSTANCES_PER_VERSION));
+        }
+        if self.memory < ByteSize::mib(1) {
+            fault("memory", format!("{} is below 1Mi", self.memory));
+        }
+        if self.cpu.0 == 0 {
+            fault("cpu", "0 cannot run: at least 1m".into());
+        }
+        if self.timeout.0 == 0 {
+            fault("timeout", "0s leaves no time to answer".into());
+        }
+        if self.env.len() > limits::ENV_VARIABLES {
+            fault("env", format!("{} variables are more than {}", self.env.len(), limits::ENV_VARIABLES));
+        }
+        for (name, value) in &self.env {
+            let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            if name.is_empty() || !name.bytes().all(letters) || name.as_bytes().first().is_some_and(u8::is_ascii_digit) {
+                fault("env", format!("\"{name}\" is not a variable's name: letters, digits and _, not starting with a digit"));
+            }
+            if name == "PORT" {
+                fault("env", "PORT is set by Tutti: use the key port".into());
+            }
+            if value.len() > limits::ENV_VALUE_BYTES || value.contains('\0') {
+                fault("env", format!("the value of {name} is longer than {} bytes or has a zero byte", limits::ENV_VALUE_BYTES));
+            }
+        }
+        if self.run.iter().any(|word| word.contains('\0')) || self.run.first().is_some_and(String::is_empty) {
+            fault("run", "a word is empty or has a zero byte".into());
+        }
+        let health = &self.health;
+        if health.failures == 0 {
+            fault("health.failures", "0 would never count as ready: at least 1".into());
+        }
+        if health.interval.0 == 0 || health.timeout.0 == 0 || health.start.0 == 0 {
+            fault("health", "start, interval and timeout must be above 0s".into());
+        }
+        if let Probe::Http(path) = &health.probe
+            && (!path.starts_with('/') || !path.bytes().all(|byte| (0x21..=0x7e).contains(&byte)))
+        {
+            fault("health.http", format!("\"{path}\" is not a path: it starts with / and has no spaces"));
+        }
+        faults
+    }
+}
+
+/// Collects every fault on its way through a section.
+#[derive(Default)]
+struct Reader {
+    faults: Vec<Problem>,
+}
+
+impl Reader {
+    fn manifest(mut self, section: &toml::Table) -> Result<Manifest, Vec<Problem>> {
+        self.unknown_keys("service", section, &KEYS);
+        let plain = Manifest::default();
+        let manifest = Manifest {
+            isolate: self.parsed(section, "isolate"),
+            run: self.command(section),
+            port: self.integer(section, "port"),
+            env: self.environment(section),
+            memory: self.amount(section, "memory").unwrap_or(plain.memory),
+            cpu: self.amount(section, "cpu").unwrap_or(plain.cpu),
+            concurrency: self.integer(section, "concurrency").unwrap_or(plain.concurrency),
+            health: self.health(section),
+            min: self.integer(section, "min").unwrap_or(plain.min),
+            // A floor alone lifts the default ceiling with it.
+            max: self.integer(section, "max").unwrap_or_else(|| {
+                plain.max.max(section.get("min").and_then(toml::Value::as_integer).and_then(|min| u32::try_from(min).ok()).unwrap_or(0))
+            }),
+            standby: self.parsed(section, "standby").unwrap_or(plain.standby),
+            drain: self.parsed(section, "drain").unwrap_or(plain.drain),
+            timeout: self.parsed(section, "timeout").unwrap_or(plain.timeout),
+        };
+        self.faults.extend(manifest.faults());
+        if self.faults.is_empty() { Ok(manifest) } else { Err(self.faults) }
+    }
+
+    fn fault(&mut self, key: &str, why: impl std::fmt::Display) {
+        self.faults.push(Problem::invalid(format!("[service] {key}: {why}")));
+    }
+
+    fn unknown_keys(&mut self, section: &str, table: &toml::Table, known: &[&'static str]) {
+        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+            let problem = Problem::invalid(format!("[{section}] has no key \"{key}\""));
+            self.faults.push(match nearest(key, known.iter().copied()) {
+                Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+                None => problem.hint(format!("known keys: {}", known.join(", "))),
+            });
+        }
+    }
+
+    fn text<'a>(&mut self, table: &'a toml::Table, key: &str) -> Option<&'a str> {
+        match table.get(key)? {
+            toml::Value::String(text) => Some(text),
+            other => {
+                self.fault(key, format!("a text is wanted, not {}", other.type_str()));
+                None
+            }
+        }
+    }
+
+    fn parsed<T: FromStr<Err = Problem>>(&mut self, table: &toml::Table, key: &str) -> Option<T> {
+        let text = self.text(table, key)?;
+        text.parse().map_err(|problem: Problem| self.fault(key, problem.detail)).ok()
+    }
+
+    /// A quantity, which may also be written as a bare number.
+    fn amount<T: FromStr<Err = Problem>>(&mut self, table: &toml::Table, key: &str) -> Option<T> {
+        let text = match table.get(key)? {
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            _ => self.text(table, key)?.to_owned(),
+        };
+        text.parse().map_err(|problem: Problem| self.fault(key, problem.detail)).ok()
+    }
+
+    fn integer<T: TryFrom<i64>>(&mut self, table: &toml::Table, key: &str) -> Option<T> {
+        match table.get(key)? {
+            toml::Value::Integer(number) => {
+                T::try_from(*number).map_err(|_| self.fault(key, format!("{number} is out of range"))).ok()
+            }
+            other => {
+                self.fault(key, format!("a whole number is wanted, not {}", other.type_str()));
+                None
+            }
+        }
+    }
+
+    fn command(&mut self, table: &toml::Table) -> Vec<String> {
+        match table.get("run") {
+            None => Vec::new(),
+            Some(toml::Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
+            Some(toml::Value::Array(words)) if words.iter().all(toml::Value::is_str) => {
+                words.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect()
+            }
+            Some(_) => {
+                self.fault("run", "a text or a list of texts is wanted, such as [\"python3\", \"main.py\"]");
+                Vec::new()
+            }
+        }
+    }
+
+    fn environment(&mut self, table: &toml::Table) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::new();
+        match table.get("env") {
+            None => {}
+            Some(toml::Value::Table(env)) => {
+                for (name, value) in env {
+                    match value {
+                        toml::Value::String(text) => {
+                            variables.insert(name.clone(), text.clone());
+                        }
+                        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+                            variables.insert(name.clone(), value.to_string());
+                        }
+                        other => self.fault("env", format!("{name} must be a text, not {}", other.type_str())),
+                    }
+                }
+            }
+            Some(other) => self.fault("env", format!("a section is wanted, not {}", other.type_str())),
+        }
+        variables
+    }
+
+    fn health(&mut self, section: &toml::Table) -> Health {
+        let plain = Health::default();
+        let table = match section.get("health") {
+            None => return plain,
+            Some(toml::Value::Table(table)) => table,
+            Some(toml::Value::String(path)) => return Health { probe: Probe::Http(path.clone()), ..plain },
+            Some(other) => {
+                self.fault("health", format!("a path or a section is wanted, not {}", other.type_str()));
+                return plain;
+            }
+        };
+        self.unknown_keys("service.health", table, &HEALTH_KEYS);
+        let probes: Vec<&str> = ["http", "tcp", "grpc"].into_iter().filter(|key| table.contains_key(*key)).collect();
+        if probes.len() > 1 {
+            self.fault("health", format!("one probe is wanted, not {}", probes.join(" and ")));
+        }
+        let probe = match probes.first() {
+            Some(&"http") => self.text(table, "http").map(|path| Probe::Http(path.to_owned())),
+            Some(&"grpc") => match table.get("grpc") {
+                Some(toml::Value::Boolean(true)) => Some(Probe::Grpc(String::new())),
+                _ => self.text(table, "grpc").map(|service| Probe::Grpc(service.to_owned())),
+            },
+            Some(&"tcp") if table.get("tcp").and_then(toml::Value::as_bool) != Some(true) => {
+                self.fault("health.tcp", "only true is meant here");
+                None
+            }
+            _ => None,
+        };
+        Health {
+            probe: probe.unwrap_or(plain.probe),
+            start: self.parsed(table, "start").unwrap_or(plain.start),
+            interval: self.parsed(table, "interval").unwrap_or(plain.interval),
+            timeout: self.parsed(table, "timeout").unwrap_or(plain.timeout),
+            failures: self.integer(table, "failures").unwrap_or(plain.failures),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_key() {
+        let manifest = Manifest::from_toml(
+            r#"
+            [service]
+            isolate = "process"
+            run = "python3 main.py --fast"
+            port = 9000
+            env = { GREETING = "hi", COUNT = 3 }
+            memory = "64Mi"
+            cpu = 0.5
+            concurrency = 7
+            health = { http = "/up", start = "9s", interval = "1s", timeout = "500ms", failures = 2 }
+            min = 2
+            max = 4
+            standby = "1m"
+            drain = "5s"
+            timeout = "3s"
+            "#,
+        )
+        .unwrap();
+        insta::assert_json_snapshot!(manifest);
+    }
+
+    #[test]
+    fn an_empty_manifest_is_the_default() {
+        assert_eq!(Manifest::from_toml("").unwrap(), Manifest::default());
+        assert!(Manifest::default().faults().is_empty());
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let faults = Manifest::from_toml(
+            r#"
+            [service]
+            memroy = "64Mi"
+            cpu = "fast"
+            port = 70000
+            min = 3
+            max = 2
+            concurrency = 0
+            standby = "5 minutes"
+            env = { PORT = "1", "A-B" = "x" }
+            health = { http = "/", tcp = true, retries = 1 }
+            "#,
+        )
+        .unwrap_err();
+        let lines: Vec<String> = faults
+            .iter()
+            .map(|fault| match &fault.hint {
+                Some(hint) => format!("{fault} ({hint})"),
+                None => fault.to_string(),
+            })
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        let faults = Manifest::from_toml("[service]\nmemory = \n").unwrap_err();
+        assert!(faults[0].detail.starts_with("line 2 is not TOML"), "{}", faults[0]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Reports: what a zone says of one service. Desired state flows down as an assignment, and this flows back up.
+
+use crate::{
+    Kind, ServiceRef, Split, VersionName,
+    deployment::Failure,
+    name::ZoneName,
+    resource::Object,
+};
+use serde::{Deserialize, Serialize};
+
+/// What a zone says of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportSpec {
+    /// The zone that says it.
+    pub zone: ZoneName,
+    /// The service.
+    pub service: ServiceRef,
+    /// The hand-down it has acted on.
+    pub handed_down: u64,
+    /// How far it is with that.
+    pub progress: Progress,
+    /// The weights that its table holds.
+    pub split: Split,
+    /// Every version it has instances of, or is to have.
+    pub versions: Vec<VersionReport>,
+    /// Why it is not further, and what it decided on the way, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// How far a zone is with an assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "at")]
+pub enum Progress {
+    /// Not every instance has a node.
+    Placing,
+    /// Nodes pull, verify and compile.
+    Preloading,
+    /// Instances start, and are probed.
+    Starting,
+    /// The table is written, and not acknowledged by every living ingress.
+    Shifting,
+    /// The assigned weights serve, acknowledged.
+    Settled,
+    /// The assigned weights cannot be reached.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// The instances of one version, by what they do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionReport {
+    /// The version.
+    pub version: VersionName,
+    /// How many are to serve.
+    pub wanted: u32,
+    /// How many are ready to.
+    pub ready: u32,
+    /// How many are on their way to being ready.
+    pub starting: u32,
+    /// How many stand by at weight 0.
+    pub standby: u32,
+    /// How many finish what they serve.
+    pub draining: u32,
+}
+
+/// Reports have no status: they are one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReportStatus {}
+
+impl Object for ReportSpec {
+    type Status = ReportStatus;
+    const KIND: Kind = Kind::Report;
+}
+
+/// The object name of a zone's report on a service.
+#[must_use]
+pub fn report_name(zone: &ZoneName, service: &ServiceRef) -> String {
+    format!("{zone}/{service}")
+}

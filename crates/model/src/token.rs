@@ -1,0 +1,77 @@
+//! API tokens: a bearer's rights. The secret itself is never stored.
+
+use crate::{DomainName, Kind, Timestamp, resource::Object};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// What a token may do. Roles of the platform have no domain; roles of a domain have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything, everywhere.
+    Admin,
+    /// Everything in its domain.
+    Owner,
+    /// Push, deploy and operate in its domain.
+    Deployer,
+    /// Read in its domain.
+    Viewer,
+}
+
+impl Role {
+    /// Every role, from the strongest.
+    pub const ALL: [Role; 4] = [Role::Admin, Role::Owner, Role::Deployer, Role::Viewer];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Owner => "owner",
+            Role::Deployer => "deployer",
+            Role::Viewer => "viewer",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = crate::Problem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| {
+            crate::Problem::invalid(format!("role \"{text}\" is not one of admin, owner, deployer, viewer"))
+        })
+    }
+}
+
+/// What a token grants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSpec {
+    /// What it may do.
+    pub role: Role,
+    /// Where; `None` only for [`Role::Admin`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<DomainName>,
+    /// When it stops working; `None` never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// SHA-256 of the secret, in hex. The API never shows it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+}
+
+/// Nothing is kept of a token's use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TokenStatus {}
+
+impl Object for TokenSpec {
+    type Status = TokenStatus;
+    const KIND: Kind = Kind::Token;
+}

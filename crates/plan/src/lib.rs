@@ -1,0 +1,1 @@
+//! Pure decisions: split, rollout, placement, scaling, judgement, each with its reasons

@@ -1,0 +1,1 @@
+//! Content by digest: blobs, OCI manifests and the distribution API they are pushed through
