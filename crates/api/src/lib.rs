@@ -1,1 +1,16 @@
-//! Versioned resources on the wire, the route table, the typed client and OpenAPI
+//! What roles and clients say to each other: resources on the wire, the operations of the API with the right each one
+//! needs, the zone's own interface to agents and ingresses, the typed client, and OpenAPI.
+//!
+//! Types only, and the client: nothing here decides anything or serves a request.
+
+pub mod client;
+pub mod logs;
+pub mod openapi;
+pub mod operations;
+pub mod watch;
+pub mod wire;
+pub mod zone;
+
+// pub use client::Client;
+pub use watch::{Change, WatchEvent, WatchStream};
+pub use zone::ZoneApi;

@@ -1,1 +1,18 @@
-//! Clock, seeded randomness, backoff, supervised tasks and drain, telemetry, secrets that don't print
+//! What every role needs under its feet: a clock and randomness that tests can take over, backoff, supervised tasks
+//! with an ordered end, telemetry, secrets that don't print, and the one HTTP body type.
+
+pub mod backoff;
+pub mod body;
+pub mod clock;
+pub mod random;
+pub mod secret;
+pub mod sha256;
+pub mod tasks;
+pub mod telemetry;
+
+pub use backoff::Backoff;
+pub use body::Body;
+pub use clock::{Clock, SystemClock};
+pub use random::Random;
+pub use secret::Secret;
+pub use tasks::Tasks;

@@ -1,1 +1,21 @@
-//! The store contract, its SQLite and memory engines, fault injection, and the conformance suite
+//! The store: where desired state and status are kept, and from where they are watched.
+//!
+//! The contract is etcd's, so that etcd can be an engine of it: linearizable reads, compare-and-swap transactions,
+//! leases, and a watch that resumes from any retained revision, says when that was compacted away, and never skips,
+//! repeats or goes back. A transaction that was acknowledged is on disk. What lives above the store (kinds, keys,
+//! JSON) is not known here.
+//!
+//! [`contract`] holds the trait and its types, [`suite`] the conformance suite that every engine passes. Engines:
+//! [`sqlite`] (embedded, the default) and [`memory`] (tests and simulation); [`faulty`] wraps any engine and injects
+//! faults.
+
+pub mod contract;
+pub mod faulty;
+pub mod memory;
+pub mod sqlite;
+pub mod suite;
+
+pub use contract::{
+    Change, Compare, Entry, LeaseId, List, Listing, Operation, Revision, Store, StoreError, Txn, TxnOutcome, Watch,
+    WatchEvent,
+};

@@ -1,0 +1,78 @@
+//! What a zone's control offers to its agents and ingresses: the one pattern, desired state down by watch and status up
+//! by report. In one process it is a call; between machines it is the same over the wire, and neither side knows.
+
+use crate::watch::WatchStream;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+use tutti_model::{
+    InstanceId, Problem,
+    ingress::IngressSpec,
+    instance::{InstanceSpec, InstanceStatus},
+    name::NodeName,
+    node::{NodeSpec, NodeStatus, Resources},
+    stats::ServiceStats,
+    table::TableSpec,
+};
+
+/// What an agent says of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceReport {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// What it is now.
+    pub status: InstanceStatus,
+}
+
+/// A node's sign of life, at least every three seconds. Not stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeHeartbeat {
+    /// What its instances use now, together.
+    pub used: Resources,
+    /// Requests that its instances serve now, by instance.
+    pub running: Vec<(InstanceId, u32)>,
+}
+
+/// What an ingress says each second. The figures are cumulative since it started; `ingress` is new for every start, so
+/// that a lost or repeated report changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngressReport {
+    /// Names this run of this ingress.
+    pub ingress: String,
+    /// What it is.
+    pub spec: IngressSpec,
+    /// The store revision up to which it has applied every table.
+    pub reached: u64,
+    /// Its figures, by service and version; those without a request yet may be left out.
+    pub stats: Vec<ServiceStats>,
+}
+
+/// The zone's interface for agents and ingresses.
+#[async_trait]
+pub trait ZoneApi: Send + Sync + Debug + 'static {
+    /// Every table, and its changes, after `revision` or from the beginning.
+    fn watch_tables(&self, after: Option<u64>) -> WatchStream<TableSpec>;
+
+    /// Every instance of one node, and its changes.
+    fn watch_instances(&self, node: &NodeName, after: Option<u64>) -> WatchStream<InstanceSpec>;
+
+    /// One node's own object, and its changes.
+    fn watch_node(&self, node: &NodeName, after: Option<u64>) -> WatchStream<NodeSpec>;
+
+    /// Makes the node known, or says anew what it is. A node whose status is not `ready` gets nothing new to run.
+    async fn register_node(&self, node: &NodeName, status: NodeStatus) -> Result<(), Problem>;
+
+    /// Says that the node lives.
+    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem>;
+
+    /// Says what instances of this node are now; all of them in one transaction. Reports on instances that control no
+    /// longer knows are dropped in silence.
+    async fn report_instances(&self, node: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem>;
+
+    /// Says that the ingress lives, what it has reached and what it measured. Called each second, and at once after a
+    /// table was applied.
+    async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem>;
+
+    /// Says that the ingress ends in order, so that nobody waits for it.
+    async fn leave_ingress(&self, ingress: &str) -> Result<(), Problem>;
+}
