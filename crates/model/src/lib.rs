@@ -15,6 +15,7 @@ pub mod id;
 pub mod ingress;
 pub mod instance;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod name;
 pub mod nearest;
