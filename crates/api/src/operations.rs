@@ -1,1 +1,143 @@
-//! (to be written)
+//! Every operation of the API in one table: its name, method, path and the right it needs.
+//!
+//! Control routes by it, authorizes by it and documents by it; a test there fails for a handler that is not in the
+//! table, and for an entry without a handler. Paths use `{name}` for one percent-encoded segment.
+
+use http::Method;
+
+/// Who may call an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Anyone, without a token.
+    Public,
+    /// Anyone with a token; what is answered depends on it.
+    Anyone,
+    /// A viewer, deployer or owner of the object's domain, or an admin.
+    View,
+    /// A deployer or owner of the object's domain, or an admin.
+    Deploy,
+    /// An owner of the object's domain, or an admin.
+    Own,
+    /// An admin.
+    Admin,
+}
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// Its name: `operationId` in OpenAPI and the label in metrics.
+    pub id: &'static str,
+    /// HTTP method.
+    pub method: Method,
+    /// Path template.
+    pub path: &'static str,
+    /// The right it needs.
+    pub right: Right,
+    /// What it does, in one line.
+    pub summary: &'static str,
+}
+
+const fn op(
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    right: Right,
+    summary: &'static str,
+) -> Operation {
+    Operation { id, method, path, right, summary }
+}
+
+/// The table.
+pub static OPERATIONS: &[Operation] = &[
+    op("health", Method::GET, "/healthz", Right::Public, "Answers 200 once the API serves."),
+    op("release", Method::GET, "/v1/release", Right::Public, "Which release answers."),
+    op("openapi", Method::GET, "/v1/openapi.json", Right::Public, "This API as an OpenAPI document."),
+    op("metrics", Method::GET, "/metrics", Right::Anyone, "Figures for Prometheus; an admin's show every domain."),
+    op("whoami", Method::GET, "/v1/whoami", Right::Anyone, "Whose token this is."),
+    op("status", Method::GET, "/v1/status", Right::Anyone, "Is all well? What the caller may see of it."),
+    op("explain", Method::GET, "/v1/explain/{kind}/{name}", Right::View, "Why an object is as it is."),
+    op("logs", Method::GET, "/v1/logs", Right::View, "Lines of instances, as newline-delimited JSON."),
+    op("list_domains", Method::GET, "/v1/domains", Right::Anyone, "Lists or watches domains."),
+    op("create_domain", Method::POST, "/v1/domains", Right::Admin, "Makes a domain."),
+    op("get_domain", Method::GET, "/v1/domains/{name}", Right::View, "Gives one domain."),
+    op("delete_domain", Method::DELETE, "/v1/domains/{name}", Right::Admin, "Removes an empty domain."),
+    op("list_services", Method::GET, "/v1/services", Right::Anyone, "Lists or watches services."),
+    op("create_service", Method::POST, "/v1/services", Right::Deploy, "Makes a service."),
+    op("get_service", Method::GET, "/v1/services/{name}", Right::View, "Gives one service."),
+    op("delete_service", Method::DELETE, "/v1/services/{name}", Right::Own, "Removes a service, its versions and routes."),
+    op("service_summary", Method::GET, "/v1/services/{name}/summary", Right::View, "Gives what serves a service now."),
+    op("scale_service", Method::PUT, "/v1/services/{name}/scale", Right::Deploy, "Sets the number of workers."),
+    op("rollback_service", Method::POST, "/v1/services/{name}/rollback", Right::Deploy, "Returns to the previous weights, or aborts the running deployment."),
+    op("list_versions", Method::GET, "/v1/versions", Right::Anyone, "Lists or watches versions."),
+    op("create_version", Method::POST, "/v1/versions", Right::Deploy, "Makes a version of a pushed artifact."),
+    op("get_version", Method::GET, "/v1/versions/{name}", Right::View, "Gives one version."),
+    op("delete_version", Method::DELETE, "/v1/versions/{name}", Right::Deploy, "Removes a version that has no share."),
+    op("list_deployments", Method::GET, "/v1/deployments", Right::Anyone, "Lists or watches deployments."),
+    op("create_deployment", Method::POST, "/v1/deployments", Right::Deploy, "Starts a rollout."),
+    op("get_deployment", Method::GET, "/v1/deployments/{name}", Right::View, "Gives one deployment."),
+    op("pause_deployment", Method::POST, "/v1/deployments/{name}/pause", Right::Deploy, "Holds it at the weights of now."),
+    op("resume_deployment", Method::POST, "/v1/deployments/{name}/resume", Right::Deploy, "Lets it go on."),
+    op("promote_deployment", Method::POST, "/v1/deployments/{name}/promote", Right::Deploy, "Moves it to the next or last step at once."),
+    op("abort_deployment", Method::POST, "/v1/deployments/{name}/abort", Right::Deploy, "Returns to the weights from before it."),
+    op("list_instances", Method::GET, "/v1/instances", Right::Anyone, "Lists or watches instances."),
+    op("get_instance", Method::GET, "/v1/instances/{name}", Right::View, "Gives one instance."),
+    op("list_routes", Method::GET, "/v1/routes", Right::Anyone, "Lists or watches routes."),
+    op("create_route", Method::POST, "/v1/routes", Right::Deploy, "Makes a route to a service."),
+    op("get_route", Method::GET, "/v1/routes/{name}", Right::View, "Gives one route."),
+    op("delete_route", Method::DELETE, "/v1/routes/{name}", Right::Deploy, "Removes a route."),
+    op("list_nodes", Method::GET, "/v1/nodes", Right::Admin, "Lists or watches nodes."),
+    op("get_node", Method::GET, "/v1/nodes/{name}", Right::Admin, "Gives one node."),
+    op("cordon_node", Method::PUT, "/v1/nodes/{name}/cordon", Right::Admin, "Says whether it takes new instances."),
+    op("list_zones", Method::GET, "/v1/zones", Right::Admin, "Lists or watches zones."),
+    op("list_tables", Method::GET, "/v1/tables", Right::Admin, "Lists or watches routing tables."),
+    op("list_tokens", Method::GET, "/v1/tokens", Right::Admin, "Lists tokens, without their secrets."),
+    op("create_token", Method::POST, "/v1/tokens", Right::Admin, "Makes a token and shows its secret, once."),
+    op("delete_token", Method::DELETE, "/v1/tokens/{name}", Right::Admin, "Revokes a token."),
+    op("registry", Method::GET, "/v2/", Right::Anyone, "The OCI distribution API; the right is that of the repository's domain."),
+];
+
+/// The operation of this id.
+#[must_use]
+pub fn operation(id: &str) -> Option<&'static Operation> {
+    OPERATIONS.iter().find(|operation| operation.id == id)
+}
+
+/// The path of an operation with its names filled in, percent-encoded.
+#[must_use]
+pub fn path(template: &str, names: &[&str]) -> String {
+    let mut names = names.iter();
+    let segments = template.split('/').map(|segment| {
+        if segment.starts_with('{') {
+            let name = names.next().copied().unwrap_or("");
+            percent_encoding::utf8_percent_encode(name, SEGMENT).to_string()
+        } else {
+            segment.to_owned()
+        }
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// What must be encoded in one path segment (RFC 3986, 3.3): everything but unreserved characters, `:` and `@`.
+const SEGMENT: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'@').remove(b'*');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ids_and_places_are_unique() {
+        let ids: BTreeSet<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
+        let places: BTreeSet<_> =
+            OPERATIONS.iter().map(|operation| (operation.method.to_string(), operation.path)).collect();
+        assert_eq!((ids.len(), places.len()), (OPERATIONS.len(), OPERATIONS.len()));
+    }
+
+    #[test]
+    fn names_stay_in_their_segment() {
+        let template = "/v1/routes/{name}";
+        assert_eq!(path(template, &["shop.example.com/api"]), "/v1/routes/shop.example.com%2Fapi");
+        assert_eq!(path("/v1/explain/{kind}/{name}", &["service", "example.com:web"]), "/v1/explain/service/example.com:web");
+    }
+}

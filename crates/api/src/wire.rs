@@ -1,0 +1,320 @@
+//! Requests and answers of the API that are not resources themselves. All JSON; unknown fields are refused.
+
+use serde::{Deserialize, Serialize};
+use tutti_model::{
+    Digest, DomainName, ErrorCode, Millis, Problem, ServiceRef, Share, Split,
+    deployment::AbortIf,
+    manifest::Manifest,
+    name::{ServiceText, VersionText},
+    report::VersionReport,
+    route::RouteMatch,
+    service::Upstream,
+    token::Role,
+    version::Isolate,
+};
+use utoipa::ToSchema;
+
+/// `application/problem+json` (RFC 9457) with Tutti's members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemBody {
+    /// `urn:tutti:problem:CODE`.
+    pub r#type: String,
+    /// The code's title.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, in one sentence.
+    pub detail: String,
+    /// The kind of failure, one of a closed set.
+    #[schema(value_type = String)]
+    pub code: ErrorCode,
+    /// The object concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Names this request in the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Further faults of the same request, where it was checked whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+}
+
+impl ProblemBody {
+    /// The body for a problem.
+    #[must_use]
+    pub fn new(problem: Problem, request_id: Option<String>) -> Self {
+        ProblemBody {
+            r#type: format!("urn:tutti:problem:{}", problem.code),
+            title: problem.code.title().to_owned(),
+            status: problem.code.http_status(),
+            detail: problem.detail,
+            code: problem.code,
+            object: problem.object,
+            hint: problem.hint,
+            request_id,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl From<ProblemBody> for Problem {
+    fn from(body: ProblemBody) -> Problem {
+        Problem { code: body.code, detail: body.detail, object: body.object, hint: body.hint }
+    }
+}
+
+/// One page of a list, in name order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The objects.
+    pub items: Vec<T>,
+    /// Give this as `cursor` for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// The store revision the page is of; a watch from it misses nothing.
+    pub revision: u64,
+}
+
+/// `POST /v1/domains`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDomain {
+    /// Its name, such as `example.com`.
+    #[schema(value_type = String)]
+    pub name: DomainName,
+}
+
+/// `POST /v1/services`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateService {
+    /// `DOMAIN:NAME`, or a qualified name whose domain is found.
+    #[schema(value_type = String)]
+    pub service: ServiceText,
+    /// Plain addresses that serve it; none for a service of versions.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub upstreams: Vec<Upstream>,
+}
+
+/// `PUT /v1/services/{name}/scale`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// Workers that serve the whole traffic; `null` leaves it to the manifest again.
+    pub workers: Option<u32>,
+}
+
+/// `POST /v1/versions`: makes a version of an artifact whose blobs were pushed before. The service is made if it is
+/// new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVersion {
+    /// `NAME@VERSION`.
+    #[schema(value_type = String)]
+    pub version: VersionText,
+    /// The digest of the OCI manifest.
+    #[schema(value_type = String)]
+    pub artifact: Digest,
+    /// The bytes of all its blobs together.
+    pub size: u64,
+    /// What runs it.
+    #[schema(value_type = String)]
+    pub isolate: Isolate,
+    /// The checked `[service]` section.
+    #[schema(value_type = Object)]
+    pub manifest: Manifest,
+}
+
+/// `POST /v1/deployments`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDeployment {
+    /// `NAME@VERSION`.
+    #[schema(value_type = String)]
+    pub version: VersionText,
+    /// The share at each step, rising; one for a plain deploy.
+    #[schema(value_type = Vec<String>)]
+    pub steps: Vec<Share>,
+    /// How long each step but the last is observed; needed with more than one step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub every: Option<Millis>,
+    /// What ends it early.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub abort_if: Vec<AbortIf>,
+}
+
+/// `POST /v1/deployments/{id}/promote`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Promote {
+    /// To the last step at once, rather than to the next.
+    #[serde(default)]
+    pub full: bool,
+}
+
+/// `POST /v1/routes`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRoute {
+    /// `HOST` or `HOST/PATH`.
+    #[schema(value_type = String)]
+    pub r#match: RouteMatch,
+    /// Where requests go.
+    #[schema(value_type = String)]
+    pub service: ServiceText,
+}
+
+/// `POST /v1/tokens`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// A name for people: 1 to 63 of a-z, 0-9 and inner hyphens.
+    pub name: String,
+    /// What it may do.
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// Where; needed for every role but `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub domain: Option<DomainName>,
+    /// How long it works; absent for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_in: Option<Millis>,
+}
+
+/// The answer to [`CreateToken`]: the only time the secret is shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedToken {
+    /// The token's name.
+    pub name: String,
+    /// The secret to put into `TUTTI_TOKEN`.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for CreatedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedToken").field("name", &self.name).field("secret", &"[secret]").finish()
+    }
+}
+
+/// `PUT /v1/nodes/{name}/cordon`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cordon {
+    /// Whether it takes no new instances.
+    pub cordoned: bool,
+}
+
+/// `GET /v1/explain/{kind}/{name}`: why an object is as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// The object, as `kind name`.
+    pub object: String,
+    /// Its state in one sentence.
+    pub summary: String,
+    /// Whether it is as the user asked.
+    pub well: bool,
+    /// The chain of reasons, from what was asked down to what is.
+    pub reasons: Vec<Reason>,
+    /// What the user can do, if anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+}
+
+/// One link of an explanation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reason {
+    /// What this is about, as `kind name`.
+    pub about: String,
+    /// What is so, in one sentence.
+    pub text: String,
+    /// Further lines, such as the last an instance wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+}
+
+/// `GET /v1/status`: is all well?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterStatus {
+    /// The release of the control that answers.
+    pub release: String,
+    /// The store's revision.
+    pub revision: u64,
+    /// The zones, with what is in them.
+    pub zones: Vec<ZoneSummary>,
+    /// Every service the caller may see, in name order.
+    pub services: Vec<ServiceSummary>,
+    /// What is not as it should be, one sentence each; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// One zone in [`ClusterStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ZoneSummary {
+    /// Its name.
+    pub zone: String,
+    /// Nodes that are ready.
+    pub nodes_ready: usize,
+    /// Nodes that it has.
+    pub nodes: usize,
+    /// Living ingresses.
+    pub ingresses: usize,
+}
+
+/// One service, in [`ClusterStatus`] and as `GET /v1/services/{name}/summary`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceSummary {
+    /// Its full name.
+    #[schema(value_type = String)]
+    pub service: ServiceRef,
+    /// Hosts (and paths) it answers on.
+    pub hosts: Vec<String>,
+    /// What is decided.
+    #[schema(value_type = Object)]
+    pub split: Split,
+    /// What the zone's table holds.
+    #[schema(value_type = Object)]
+    pub serving: Split,
+    /// Its versions' instances.
+    #[schema(value_type = Vec<Object>)]
+    pub versions: Vec<VersionReport>,
+    /// Its plain upstream addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<String>,
+    /// The unfinished deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// In one word: `serving`, `deploying`, `degraded`, `idle`.
+    pub state: String,
+    /// Why it is not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/release`: what answers here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Release {
+    /// The release, such as `0.1.0`.
+    pub release: String,
+}
+
+/// `GET /v1/whoami`: whose token this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhoAmI {
+    /// The token's name.
+    pub token: String,
+    /// Its role.
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// Its domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub domain: Option<DomainName>,
+}

@@ -1,0 +1,311 @@
+//! Objects in the store: typed reads, and transactions built from typed writes.
+//!
+//! The revision of an object is that of its key. A write that was decided from an object compares that revision, so
+//! that nothing is decided from what is no longer so.
+
+use crate::keys::Home;
+use futures_util::StreamExt as _;
+use std::sync::Arc;
+use tutti_api::{Change, WatchEvent, WatchStream};
+use tutti_base::{Clock, Random};
+use tutti_model::{Problem, Resource, limits, name::ZoneName, resource::Object};
+use tutti_store::{Compare, Entry, LeaseId, List, Operation, Store, StoreError, Txn, TxnOutcome};
+
+/// The store, seen as objects of one control.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    store: Arc<dyn Store>,
+    zone: ZoneName,
+    clock: Arc<dyn Clock>,
+    random: Random,
+}
+
+/// Objects read together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed<S: Object> {
+    /// The objects, in name order.
+    pub items: Vec<Resource<S>>,
+    /// The revision they are of.
+    pub revision: u64,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+impl Objects {
+    /// Objects of the global tier and of `zone` in `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, zone: ZoneName, clock: Arc<dyn Clock>, random: Random) -> Self {
+        Objects { store, zone, clock, random }
+    }
+
+    /// The store beneath.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The zone that this control serves.
+    #[must_use]
+    pub const fn zone(&self) -> &ZoneName {
+        &self.zone
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The source of randomness.
+    #[must_use]
+    pub const fn random(&self) -> &Random {
+        &self.random
+    }
+
+    /// The key of an object of this kind.
+    #[must_use]
+    pub fn key<S: Object>(&self, name: &str) -> String {
+        Home::of(S::KIND, &self.zone).key(S::KIND, name)
+    }
+
+    /// A new object, not stored yet.
+    pub fn make<S: Object>(&self, name: impl Into<String>, spec: S) -> Resource<S> {
+        Resource::new(name, self.random.uid(), self.clock.now(), spec)
+    }
+
+    /// The object of this name, if there is one.
+    pub async fn find<S: Object>(&self, name: &str) -> Result<Option<Resource<S>>, Problem> {
+        match self.store.get(&self.key::<S>(name)).await? {
+            Some(entry) => Ok(Some(decode(&entry)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The object of this name.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn get<S: Object>(&self, name: &str) -> Result<Resource<S>, Problem> {
+        self.find(name).await?.ok_or_else(|| Problem::not_found(S::KIND, name))
+    }
+
+    /// Every object of a kind whose name starts with `prefix`.
+    pub async fn list<S: Object>(&self, prefix: &str) -> Result<Listed<S>, Problem> {
+        self.page(prefix, None, None).await
+    }
+
+    /// Objects of a kind, from after the name `after` on, at most `limit`.
+    pub async fn page<S: Object>(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Listed<S>, Problem> {
+        let list = List {
+            prefix: self.key::<S>(prefix),
+            at: None,
+            after: after.map(|name| self.key::<S>(name)),
+            limit,
+        };
+        let listing = self.store.list(list).await?;
+        let items = listing.entries.iter().map(decode).collect::<Result<_, _>>()?;
+        Ok(Listed { items, revision: listing.revision, more: listing.more })
+    }
+
+    /// Watches a kind. It resumes by itself where it was when the store lags or does not answer, and begins again with
+    /// `Init` when that revision was compacted away.
+    pub fn watch<S: Object>(&self, after: Option<u64>) -> WatchStream<S> {
+        let state = Watching { objects: self.clone(), prefix: self.key::<S>(""), after, running: None };
+        futures_util::stream::unfold(state, |mut state| async move {
+            let event = state.next::<S>().await;
+            Some((event, state))
+        })
+        .boxed()
+    }
+
+    /// Starts a transaction.
+    #[must_use]
+    pub fn write(&self) -> Write {
+        Write { objects: self.clone(), txn: Txn::new(), fault: None }
+    }
+}
+
+/// Pause before a broken watch is tried again: long enough not to hammer a store that is down, short enough not to be
+/// noticed when it is back.
+const WATCH_RETRY: tutti_model::Millis = tutti_model::Millis(200);
+
+/// A watch that survives its source.
+struct Watching {
+    objects: Objects,
+    prefix: String,
+    after: Option<u64>,
+    running: Option<tutti_store::Watch>,
+}
+
+impl Watching {
+    async fn next<S: Object>(&mut self) -> Result<WatchEvent<S>, Problem> {
+        loop {
+            let Some(running) = &mut self.running else {
+                match self.objects.store.watch(&self.prefix, self.after).await {
+                    Ok(watch) => self.running = Some(watch),
+                    Err(error) => self.recover(&error).await,
+                }
+                continue;
+            };
+            match running.next().await {
+                Some(Ok(event)) => match self.typed(event) {
+                    Ok(event) => return Ok(event),
+                    Err(problem) => tracing::error!(%problem, prefix = %self.prefix, "an object cannot be read; left out"),
+                },
+                Some(Err(error)) => self.recover(&error).await,
+                None => self.recover(&StoreError::Lagged).await,
+            }
+        }
+    }
+
+    async fn recover(&mut self, error: &StoreError) {
+        self.running = None;
+        match error {
+            StoreError::Compacted { .. } | StoreError::Future { .. } => self.after = None,
+            StoreError::Lagged => {}
+            error => {
+                tracing::warn!(%error, prefix = %self.prefix, "watch broken; trying again");
+                self.objects.clock.sleep(WATCH_RETRY).await;
+            }
+        }
+    }
+
+    fn typed<S: Object>(&mut self, event: tutti_store::WatchEvent) -> Result<WatchEvent<S>, Problem> {
+        Ok(match event {
+            tutti_store::WatchEvent::Init => WatchEvent::Init,
+            tutti_store::WatchEvent::InitItem(entry) => WatchEvent::InitItem(Box::new(decode(&entry)?)),
+            tutti_store::WatchEvent::InitDone { revision } => {
+                self.after = Some(revision);
+                WatchEvent::InitDone { revision }
+            }
+            tutti_store::WatchEvent::Changes { revision, changes } => {
+                self.after = Some(revision);
+                let typed = changes.iter().filter_map(|change| match change {
+                    tutti_store::Change::Put(entry) => match decode(entry) {
+                        Ok(object) => Some(Change::Put(Box::new(object))),
+                        Err(problem) => {
+                            tracing::error!(%problem, "an object cannot be read; left out");
+                            None
+                        }
+                    },
+                    tutti_store::Change::Delete { key } => {
+                        Some(Change::Delete { name: key.strip_prefix(&self.prefix).unwrap_or(key).to_owned() })
+                    }
+                });
+                WatchEvent::Changes { revision, changes: typed.collect() }
+            }
+        })
+    }
+}
+
+/// Reads an object from its entry.
+///
+/// # Errors
+/// `internal`, naming the key, if it is not what this release understands.
+pub fn decode<S: Object>(entry: &Entry) -> Result<Resource<S>, Problem> {
+    let mut object: Resource<S> = serde_json::from_slice(&entry.value)
+        .map_err(|error| Problem::internal(format!("the stored object {} cannot be read: {error}", entry.key)))?;
+    object.revision = entry.modified;
+    Ok(object)
+}
+
+/// A transaction of typed writes.
+#[derive(Debug)]
+#[must_use = "nothing is written before commit"]
+pub struct Write {
+    objects: Objects,
+    txn: Txn,
+    fault: Option<Problem>,
+}
+
+impl Write {
+    /// And the object is created; refused if one of this name is there.
+    pub fn create<S: Object>(mut self, object: &Resource<S>) -> Self {
+        let key = self.objects.key::<S>(&object.name);
+        self.txn.compares.push(Compare::Absent(key.clone()));
+        self.put(key, object, None)
+    }
+
+    /// And the object is created, bound to a lease.
+    pub fn create_leased<S: Object>(mut self, object: &Resource<S>, lease: LeaseId) -> Self {
+        let key = self.objects.key::<S>(&object.name);
+        self.txn.compares.push(Compare::Absent(key.clone()));
+        self.put(key, object, Some(lease))
+    }
+
+    /// And the object is replaced; refused if it is no longer at the revision it was read at.
+    pub fn update<S: Object>(mut self, object: &Resource<S>) -> Self {
+        let key = self.objects.key::<S>(&object.name);
+        self.txn.compares.push(Compare::Modified(key.clone(), object.revision));
+        self.put(key, object, None)
+    }
+
+    /// And the object is replaced and stays bound to its lease; refused if it is no longer at the revision it was read
+    /// at.
+    pub fn update_leased<S: Object>(mut self, object: &Resource<S>, lease: LeaseId) -> Self {
+        let key = self.objects.key::<S>(&object.name);
+        self.txn.compares.push(Compare::Modified(key.clone(), object.revision));
+        self.put(key, object, Some(lease))
+    }
+
+    /// And the object is removed; refused if it is no longer at the revision it was read at.
+    pub fn delete<S: Object>(mut self, object: &Resource<S>) -> Self {
+        let key = self.objects.key::<S>(&object.name);
+        self.txn.compares.push(Compare::Modified(key.clone(), object.revision));
+        self.txn.operations.push(Operation::Delete { key });
+        self
+    }
+
+    /// And the object must still be at the revision it was read at.
+    pub fn unchanged<S: Object>(mut self, object: &Resource<S>) -> Self {
+        self.txn.compares.push(Compare::Modified(self.objects.key::<S>(&object.name), object.revision));
+        self
+    }
+
+    /// And this comparison must hold.
+    pub fn when(mut self, compare: Compare) -> Self {
+        self.txn.compares.push(compare);
+        self
+    }
+
+    /// How many operations there are so far.
+    #[must_use]
+    pub const fn operations(&self) -> usize {
+        self.txn.operations.len()
+    }
+
+    /// Commits. `None` means that something had changed meanwhile, and nothing was written.
+    ///
+    /// # Errors
+    /// The store's own, and `quota_exceeded` for an object that is too large to be stored.
+    pub async fn commit(self) -> Result<Option<u64>, Problem> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        match self.objects.store.txn(self.txn).await? {
+            TxnOutcome::Committed(revision) => Ok(Some(revision)),
+            TxnOutcome::Refused { .. } => Ok(None),
+        }
+    }
+
+    fn put<S: Object>(mut self, key: String, object: &Resource<S>, lease: Option<LeaseId>) -> Self {
+        match serde_json::to_vec(object) {
+            Ok(value) if value.len() <= limits::STORE_VALUE_BYTES => {
+                self.txn.operations.push(Operation::Put { key, value: value.into(), lease });
+            }
+            Ok(value) => {
+                self.fault = Some(Problem::new(
+                    tutti_model::ErrorCode::QuotaExceeded,
+                    format!("{} is {} bytes, more than {}", object.object(), value.len(), limits::STORE_VALUE_BYTES),
+                ));
+            }
+            Err(error) => self.fault = Some(Problem::internal(format!("{} cannot be written: {error}", object.object()))),
+        }
+        self
+    }
+}
