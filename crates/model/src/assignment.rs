@@ -1,10 +1,7 @@
 //! Assignments: a zone's part of one service, handed down from the global tier. The zone works from this copy alone.
 
 use crate::{
-    DeploymentId, Kind, ServiceRef, Split,
-    resource::Object,
-    route::RouteMatch,
-    service::Upstream,
+    DeploymentId, Kind, ServiceRef, Split, resource::Object, route::RouteMatch, service::Upstream,
     version::VersionSpec,
 };
 use serde::{Deserialize, Serialize};
@@ -14,14 +11,22 @@ use serde::{Deserialize, Serialize};
 pub struct AssignmentSpec {
     /// The service; the object's `name` is this as text.
     pub service: ServiceRef,
-    /// The number of this hand-down; a zone refuses one that is not above what it has.
+    /// The number of this hand-down, raised with every change of it; a zone refuses one that is not above what it has.
     pub handed_down: u64,
+    /// The service's `round` that this belongs to.
+    pub round: u64,
     /// The requests the service takes.
     pub matches: Vec<RouteMatch>,
     /// How its versions are to share the traffic.
     pub split: Split,
-    /// Everything about each version with a share, or that is to be made ready for one.
+    /// Whether to make everything ready for `split` but leave the weights as they are.
+    #[serde(default)]
+    pub hold: bool,
+    /// Everything about each version with a share now, or before the deployment that runs.
     pub versions: Vec<VersionSpec>,
+    /// A version that was pushed and not deployed: to be held ready where it would be placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preload: Option<VersionSpec>,
     /// Plain addresses that serve it, instead of versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,

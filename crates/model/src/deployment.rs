@@ -12,8 +12,8 @@
 //! ingress, not when the old instances are gone.
 
 use crate::{
-    DeploymentId, InstanceId, Kind, Millis, Problem, ServiceRef, Share, Split, Timestamp, VersionName, limits,
-    resource::Object,
+    DeploymentId, InstanceId, Kind, Millis, Problem, ServiceRef, Share, Split, Timestamp, VersionName,
+    limits, resource::Object,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
@@ -263,7 +263,8 @@ impl fmt::Display for AbortIf {
         match self {
             AbortIf::ErrorRate(share) => write!(f, "error_rate>{share}"),
             AbortIf::Latency { per_mille, above } => {
-                let name = QUANTILES.iter().find(|(_, value)| value == per_mille).map_or("p?", |(name, _)| *name);
+                let name =
+                    QUANTILES.iter().find(|(_, value)| value == per_mille).map_or("p?", |(name, _)| *name);
                 write!(f, "{name}>{above}")
             }
         }
@@ -324,7 +325,8 @@ pub fn check_steps(steps: &[Share]) -> Result<(), Problem> {
         ));
     }
     if steps.contains(&Share::ZERO) {
-        return Err(Problem::invalid("a share of 0% deploys nothing").hint("to take a version out, deploy another to 100%"));
+        return Err(Problem::invalid("a share of 0% deploys nothing")
+            .hint("to take a version out, deploy another to 100%"));
     }
     match steps.windows(2).find(|pair| matches!(pair, [a, b] if b <= a)) {
         Some([a, b]) => Err(Problem::invalid(format!("steps must rise: {b} comes after {a}"))),
@@ -341,7 +343,10 @@ mod tests {
         for text in ["error_rate>1%", "p99>500ms", "p99.9>2s", "p50>10ms"] {
             assert_eq!(text.parse::<AbortIf>().unwrap().to_string(), text);
         }
-        assert_eq!("eror_rate>1%".parse::<AbortIf>().unwrap_err().hint.unwrap(), "did you mean \"error_rate\"?");
+        assert_eq!(
+            "eror_rate>1%".parse::<AbortIf>().unwrap_err().hint.unwrap(),
+            "did you mean \"error_rate\"?"
+        );
         for text in ["", "p99", "p99<5ms", "p99>", "error_rate>1", "p98>1s"] {
             assert!(text.parse::<AbortIf>().is_err(), "{text}");
         }

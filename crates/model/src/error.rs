@@ -166,7 +166,8 @@ impl Problem {
 
     /// No object `name` of `kind`.
     pub fn not_found(kind: impl fmt::Display, name: impl fmt::Display) -> Self {
-        Problem::new(ErrorCode::NotFound, format!("{kind} \"{name}\" not found")).object(format!("{kind} {name}"))
+        Problem::new(ErrorCode::NotFound, format!("{kind} \"{name}\" not found"))
+            .object(format!("{kind} {name}"))
     }
 
     /// An object `name` of `kind` is there already.

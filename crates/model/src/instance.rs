@@ -1,10 +1,7 @@
 //! Instances: one running copy of a version on a node.
 
 use crate::{
-    Digest, InstanceId, Kind, Timestamp, VersionRef,
-    manifest::Manifest,
-    name::NodeName,
-    resource::Object,
+    Digest, InstanceId, Kind, Timestamp, VersionRef, manifest::Manifest, name::NodeName, resource::Object,
     version::Isolate,
 };
 use serde::{Deserialize, Serialize};

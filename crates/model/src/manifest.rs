@@ -112,7 +112,18 @@ pub enum Probe {
 
 /// The keys of `[service]`, for the nearest known one.
 const KEYS: [&str; 13] = [
-    "isolate", "run", "port", "env", "memory", "cpu", "concurrency", "health", "min", "max", "standby", "drain",
+    "isolate",
+    "run",
+    "port",
+    "env",
+    "memory",
+    "cpu",
+    "concurrency",
+    "health",
+    "min",
+    "max",
+    "standby",
+    "drain",
     "timeout",
 ];
 /// The keys of `[service.health]`.
@@ -125,10 +136,14 @@ impl Manifest {
     /// Every fault, each naming its key.
     pub fn from_toml(text: &str) -> Result<Manifest, Vec<Problem>> {
         if text.len() > limits::MANIFEST_BYTES {
-            return Err(vec![Problem::invalid(format!("the manifest is longer than {} bytes", limits::MANIFEST_BYTES))]);
+            return Err(vec![Problem::invalid(format!(
+                "the manifest is longer than {} bytes",
+                limits::MANIFEST_BYTES
+            ))]);
         }
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or("").matches('\n').count() + 1);
+            let line =
+                error.span().map_or(1, |span| text.get(..span.start).unwrap_or("").matches('\n').count() + 1);
             vec![Problem::invalid(format!("line {line} is not TOML: {}", error.message()))]
         })?;
         match table.get("service") {
@@ -142,7 +157,8 @@ impl Manifest {
     #[must_use]
     pub fn faults(&self) -> Vec<Problem> {
         let mut faults = Vec::new();
-        let mut fault = |key: &str, why: String| faults.push(Problem::invalid(format!("[service] {key}: {why}")));
+        let mut fault =
+            |key: &str, why: String| faults.push(Problem::invalid(format!("[service] {key}: {why}")));
         if self.port == Some(0) {
             fault("port", "0 is not a port: leave the key out to be given a free one".into());
         }
@@ -172,14 +188,28 @@ impl Manifest {
         }
         for (name, value) in &self.env {
             let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-            if name.is_empty() || !name.bytes().all(letters) || name.as_bytes().first().is_some_and(u8::is_ascii_digit) {
-                fault("env", format!("\"{name}\" is not a variable's name: letters, digits and _, not starting with a digit"));
+            if name.is_empty()
+                || !name.bytes().all(letters)
+                || name.as_bytes().first().is_some_and(u8::is_ascii_digit)
+            {
+                fault(
+                    "env",
+                    format!(
+                        "\"{name}\" is not a variable's name: letters, digits and _, not starting with a digit"
+                    ),
+                );
             }
             if name == "PORT" {
                 fault("env", "PORT is set by Tutti: use the key port".into());
             }
             if value.len() > limits::ENV_VALUE_BYTES || value.contains('\0') {
-                fault("env", format!("the value of {name} is longer than {} bytes or has a zero byte", limits::ENV_VALUE_BYTES));
+                fault(
+                    "env",
+                    format!(
+                        "the value of {name} is longer than {} bytes or has a zero byte",
+                        limits::ENV_VALUE_BYTES
+                    ),
+                );
             }
         }
         if self.run.iter().any(|word| word.contains('\0')) || self.run.first().is_some_and(String::is_empty) {
@@ -223,7 +253,13 @@ impl Reader {
             min: self.integer(section, "min").unwrap_or(plain.min),
             // A floor alone lifts the default ceiling with it.
             max: self.integer(section, "max").unwrap_or_else(|| {
-                plain.max.max(section.get("min").and_then(toml::Value::as_integer).and_then(|min| u32::try_from(min).ok()).unwrap_or(0))
+                plain.max.max(
+                    section
+                        .get("min")
+                        .and_then(toml::Value::as_integer)
+                        .and_then(|min| u32::try_from(min).ok())
+                        .unwrap_or(0),
+                )
             }),
             standby: self.parsed(section, "standby").unwrap_or(plain.standby),
             drain: self.parsed(section, "drain").unwrap_or(plain.drain),
@@ -311,7 +347,9 @@ impl Reader {
                         toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
                             variables.insert(name.clone(), value.to_string());
                         }
-                        other => self.fault("env", format!("{name} must be a text, not {}", other.type_str())),
+                        other => {
+                            self.fault("env", format!("{name} must be a text, not {}", other.type_str()))
+                        }
                     }
                 }
             }
@@ -332,7 +370,8 @@ impl Reader {
             }
         };
         self.unknown_keys("service.health", table, &HEALTH_KEYS);
-        let probes: Vec<&str> = ["http", "tcp", "grpc"].into_iter().filter(|key| table.contains_key(*key)).collect();
+        let probes: Vec<&str> =
+            ["http", "tcp", "grpc"].into_iter().filter(|key| table.contains_key(*key)).collect();
         if probes.len() > 1 {
             self.fault("health", format!("one probe is wanted, not {}", probes.join(" and ")));
         }

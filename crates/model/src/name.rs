@@ -147,8 +147,14 @@ impl FromStr for ServiceName {
                 "has the part \"{part}\": each part starts with a letter or _ and goes on with letters, digits and _"
             ));
         }
-        if !text.rsplit('.').next().is_some_and(|last| is_dns_label(&last.to_ascii_lowercase().replace('_', "-"))) {
-            return wrong("ends in a part that cannot be a host name: at most 63 characters, no _ at either end");
+        if !text
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| is_dns_label(&last.to_ascii_lowercase().replace('_', "-")))
+        {
+            return wrong(
+                "ends in a part that cannot be a host name: at most 63 characters, no _ at either end",
+            );
         }
         Ok(ServiceName(text.to_owned()))
     }
@@ -217,10 +223,14 @@ impl FromStr for ServiceText {
 
     fn from_str(text: &str) -> Result<Self, Problem> {
         if text.contains('@') {
-            return Err(Problem::invalid(format!("\"{text}\" names a version: a service is wanted, without \"@…\"")));
+            return Err(Problem::invalid(format!(
+                "\"{text}\" names a version: a service is wanted, without \"@…\""
+            )));
         }
         Ok(match text.split_once(':') {
-            Some((domain, service)) => ServiceText { domain: Some(domain.parse()?), service: service.parse()? },
+            Some((domain, service)) => {
+                ServiceText { domain: Some(domain.parse()?), service: service.parse()? }
+            }
             None => ServiceText { domain: None, service: text.parse()? },
         })
     }
@@ -283,7 +293,9 @@ impl FromStr for VersionName {
     fn from_str(text: &str) -> Result<Self, Problem> {
         let wrong = |why: &str| Err(Problem::invalid(format!("version \"{text}\" {why}")));
         if text.is_empty() {
-            return Err(Problem::invalid("a version is missing: write NAME@VERSION, such as example.com:web@1.0"));
+            return Err(Problem::invalid(
+                "a version is missing: write NAME@VERSION, such as example.com:web@1.0",
+            ));
         }
         if text.len() > limits::VERSION_NAME_BYTES {
             return wrong(&format!("is longer than {} characters", limits::VERSION_NAME_BYTES));
@@ -296,13 +308,18 @@ impl FromStr for VersionName {
             None => (text, None),
         };
         let number = |part: &str| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_digit())
+                && (part == "0" || !part.starts_with('0'))
         };
         if numbers.split('.').count() > 3 || !numbers.split('.').all(number) {
-            return wrong("does not start with one to three numbers without leading zeros, such as 1.0 or 1.0.2");
+            return wrong(
+                "does not start with one to three numbers without leading zeros, such as 1.0 or 1.0.2",
+            );
         }
         if let Some(pre) = pre {
-            let letters = pre.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            let letters =
+                pre.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
             if pre.is_empty() || !letters || pre.ends_with('-') {
                 return wrong(
                     "has a pre-release that is not one identifier: use a-z, 0-9 and inner hyphens, as in 1.0-rc1",
@@ -367,7 +384,9 @@ impl FromStr for VersionText {
 
 fn split_version(text: &str) -> Result<(&str, VersionName), Problem> {
     let Some((service, version)) = text.split_once('@') else {
-        return Err(Problem::invalid(format!("\"{text}\" has no version: write NAME@VERSION, such as {text}@1.0")));
+        return Err(Problem::invalid(format!(
+            "\"{text}\" has no version: write NAME@VERSION, such as {text}@1.0"
+        )));
     };
     Ok((service, version.parse()?))
 }
@@ -400,10 +419,12 @@ impl FromStr for ZoneName {
 
     fn from_str(text: &str) -> Result<Self, Problem> {
         match text.split_once('/') {
-            Some(("all", _)) => {
-                Err(Problem::invalid(format!("zone \"{text}\": the provider \"all\" names regions, never zones")))
+            Some(("all", _)) => Err(Problem::invalid(format!(
+                "zone \"{text}\": the provider \"all\" names regions, never zones"
+            ))),
+            Some((provider, name)) if is_dns_label(provider) && is_dns_label(name) => {
+                Ok(ZoneName(text.to_owned()))
             }
-            Some((provider, name)) if is_dns_label(provider) && is_dns_label(name) => Ok(ZoneName(text.to_owned())),
             _ => Err(Problem::invalid(format!(
                 "zone \"{text}\" is not PROVIDER/NAME, each 1 to 63 of a-z, 0-9 and inner hyphens"
             ))),

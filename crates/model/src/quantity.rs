@@ -42,13 +42,21 @@ impl FromStr for ByteSize {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        let wrong = || Problem::invalid(format!("\"{text}\" is not a size: write a whole number and a unit, such as 64Mi, 512M or 1Gi"));
+        let wrong = || {
+            Problem::invalid(format!(
+                "\"{text}\" is not a size: write a whole number and a unit, such as 64Mi, 512M or 1Gi"
+            ))
+        };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
         let factor = match unit {
             "" => 1,
-            unit => BYTE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor).ok_or_else(wrong)?,
+            unit => BYTE_UNITS
+                .iter()
+                .find(|(name, _)| *name == unit)
+                .map(|(_, factor)| *factor)
+                .ok_or_else(wrong)?,
         };
         number.checked_mul(factor).map(ByteSize).ok_or_else(wrong)
     }

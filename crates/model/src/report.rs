@@ -1,11 +1,6 @@
 //! Reports: what a zone says of one service. Desired state flows down as an assignment, and this flows back up.
 
-use crate::{
-    Kind, ServiceRef, Split, VersionName,
-    deployment::Failure,
-    name::ZoneName,
-    resource::Object,
-};
+use crate::{Kind, ServiceRef, Split, VersionName, deployment::Failure, name::ZoneName, resource::Object};
 use serde::{Deserialize, Serialize};
 
 /// What a zone says of one service.
@@ -15,8 +10,8 @@ pub struct ReportSpec {
     pub zone: ZoneName,
     /// The service.
     pub service: ServiceRef,
-    /// The hand-down it has acted on.
-    pub handed_down: u64,
+    /// The service's round that it acts on.
+    pub round: u64,
     /// How far it is with that.
     pub progress: Progress,
     /// The weights that its table holds.

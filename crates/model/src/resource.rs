@@ -132,9 +132,19 @@ impl FromStr for Kind {
 }
 
 /// A kind's spec, tied to its status and its place.
-pub trait Object: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Object:
+    Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// What is, as opposed to what was asked.
-    type Status: Clone + fmt::Debug + PartialEq + Default + Serialize + DeserializeOwned + Send + Sync + 'static;
+    type Status: Clone
+        + fmt::Debug
+        + PartialEq
+        + Default
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
     /// Which kind this is.
     const KIND: Kind;
 }

@@ -42,7 +42,10 @@ impl FromStr for RouteMatch {
         let host = host.to_ascii_lowercase();
         let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let label = |label: &str| {
-            (1..=63).contains(&label.len()) && label.bytes().all(letters) && !label.starts_with('-') && !label.ends_with('-')
+            (1..=63).contains(&label.len())
+                && label.bytes().all(letters)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
         };
         if host != "*" && (host.len() > limits::DOMAIN_NAME_BYTES || !host.split('.').all(label)) {
             return Err(wrong("has a host that is not a DNS name"));
@@ -111,7 +114,17 @@ mod tests {
             assert_eq!((route.host.as_str(), route.path.as_str()), (host, path));
             assert_eq!(route.to_string().parse::<RouteMatch>().unwrap(), route);
         }
-        for bad in ["", "/api", "http://a.com", "a.com:80", "a_b.com", "a.com/../b", "a.com//b", "a.com/x?y", "-a.com"] {
+        for bad in [
+            "",
+            "/api",
+            "http://a.com",
+            "a.com:80",
+            "a_b.com",
+            "a.com/../b",
+            "a.com//b",
+            "a.com/x?y",
+            "-a.com",
+        ] {
             assert!(bad.parse::<RouteMatch>().is_err(), "{bad}");
         }
     }

@@ -30,9 +30,13 @@ pub struct ServiceStatus {
     /// The unfinished deployment, which is the service's lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
-    /// Raised with every change of what zones are told; receivers refuse an older one.
+    /// Raised whenever `split` or `hold` changes; zones report the round they act on.
     #[serde(default)]
-    pub handed_down: u64,
+    pub round: u64,
+    /// Whether zones are to make everything ready for `split` but leave the weights as they are: a deployment that was
+    /// paused before its weights shifted.
+    #[serde(default)]
+    pub hold: bool,
 }
 
 impl Object for ServiceSpec {
@@ -60,7 +64,11 @@ pub struct Upstream {
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -68,7 +76,11 @@ impl FromStr for Upstream {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        let wrong = || Problem::invalid(format!("upstream \"{text}\" is not HOST:PORT, such as 10.0.0.7:8080 or [::1]:8080"));
+        let wrong = || {
+            Problem::invalid(format!(
+                "upstream \"{text}\" is not HOST:PORT, such as 10.0.0.7:8080 or [::1]:8080"
+            ))
+        };
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -78,7 +90,8 @@ impl FromStr for Upstream {
         };
         let bare_v6 = host.contains(':') && !text.starts_with('[');
         let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
-        if host.is_empty() || bare_v6 || host.len() > limits::DOMAIN_NAME_BYTES || !host.bytes().all(letters) {
+        if host.is_empty() || bare_v6 || host.len() > limits::DOMAIN_NAME_BYTES || !host.bytes().all(letters)
+        {
             return Err(wrong());
         }
         Ok(Upstream { host: host.to_owned(), port })

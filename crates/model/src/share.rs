@@ -160,7 +160,8 @@ impl Split {
     /// to them, in proportion. The first version ever gets everything, whatever is asked.
     #[must_use]
     pub fn with(&self, version: &VersionName, share: Share) -> Split {
-        let others: Vec<_> = self.0.iter().filter(|(other, _)| *other != version).map(|(v, s)| (v.clone(), *s)).collect();
+        let others: Vec<_> =
+            self.0.iter().filter(|(other, _)| *other != version).map(|(v, s)| (v.clone(), *s)).collect();
         if others.is_empty() {
             return Split::all(version.clone());
         }
@@ -174,7 +175,8 @@ impl Split {
     /// none left it is empty.
     #[must_use]
     pub fn only(&self, keep: impl Fn(&VersionName) -> bool) -> Split {
-        let kept: Vec<_> = self.0.iter().filter(|(version, _)| keep(version)).map(|(v, s)| (v.clone(), *s)).collect();
+        let kept: Vec<_> =
+            self.0.iter().filter(|(version, _)| keep(version)).map(|(v, s)| (v.clone(), *s)).collect();
         if kept.is_empty() {
             return Split::empty();
         }
@@ -294,7 +296,15 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_share() {
-        for (text, hint) in [("10", Some("did you mean 10%?")), ("101%", None), ("-1%", None), ("1.23456%", None), ("%", None), ("ten%", None), (".5%", None)] {
+        for (text, hint) in [
+            ("10", Some("did you mean 10%?")),
+            ("101%", None),
+            ("-1%", None),
+            ("1.23456%", None),
+            ("%", None),
+            ("ten%", None),
+            (".5%", None),
+        ] {
             let problem = text.parse::<Share>().unwrap_err();
             assert_eq!(problem.hint.as_deref(), hint, "{text}");
         }

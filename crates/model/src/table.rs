@@ -2,11 +2,8 @@
 //! weights of one moment with the endpoints of another.
 
 use crate::{
-    InstanceId, Kind, Millis, ServiceRef, Share, VersionName,
-    name::NodeName,
-    resource::Object,
-    route::RouteMatch,
-    service::Upstream,
+    InstanceId, Kind, Millis, ServiceRef, Share, VersionName, name::NodeName, resource::Object,
+    route::RouteMatch, service::Upstream,
 };
 use serde::{Deserialize, Serialize};
 

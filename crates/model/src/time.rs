@@ -61,7 +61,11 @@ impl FromStr for Millis {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        let wrong = || Problem::invalid(format!("\"{text}\" is not a duration: write a whole number and a unit, such as 500ms, 30s, 5m or 1h"));
+        let wrong = || {
+            Problem::invalid(format!(
+                "\"{text}\" is not a duration: write a whole number and a unit, such as 500ms, 30s, 5m or 1h"
+            ))
+        };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;

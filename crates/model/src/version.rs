@@ -38,10 +38,9 @@ impl FromStr for Isolate {
     type Err = crate::Problem;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Isolate::ALL
-            .into_iter()
-            .find(|isolate| isolate.as_str() == text)
-            .ok_or_else(|| crate::Problem::invalid(format!("isolate \"{text}\" is neither \"wasm\" nor \"process\"")))
+        Isolate::ALL.into_iter().find(|isolate| isolate.as_str() == text).ok_or_else(|| {
+            crate::Problem::invalid(format!("isolate \"{text}\" is neither \"wasm\" nor \"process\""))
+        })
     }
 }
 

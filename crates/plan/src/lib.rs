@@ -1,1 +1,15 @@
-//! Pure decisions: split, rollout, placement, scaling, judgement, each with its reasons
+//! Every decision of Tutti's control loops, as pure functions from a snapshot to a plan with its reasons.
+//!
+//! No clock, randomness, I/O or logging: time is part of the snapshot, and ids of new things are given by whoever
+//! executes a plan. That makes each decision testable by itself, repeatable in simulation, and explainable.
+//!
+//! Global tier: [`rollout`] moves a deployment through its states, [`judge`] weighs a step's figures, [`handdown`]
+//! makes a zone's part of a service. Zone tier: [`zone`] plans one service on the zone's nodes, with [`placement`]
+//! for new instances and [`capacity`] for how many there must be.
+
+pub mod capacity;
+pub mod handdown;
+pub mod judge;
+pub mod placement;
+pub mod rollout;
+pub mod zone;

@@ -1,0 +1,184 @@
+//! Makes a zone's part of a service from the global objects.
+
+use tutti_model::{
+    Resource, ServiceRef,
+    assignment::AssignmentSpec,
+    deployment::DeploymentSpec,
+    route::{RouteMatch, RouteSpec},
+    service::ServiceSpec,
+    version::VersionSpec,
+};
+
+/// What is known when a service is handed down.
+#[derive(Debug, Clone, Copy)]
+pub struct HanddownView<'a> {
+    /// The service.
+    pub service: &'a Resource<ServiceSpec>,
+    /// Every service of its domain, itself included.
+    pub siblings: &'a [&'a Resource<ServiceSpec>],
+    /// All its versions.
+    pub versions: &'a [&'a Resource<VersionSpec>],
+    /// The routes that lead to it.
+    pub routes: &'a [&'a Resource<RouteSpec>],
+    /// Its unfinished deployment.
+    pub deployment: Option<&'a Resource<DeploymentSpec>>,
+    /// The platform's own names, below which services get hosts by themselves (in dev `localhost`).
+    pub host_suffixes: &'a [String],
+    /// What the zone has now.
+    pub current: Option<&'a AssignmentSpec>,
+}
+
+/// The zone's part, if it is to change.
+#[must_use]
+pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
+    let (spec, status) = (&view.service.spec, &view.service.status);
+    let from = view.deployment.map(|deployment| &deployment.status.from);
+    let involved = |version: &&&Resource<VersionSpec>| {
+        let name = &version.spec.version.version;
+        let before = from.is_some_and(|from| from.share(name).millionths() > 0);
+        before || status.split.share(name).millionths() > 0
+    };
+    let versions: Vec<VersionSpec> =
+        view.versions.iter().filter(involved).map(|version| version.spec.clone()).collect();
+    let newest = view.versions.iter().max_by_key(|version| (version.created_at, version.revision));
+    let preload = newest.filter(|version| !involved(version)).map(|version| version.spec.clone());
+    let floor = versions.iter().map(|version| version.manifest.min).max().unwrap_or(1);
+    let mut next = AssignmentSpec {
+        service: spec.service.clone(),
+        handed_down: 0,
+        round: status.round,
+        matches: matches(&view),
+        split: status.split.clone(),
+        hold: status.hold,
+        versions,
+        preload,
+        upstreams: spec.upstreams.clone(),
+        workers: spec.workers.unwrap_or(floor).max(1),
+        deployment: status.deployment.clone(),
+        removed: view.service.deleted_at.is_some(),
+    };
+    next.handed_down = view.current.map_or(0, |current| current.handed_down);
+    if view.current == Some(&next) {
+        return None;
+    }
+    next.handed_down += 1;
+    Some(next)
+}
+
+/// The requests a service takes: its own hosts, its gRPC path under its domain, and its routes.
+fn matches(view: &HanddownView<'_>) -> Vec<RouteMatch> {
+    let service = &view.service.spec.service;
+    let mut matches: Vec<RouteMatch> = Vec::new();
+    if owns_label(view) {
+        matches.extend(
+            view.host_suffixes
+                .iter()
+                .map(|suffix| RouteMatch { host: automatic_host(service, suffix), path: "/".into() }),
+        );
+    }
+    if service.service.is_qualified() {
+        let path = format!("/{}", service.service);
+        let hosts = view.host_suffixes.iter().map(|suffix| format!("{}.{suffix}", service.domain));
+        let hosts = hosts.chain([service.domain.to_string()]);
+        matches.extend(hosts.map(|host| RouteMatch { host, path: path.clone() }));
+        if !view.host_suffixes.is_empty() {
+            // The package says the domain, so a caller who has no name for this platform (127.0.0.1:8080) is served.
+            matches.push(RouteMatch { host: "*".into(), path });
+        }
+    }
+    matches.extend(view.routes.iter().map(|route| route.spec.r#match.clone()));
+    matches.sort();
+    matches.dedup();
+    matches
+}
+
+/// The host that a service has by itself below one of the platform's names.
+#[must_use]
+pub fn automatic_host(service: &ServiceRef, suffix: &str) -> String {
+    format!("{}.{}.{suffix}", service.service.host_label(), service.domain)
+}
+
+/// Two services of a domain may have one label (`web` and `com.example.Web`): the older one has the host.
+fn owns_label(view: &HanddownView<'_>) -> bool {
+    let label = view.service.spec.service.service.host_label();
+    let rivals = view.siblings.iter().filter(|sibling| sibling.spec.service.service.host_label() == label);
+    let first = rivals.min_by_key(|sibling| (sibling.created_at, &sibling.name));
+    first.is_none_or(|first| first.name == view.service.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tutti_model::{Split, Timestamp, Uid};
+
+    fn service(name: &str, created: u64) -> Resource<ServiceSpec> {
+        let spec = ServiceSpec { service: name.parse().unwrap(), upstreams: Vec::new(), workers: None };
+        Resource::new(name, Uid::from_bits(u128::from(created)), Timestamp(created), spec)
+    }
+
+    fn version(name: &str, created: u64) -> Resource<VersionSpec> {
+        let spec = crate::zone::fixtures::version(name);
+        Resource::new(spec.version.to_string(), Uid::from_bits(u128::from(created)), Timestamp(created), spec)
+    }
+
+    fn down(
+        service: &Resource<ServiceSpec>,
+        versions: &[&Resource<VersionSpec>],
+        current: Option<&AssignmentSpec>,
+    ) -> Option<AssignmentSpec> {
+        hand_down(HanddownView {
+            service,
+            siblings: &[service],
+            versions,
+            routes: &[],
+            deployment: None,
+            host_suffixes: &["localhost".to_owned()],
+            current,
+        })
+    }
+
+    #[test]
+    fn changes_are_numbered_and_sameness_is_silent() {
+        let mut service = service("example.com:web", 1);
+        let one = version("1.0", 2);
+        let first = down(&service, &[&one], None).unwrap();
+        assert_eq!((first.handed_down, first.versions.len()), (1, 0));
+        assert_eq!(first.preload.as_ref(), Some(&one.spec), "pushed, not deployed");
+        assert_eq!(down(&service, &[&one], Some(&first)), None);
+        service.status.split = Split::all("1.0".parse().unwrap());
+        service.status.round = 1;
+        let second = down(&service, &[&one], Some(&first)).unwrap();
+        assert_eq!((second.handed_down, second.versions.len(), second.preload), (2, 1, None));
+    }
+
+    #[test]
+    fn hosts_follow_from_names() {
+        let assignment = down(&service("example.com:com.example.HelloWorld", 1), &[], None).unwrap();
+        let texts: Vec<String> = assignment.matches.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "*/com.example.HelloWorld",
+                "example.com/com.example.HelloWorld",
+                "example.com.localhost/com.example.HelloWorld",
+                "helloworld.example.com.localhost",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_two_with_one_label_the_older_has_the_host() {
+        let (old, new) = (service("example.com:web", 1), service("example.com:com.example.Web", 2));
+        let siblings = [&old, &new];
+        let view = |service| HanddownView {
+            service,
+            siblings: &siblings,
+            versions: &[],
+            routes: &[],
+            deployment: None,
+            host_suffixes: &[],
+            current: None,
+        };
+        assert!(owns_label(&view(&old)) && !owns_label(&view(&new)));
+    }
+}

@@ -1,0 +1,182 @@
+//! Finds a node for each new instance, with the reason for every node that was refused.
+//!
+//! Instances of a service spread over nodes; among equals the one with the most free memory wins, then the name, so
+//! that the same snapshot always gives the same plan.
+
+use std::collections::BTreeMap;
+use tutti_model::{
+    name::NodeName,
+    node::Resources,
+    quantity::{ByteSize, MilliCpu},
+    version::{Isolate, VersionSpec},
+};
+
+/// What is known of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name.
+    pub node: NodeName,
+    /// Whether its agent has said that it is ready, and has been heard of lately.
+    pub ready: bool,
+    /// Whether it takes new instances.
+    pub cordoned: bool,
+    /// What it has.
+    pub capacity: Resources,
+    /// What the manifests of its instances add up to.
+    pub promised: Resources,
+    /// The isolates that it can run.
+    pub isolates: Vec<Isolate>,
+    /// Ports that instances insist on there.
+    pub ports: Vec<u16>,
+}
+
+/// The nodes found, and why there are no more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Placed {
+    /// One node for each instance that found one, in order.
+    pub nodes: Vec<NodeName>,
+    /// Why each refused node was refused, one sentence each; empty if all found one.
+    pub refusals: Vec<String>,
+}
+
+/// Finds nodes for `count` new instances of a version. `spread` holds how many instances of the service each node has
+/// already. What is found is added to the nodes' promises and to `spread`.
+#[must_use]
+pub fn place(
+    version: &VersionSpec,
+    count: u32,
+    nodes: &mut [NodeView],
+    spread: &mut BTreeMap<NodeName, u32>,
+) -> Placed {
+    let mut placed = Placed::default();
+    for _ in 0..count {
+        let best = nodes.iter_mut().filter(|node| refusal(version, node).is_none()).min_by_key(|node| {
+            let here = spread.get(&node.node).copied().unwrap_or(0);
+            (here, std::cmp::Reverse(free(node).memory), node.node.clone())
+        });
+        let Some(node) = best else {
+            placed.refusals = nodes.iter().filter_map(|node| refusal(version, node)).collect();
+            if placed.refusals.is_empty() {
+                placed.refusals.push("the zone has no nodes".into());
+            }
+            return placed;
+        };
+        promise(node, version);
+        *spread.entry(node.node.clone()).or_default() += 1;
+        placed.nodes.push(node.node.clone());
+    }
+    placed
+}
+
+/// Counts an instance of this version among a node's promises.
+pub fn promise(node: &mut NodeView, version: &VersionSpec) {
+    let manifest = &version.manifest;
+    node.promised.memory = ByteSize(node.promised.memory.0.saturating_add(manifest.memory.0));
+    node.promised.cpu = MilliCpu(node.promised.cpu.0.saturating_add(manifest.cpu.0));
+    node.ports.extend(manifest.port);
+}
+
+/// What a node has left.
+fn free(node: &NodeView) -> Resources {
+    Resources {
+        cpu: MilliCpu(node.capacity.cpu.0.saturating_sub(node.promised.cpu.0)),
+        memory: ByteSize(node.capacity.memory.0.saturating_sub(node.promised.memory.0)),
+    }
+}
+
+/// Why a node cannot take an instance of this version.
+fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> {
+    let (name, manifest, free) = (&node.node, &version.manifest, free(node));
+    if !node.ready {
+        return Some(format!("node {name} is not ready"));
+    }
+    if node.cordoned {
+        return Some(format!("node {name} is cordoned"));
+    }
+    if !node.isolates.contains(&version.isolate) {
+        return Some(format!("node {name} cannot run {} isolates", version.isolate));
+    }
+    if free.memory < manifest.memory {
+        let capacity = node.capacity.memory;
+        return Some(format!(
+            "node {name} has {} of memory free of {}, and {} is needed",
+            mebibytes(free.memory),
+            mebibytes(capacity),
+            manifest.memory
+        ));
+    }
+    if free.cpu < manifest.cpu {
+        return Some(format!(
+            "node {name} has {} cpu free of {}, and {} is needed",
+            free.cpu, node.capacity.cpu, manifest.cpu
+        ));
+    }
+    let taken = manifest.port.filter(|port| node.ports.contains(port));
+    taken.map(|port| format!("port {port} is taken on node {name} by an instance that insists on it"))
+}
+
+/// Rounded down to whole mebibytes, for people.
+fn mebibytes(size: ByteSize) -> String {
+    format!("{}Mi", size.0 >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::fixtures::{node, version};
+    use proptest::prelude::*;
+
+    #[test]
+    fn spreads_before_it_shares() {
+        let mut nodes = vec![node("a"), node("b"), node("c")];
+        let placed = place(&version("1.0"), 5, &mut nodes, &mut BTreeMap::new());
+        let names: Vec<&str> = placed.nodes.iter().map(NodeName::as_str).collect();
+        assert_eq!(names, ["a", "b", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn says_why_each_node_is_refused() {
+        let mut small = node("small");
+        small.capacity.memory = ByteSize::mib(64);
+        let mut cordoned = node("held");
+        cordoned.cordoned = true;
+        let mut down = node("down");
+        down.ready = false;
+        let mut port = node("port");
+        port.ports.push(9000);
+        let mut wanted = version("1.0");
+        wanted.manifest.port = Some(9000);
+        let placed = place(&wanted, 1, &mut [small, cordoned, down, port], &mut BTreeMap::new());
+        assert_eq!(
+            placed.refusals,
+            [
+                "node small has 64Mi of memory free of 64Mi, and 128Mi is needed",
+                "node held is cordoned",
+                "node down is not ready",
+                "port 9000 is taken on node port by an instance that insists on it",
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_promises_more_than_there_is(count in 0u32..60, memories in proptest::collection::vec(0u64..2000, 0..5)) {
+            let mut nodes: Vec<NodeView> = memories
+                .iter()
+                .enumerate()
+                .map(|(index, memory)| {
+                    let mut view = node(&format!("n{index}"));
+                    view.capacity.memory = ByteSize::mib(*memory);
+                    view
+                })
+                .collect();
+            let placed = place(&version("1.0"), count, &mut nodes, &mut BTreeMap::new());
+            for node in &nodes {
+                prop_assert!(node.promised.memory <= node.capacity.memory);
+                prop_assert!(node.promised.cpu <= node.capacity.cpu);
+            }
+            let all = placed.nodes.len() == usize::try_from(count).unwrap();
+            prop_assert_eq!(all, placed.refusals.is_empty());
+        }
+    }
+}

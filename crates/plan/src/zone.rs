@@ -1,0 +1,285 @@
+//! Plans one service in one zone: which instances there are to be, what each is to do, and the table that ingresses
+//! route by.
+//!
+//! The plan is level-triggered: it looks only at what is, never at what was done, so it may be cut short, repeated or
+//! taken up by another control at any point. Its parts, in the order they are decided:
+//!
+//! 1. how many workers each version needs, for the weights that serve now and for the ones that are wanted;
+//! 2. which instances serve: standing-by ones are taken back before new ones are placed;
+//! 3. the weights: the wanted ones once every version in them has its workers ready, else the ones of now, and never
+//!    any on a version without a ready instance;
+//! 4. what becomes of the instances that are left over: they stand by, then drain once no ingress can still send to
+//!    them, then go;
+//! 5. the report.
+
+mod goals;
+mod progress;
+mod weights;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    capacity::{Load, Need, need},
+    placement::{NodeView, place},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use tutti_model::{
+    InstanceId, Millis, Resource, Share, Split, Timestamp, VersionName,
+    assignment::AssignmentSpec,
+    ingress::IngressSpec,
+    instance::{Goal, InstanceSpec, InstanceState},
+    name::{NodeName, ZoneName},
+    report::ReportSpec,
+    table::TableSpec,
+    version::VersionSpec,
+};
+
+/// Pause before a failed instance of a serving version is replaced: a version that cannot start should not keep a node
+/// busy with trying.
+pub const REPLACE_AFTER: Millis = Millis::seconds(10);
+
+/// Most new instances, and most endpoints added to a table, in one plan: with the comparisons they need they must fit
+/// one transaction.
+pub const BATCH: usize = 16;
+
+/// What is known when a service is planned.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceView<'a> {
+    /// Now.
+    pub now: Timestamp,
+    /// This zone.
+    pub zone: &'a ZoneName,
+    /// What was handed down.
+    pub assignment: &'a AssignmentSpec,
+    /// The table there is.
+    pub table: Option<&'a Resource<TableSpec>>,
+    /// Every instance of the service.
+    pub instances: &'a [&'a Resource<InstanceSpec>],
+    /// Every node of the zone, with what is promised to all services.
+    pub nodes: &'a [NodeView],
+    /// Every living ingress.
+    pub ingresses: &'a [&'a Resource<IngressSpec>],
+    /// What there is to serve now.
+    pub load: Load,
+}
+
+/// What is to be done for a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServicePlan {
+    /// New instances: what, and where.
+    pub create: Vec<(VersionSpec, NodeName)>,
+    /// What instances are to do instead of what they do.
+    pub goals: Vec<(InstanceId, Goal)>,
+    /// Instances that are gone, to be forgotten.
+    pub forget: Vec<InstanceId>,
+    /// The table, if it is to change.
+    pub table: TablePlan,
+    /// Instances whose readiness the new table relies on: they must not have changed when it is written.
+    pub relies_on: Vec<InstanceId>,
+    /// Whether nothing is left of a removed service, so that the assignment may go.
+    pub gone: bool,
+    /// What to tell the global tier.
+    pub report: ReportSpec,
+    /// When time alone may change something.
+    pub wake: Option<Timestamp>,
+}
+
+/// What becomes of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TablePlan {
+    /// It stays.
+    Keep,
+    /// It is written.
+    Put(TableSpec),
+    /// It is removed.
+    Remove,
+}
+
+/// Plans a service.
+#[must_use]
+pub fn plan_service(view: ServiceView<'_>) -> ServicePlan {
+    let mut pass = Pass::new(view);
+    pass.fill();
+    let weights = weights::decide(&pass);
+    goals::retire(&mut pass, &weights);
+    progress::conclude(pass, weights)
+}
+
+/// One version in one pass.
+#[derive(Debug)]
+struct VersionPass<'a> {
+    spec: &'a VersionSpec,
+    /// What the weights of now and the wanted ones need, the larger.
+    need: Need,
+    /// Instances that serve or are to.
+    serving: Vec<&'a Resource<InstanceSpec>>,
+    /// Instances that have failed.
+    failed: Vec<&'a Resource<InstanceSpec>>,
+    /// New instances that found no node.
+    unplaced: u32,
+}
+
+/// The state of one pass.
+#[derive(Debug)]
+struct Pass<'a> {
+    view: ServiceView<'a>,
+    /// The weights that the table holds.
+    serving: Split,
+    versions: BTreeMap<VersionName, VersionPass<'a>>,
+    /// Nodes whose agents are heard.
+    alive: BTreeSet<&'a NodeName>,
+    create: Vec<(VersionSpec, NodeName)>,
+    goals: BTreeMap<InstanceId, Goal>,
+    reasons: Vec<String>,
+    wake: Option<Timestamp>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(view: ServiceView<'a>) -> Self {
+        let backends = view.table.map(|table| table.spec.versions()).unwrap_or_default();
+        let serving = Split::new(backends.iter().map(|backend| (backend.version.clone(), backend.weight)))
+            .unwrap_or_default();
+        let alive: BTreeSet<&NodeName> =
+            view.nodes.iter().filter(|node| node.ready).map(|node| &node.node).collect();
+        let versions = if view.assignment.removed { &[][..] } else { &view.assignment.versions[..] };
+        let versions = versions.iter().map(|spec| {
+            let name = spec.version.version.clone();
+            let of_version = |instance: &&&Resource<InstanceSpec>| instance.spec.version.version == name;
+            let mine: Vec<_> = view.instances.iter().filter(of_version).copied().collect();
+            let share = serving.share(&name).max(view.assignment.split.share(&name));
+            let pass = VersionPass {
+                spec,
+                need: need(spec, share, view.assignment.workers, view.load),
+                serving: mine.iter().filter(|instance| is_serving(instance)).copied().collect(),
+                failed: mine.iter().filter(|instance| is_failed(instance)).copied().collect(),
+                unplaced: 0,
+            };
+            (name, pass)
+        });
+        let versions = versions.collect();
+        Pass {
+            view,
+            serving,
+            versions,
+            alive,
+            create: Vec::new(),
+            goals: BTreeMap::new(),
+            reasons: Vec::new(),
+            wake: None,
+        }
+    }
+
+    /// Takes back standing-by instances, then places new ones, until every version has its workers.
+    fn fill(&mut self) {
+        let mut nodes = self.view.nodes.to_vec();
+        let mut spread: BTreeMap<NodeName, u32> = BTreeMap::new();
+        for instance in self.view.instances.iter().filter(|instance| instance.spec.goal.runs()) {
+            *spread.entry(instance.spec.node.clone()).or_default() += 1;
+        }
+        let names: Vec<VersionName> = self.versions.keys().cloned().collect();
+        for name in names {
+            self.take_back(&name);
+            self.place_new(&name, &mut nodes, &mut spread);
+        }
+    }
+
+    fn take_back(&mut self, name: &VersionName) {
+        let Some(version) = self.versions.get_mut(name) else { return };
+        let mut standing_by: Vec<_> = self
+            .view
+            .instances
+            .iter()
+            .filter(|instance| instance.spec.version.version == *name && is_standing_by(instance))
+            .copied()
+            .collect();
+        // Ready ones first: they serve at once.
+        standing_by.sort_by_key(|instance| (instance.status.state != InstanceState::Ready, &instance.name));
+        let missing =
+            usize::try_from(version.need.workers).unwrap_or(usize::MAX).saturating_sub(version.serving.len());
+        for instance in standing_by.into_iter().take(missing) {
+            self.goals.insert(instance.spec.instance.clone(), Goal::Serve);
+            version.serving.push(instance);
+        }
+    }
+
+    fn place_new(
+        &mut self,
+        name: &VersionName,
+        nodes: &mut [NodeView],
+        spread: &mut BTreeMap<NodeName, u32>,
+    ) {
+        let now = self.view.now;
+        let Some(version) = self.versions.get_mut(name) else { return };
+        let have = u32::try_from(version.serving.len()).unwrap_or(u32::MAX);
+        let mut missing = version.need.workers.saturating_sub(have);
+        // A version that is only being rolled out is not tried again: its deployment fails, and says why. One that
+        // serves is, after a pause.
+        let rolled_out = self.serving.share(name) == Share::ZERO && self.view.assignment.deployment.is_some();
+        if let Some(last) = version.failed.iter().map(|instance| instance.status.since).max() {
+            let again = last.plus(REPLACE_AFTER);
+            if rolled_out || now < again {
+                missing = 0;
+                if !rolled_out {
+                    self.wake = earlier(self.wake, again);
+                }
+            }
+        }
+        if missing == 0 {
+            return;
+        }
+        let room = BATCH.saturating_sub(self.create.len());
+        let placed = place(version.spec, missing.min(u32::try_from(room).unwrap_or(0)), nodes, spread);
+        if !placed.refusals.is_empty() {
+            version.unplaced = missing.saturating_sub(u32::try_from(placed.nodes.len()).unwrap_or(u32::MAX));
+            self.reasons
+                .push(format!("{} of {missing} new instances of {name} found no node", version.unplaced));
+            self.reasons.extend(placed.refusals);
+        }
+        self.create.extend(placed.nodes.into_iter().map(|node| (version.spec.clone(), node)));
+    }
+
+    /// What an instance is to do, as far as this pass has decided.
+    fn goal(&self, instance: &Resource<InstanceSpec>) -> Goal {
+        self.goals.get(&instance.spec.instance).copied().unwrap_or(instance.spec.goal)
+    }
+
+    /// Whether an instance can answer now.
+    fn is_ready(&self, instance: &Resource<InstanceSpec>) -> bool {
+        instance.status.state == InstanceState::Ready && self.alive.contains(&instance.spec.node)
+    }
+
+    /// The ready instances among those that serve a version.
+    fn ready(&self, version: &VersionPass<'a>) -> Vec<&'a Resource<InstanceSpec>> {
+        version.serving.iter().filter(|instance| self.is_ready(instance)).copied().collect()
+    }
+
+    /// Whether every living ingress has reached the table there is.
+    fn is_acknowledged(&self) -> bool {
+        let Some(table) = self.view.table else { return true };
+        self.view.ingresses.iter().all(|ingress| ingress.status.reached >= table.revision)
+    }
+}
+
+fn is_serving(instance: &Resource<InstanceSpec>) -> bool {
+    use InstanceState as S;
+    instance.spec.goal == Goal::Serve
+        && !matches!(instance.status.state, S::Failed | S::Draining | S::Stopped)
+}
+
+fn is_standing_by(instance: &Resource<InstanceSpec>) -> bool {
+    use InstanceState as S;
+    matches!(instance.spec.goal, Goal::Standby { .. })
+        && !matches!(instance.status.state, S::Failed | S::Draining | S::Stopped)
+}
+
+fn is_failed(instance: &Resource<InstanceSpec>) -> bool {
+    instance.status.state == InstanceState::Failed && instance.spec.goal.runs()
+}
+
+/// The earlier of a moment that may be there and one that is.
+fn earlier(known: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    Some(known.map_or(other, |known| known.min(other)))
+}

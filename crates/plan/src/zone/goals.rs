@@ -1,0 +1,137 @@
+//! What becomes of instances that no longer serve: they stand by for a rollback, drain once nobody can still send to
+//! them, and are forgotten when they are gone.
+
+use super::{Pass, earlier, is_failed, is_serving, is_standing_by, weights::Weights};
+use tutti_model::{
+    Millis, Resource, Share, Timestamp,
+    instance::{Goal, InstanceSpec, InstanceState},
+};
+
+/// Decides the goals of all instances that are not to serve.
+pub(super) fn retire(pass: &mut Pass<'_>, weights: &Weights) {
+    for instance in surplus(pass, weights) {
+        let goal = after_serving(pass, instance);
+        pass.goals.insert(instance.spec.instance.clone(), goal);
+    }
+    bound_standby(pass);
+    for instance in pass.view.instances {
+        if let Some(goal) = onward(pass, instance, weights) {
+            pass.goals.insert(instance.spec.instance.clone(), goal);
+        }
+    }
+}
+
+/// Instances that are to serve but are not needed. As long as the weights have not arrived, what serves now stays.
+fn surplus<'a>(pass: &Pass<'a>, weights: &Weights) -> Vec<&'a Resource<InstanceSpec>> {
+    let mut surplus = Vec::new();
+    for instance in pass.view.instances.iter().filter(|instance| is_serving(instance)) {
+        if !pass.versions.contains_key(&instance.spec.version.version) {
+            surplus.push(*instance);
+        }
+    }
+    for (name, version) in &pass.versions {
+        let wanted = if weights.arrived {
+            let share = pass.view.assignment.split.share(name);
+            crate::capacity::need(version.spec, share, pass.view.assignment.workers, pass.view.load).workers
+        } else {
+            version.need.workers
+        };
+        let extra = version.serving.len().saturating_sub(usize::try_from(wanted).unwrap_or(usize::MAX));
+        // First what is not ready, then the youngest.
+        let mut candidates = version.serving.clone();
+        candidates.sort_by_key(|instance| {
+            (pass.is_ready(instance), std::cmp::Reverse((instance.created_at, &instance.name)))
+        });
+        surplus.extend(candidates.into_iter().take(extra));
+    }
+    surplus
+}
+
+/// What an instance that served does next.
+fn after_serving(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Goal {
+    if pass.view.assignment.removed {
+        return Goal::Standby { until: pass.view.now };
+    }
+    if !pass.is_ready(instance) {
+        return Goal::Stop;
+    }
+    Goal::Standby { until: pass.view.now.plus(instance.spec.manifest.standby) }
+}
+
+/// At most twice the service's workers stand by, so that redeploying often cannot fill a node: beyond that, the ones
+/// whose time is over first go early.
+fn bound_standby(pass: &mut Pass<'_>) {
+    let most = usize::try_from(pass.view.assignment.workers.saturating_mul(2)).unwrap_or(usize::MAX);
+    let mut standing_by: Vec<_> = pass
+        .view
+        .instances
+        .iter()
+        .filter_map(|instance| match pass.goal(instance) {
+            Goal::Standby { until } if until > pass.view.now => Some((until, instance)),
+            _ => None,
+        })
+        .collect();
+    standing_by.sort_by_key(|(until, instance)| (std::cmp::Reverse(*until), instance.name.clone()));
+    let early: Vec<_> =
+        standing_by.into_iter().skip(most).map(|(_, instance)| instance.spec.instance.clone()).collect();
+    for id in early {
+        pass.goals.insert(id, Goal::Standby { until: pass.view.now });
+    }
+}
+
+/// The next goal of an instance that is on its way out, if it is time for it.
+fn onward(pass: &mut Pass<'_>, instance: &Resource<InstanceSpec>, weights: &Weights) -> Option<Goal> {
+    let id = &instance.spec.instance;
+    match pass.goal(instance) {
+        Goal::Standby { until } => {
+            if is_failed(instance) {
+                return Some(Goal::Stop);
+            }
+            if pass.view.now < until {
+                pass.wake = earlier(pass.wake, until);
+                return None;
+            }
+            // Only once it stands by in the store, and no ingress can hold a table that names it.
+            let stored = is_standing_by(instance)
+                && pass.goals.get(id).is_none_or(|goal| matches!(goal, Goal::Standby { .. }));
+            let unreachable =
+                !weights.endpoints.contains(id) && !in_table(pass, instance) && pass.is_acknowledged();
+            (stored && unreachable).then_some(Goal::Drain)
+        }
+        // A failed instance is kept while its deployment must still learn of it, and otherwise until it is replaced.
+        Goal::Serve if is_failed(instance) => {
+            let until = instance.status.since.plus(super::REPLACE_AFTER);
+            let needed = pass.view.assignment.split.share(&instance.spec.version.version) > Share::ZERO;
+            if needed && pass.view.assignment.deployment.is_some() {
+                return None;
+            }
+            if needed && pass.view.now < until {
+                pass.wake = earlier(pass.wake, until);
+                return None;
+            }
+            Some(Goal::Stop)
+        }
+        Goal::Drain => {
+            // An agent keeps the deadline itself; this is for one that does not answer.
+            let deadline: Timestamp =
+                instance.status.since.plus(instance.spec.manifest.drain).plus(Millis::seconds(10));
+            if instance.status.state != InstanceState::Draining {
+                return None;
+            }
+            if pass.view.now < deadline {
+                pass.wake = earlier(pass.wake, deadline);
+                return None;
+            }
+            Some(Goal::Stop)
+        }
+        Goal::Serve | Goal::Stop => None,
+    }
+}
+
+fn in_table(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> bool {
+    let backends = pass.view.table.map(|table| table.spec.versions()).unwrap_or_default();
+    backends
+        .iter()
+        .flat_map(|backend| &backend.endpoints)
+        .any(|endpoint| endpoint.instance == instance.spec.instance)
+}

@@ -1,0 +1,416 @@
+use super::*;
+use crate::zone::fixtures::{node, version};
+use proptest::prelude::*;
+use tutti_model::{Uid, deployment::Failure, report::Progress, table::Backend};
+
+/// A zone of three nodes that does what it is told, one event at a time.
+struct World {
+    now: Timestamp,
+    revision: u64,
+    ids: u64,
+    assignment: AssignmentSpec,
+    table: Option<Resource<TableSpec>>,
+    instances: Vec<Resource<InstanceSpec>>,
+    nodes: Vec<NodeView>,
+    ingress: Resource<IngressSpec>,
+    load: Load,
+    last: Option<ReportSpec>,
+}
+
+impl World {
+    fn new(workers: u32) -> Self {
+        let assignment = AssignmentSpec {
+            service: "example.com:web".parse().unwrap(),
+            handed_down: 1,
+            round: 1,
+            matches: vec!["web.example.com".parse().unwrap()],
+            split: Split::empty(),
+            hold: false,
+            versions: Vec::new(),
+            preload: None,
+            upstreams: Vec::new(),
+            workers,
+            deployment: None,
+            removed: false,
+        };
+        World {
+            now: Timestamp(1_000_000),
+            revision: 1,
+            ids: 0,
+            assignment,
+            table: None,
+            instances: Vec::new(),
+            nodes: vec![node("a"), node("b"), node("c")],
+            ingress: Resource::new("ingress", Uid::from_bits(1), Timestamp(0), IngressSpec::default()),
+            load: Load::default(),
+            last: None,
+        }
+    }
+
+    /// Hands down a split, with a deployment that keeps the versions of now.
+    fn assign(&mut self, shares: &[(&str, &str)], deploying: bool) -> &mut Self {
+        let split =
+            Split::new(shares.iter().map(|(name, share)| (name.parse().unwrap(), share.parse().unwrap())))
+                .unwrap();
+        let mut names: BTreeSet<VersionName> = split.iter().map(|(name, _)| name.clone()).collect();
+        if deploying {
+            names.extend(self.assignment.versions.iter().map(|version| version.version.version.clone()));
+        }
+        self.assignment.versions = names.iter().map(|name| version(name.as_str())).collect();
+        self.assignment.split = split;
+        self.assignment.deployment = deploying.then(|| tutti_model::DeploymentId::from_bits(1));
+        self.assignment.round += 1;
+        self
+    }
+
+    fn plan(&self) -> ServicePlan {
+        let instances: Vec<_> = self.instances.iter().collect();
+        plan_service(ServiceView {
+            now: self.now,
+            zone: &ZoneName::local(),
+            assignment: &self.assignment,
+            table: self.table.as_ref(),
+            instances: &instances,
+            nodes: &self.nodes,
+            ingresses: &[&self.ingress],
+            load: self.load,
+        })
+    }
+
+    /// Plans once and does what the plan says, checking what must hold of every plan.
+    fn pass(&mut self) -> &mut Self {
+        let plan = self.plan();
+        self.check(&plan);
+        self.revision += 1;
+        for (id, goal) in plan.goals {
+            let instance = self.instances.iter_mut().find(|instance| instance.spec.instance == id).unwrap();
+            instance.spec.goal = goal;
+            instance.generation += 1;
+            instance.revision = self.revision;
+        }
+        self.instances.retain(|instance| !plan.forget.contains(&instance.spec.instance));
+        for (version, node) in plan.create {
+            self.ids += 1;
+            let id = InstanceId::from_bits(self.ids);
+            let spec = InstanceSpec {
+                instance: id.clone(),
+                version: version.version.clone(),
+                artifact: version.artifact,
+                isolate: version.isolate,
+                manifest: version.manifest,
+                node,
+                goal: Goal::Serve,
+            };
+            let mut instance =
+                Resource::new(id.to_string(), Uid::from_bits(u128::from(self.ids)), self.now, spec);
+            instance.revision = self.revision;
+            self.instances.push(instance);
+        }
+        match plan.table {
+            TablePlan::Keep => {}
+            TablePlan::Remove => self.table = None,
+            TablePlan::Put(spec) => {
+                let mut table = Resource::new("example.com:web", Uid::from_bits(3), Timestamp(0), spec);
+                table.revision = self.revision;
+                self.table = Some(table);
+            }
+        }
+        self.last = Some(plan.report);
+        self
+    }
+
+    fn check(&self, plan: &ServicePlan) {
+        for (id, goal) in &plan.goals {
+            if *goal == Goal::Drain {
+                let table = self.table.as_ref();
+                let named = table.is_some_and(|table| endpoints(&table.spec).contains(id));
+                let behind = table.is_some_and(|table| self.ingress.status.reached < table.revision);
+                assert!(!named && !behind, "{id} drains while an ingress may still send to it");
+            }
+        }
+        if let TablePlan::Put(table) = &plan.table {
+            let sum: u32 = table.versions().iter().map(|backend| backend.weight.millionths()).sum();
+            assert!(table.versions().is_empty() || sum == 1_000_000);
+            for backend in table.versions() {
+                assert!(!backend.endpoints.is_empty(), "{} has a weight and no endpoint", backend.version);
+            }
+            for id in endpoints(table) {
+                let instance = self.instances.iter().find(|instance| instance.spec.instance == id).unwrap();
+                assert_eq!(instance.status.state, InstanceState::Ready);
+            }
+        }
+        let operations = plan.create.len() + plan.goals.len().min(32) + 2;
+        assert!(operations <= tutti_model::limits::STORE_TXN_OPERATIONS);
+    }
+
+    /// Every instance moves as its goal says, all the way.
+    fn agents(&mut self) -> &mut Self {
+        self.agents_reach(InstanceState::Ready)
+    }
+
+    fn agents_reach(&mut self, state: InstanceState) -> &mut Self {
+        for instance in &mut self.instances {
+            let next = match instance.spec.goal {
+                Goal::Serve | Goal::Standby { .. } if instance.status.state != InstanceState::Failed => state,
+                Goal::Drain | Goal::Stop => InstanceState::Stopped,
+                _ => continue,
+            };
+            let recovers = instance.status.state < InstanceState::Ready
+                || instance.status.state == InstanceState::Backoff;
+            if recovers || matches!(instance.spec.goal, Goal::Drain | Goal::Stop) {
+                instance.status.state = next;
+                instance.status.since = self.now;
+            }
+            instance.status.observed_generation = instance.generation;
+        }
+        self
+    }
+
+    fn acknowledge(&mut self) -> &mut Self {
+        self.ingress.status.reached = self.revision;
+        self
+    }
+
+    /// Until nothing changes any more.
+    fn settle(&mut self) -> &mut Self {
+        for _ in 0..40 {
+            let before = (self.instances.clone(), self.table.clone());
+            self.pass().agents().acknowledge();
+            if before == (self.instances.clone(), self.table.clone()) {
+                return self;
+            }
+        }
+        panic!("it does not settle: {:?}", self.last);
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.last.as_ref().unwrap().progress
+    }
+
+    fn serving(&self) -> String {
+        self.last.as_ref().unwrap().split.to_string()
+    }
+
+    fn count(&self, name: &str, goal: impl Fn(Goal) -> bool) -> usize {
+        self.instances.iter().filter(|i| i.spec.version.version.as_str() == name && goal(i.spec.goal)).count()
+    }
+}
+
+fn endpoints(table: &TableSpec) -> Vec<InstanceId> {
+    table
+        .versions()
+        .iter()
+        .flat_map(|backend| &backend.endpoints)
+        .map(|endpoint| endpoint.instance.clone())
+        .collect()
+}
+
+fn serve(goal: Goal) -> bool {
+    goal == Goal::Serve
+}
+
+fn standby(goal: Goal) -> bool {
+    matches!(goal, Goal::Standby { .. })
+}
+
+#[test]
+fn a_first_deploy_reports_each_stage() {
+    let mut world = World::new(2);
+    world.assign(&[("1.0", "100%")], true).pass();
+    assert_eq!((world.progress(), world.instances.len()), (&Progress::Preloading, 2));
+    assert!(matches!(world.table.as_ref().unwrap().spec.backend, Backend::None { .. }));
+    world.agents_reach(InstanceState::Starting).pass();
+    assert_eq!(world.progress(), &Progress::Starting);
+    world.agents().pass();
+    assert_eq!((world.progress(), world.serving().as_str()), (&Progress::Shifting, "1.0 100%"));
+    world.pass();
+    assert_eq!(world.progress(), &Progress::Shifting, "written, not acknowledged");
+    world.acknowledge().pass();
+    assert_eq!(world.progress(), &Progress::Settled);
+}
+
+#[test]
+fn old_weights_stay_until_the_new_version_has_its_workers() {
+    let mut world = World::new(4);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("1.0", "50%"), ("2.0", "50%")], true).pass();
+    assert_eq!(world.count("2.0", serve), 2);
+    let second = world.instances.iter_mut().find(|i| i.spec.version.version.as_str() == "2.0").unwrap();
+    second.status.state = InstanceState::Ready;
+    world.pass();
+    assert_eq!(world.serving(), "1.0 100%", "one of two is not enough");
+    world.settle();
+    assert_eq!(world.serving(), "1.0 50%, 2.0 50%");
+    assert_eq!((world.count("1.0", serve), world.count("1.0", standby)), (2, 2));
+}
+
+#[test]
+fn a_rollback_takes_standing_by_instances_back_at_once() {
+    let mut world = World::new(3);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).settle();
+    assert_eq!((world.count("1.0", standby), world.count("2.0", serve)), (3, 3));
+    world.assign(&[("1.0", "100%")], true).pass();
+    assert_eq!(world.serving(), "1.0 100%", "in the very first pass");
+    assert_eq!(world.instances.len(), 6, "nothing new is started");
+}
+
+#[test]
+fn standing_by_ends_in_draining_once_acknowledged_and_then_nothing_is_left() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).settle();
+    world.assign(&[("2.0", "100%")], false).settle();
+    assert_eq!(world.count("1.0", standby), 1);
+    let plan = world.plan();
+    assert_eq!(plan.wake, Some(world.now.plus(Millis::seconds(300))));
+    world.now = world.now.plus(Millis::seconds(300));
+    world.settle();
+    assert_eq!(world.count("1.0", |_| true), 0);
+}
+
+#[test]
+fn redeploying_often_keeps_few_standing_by() {
+    let mut world = World::new(1);
+    for round in 0..20 {
+        world.assign(&[(&format!("{round}.0"), "100%")], true).settle();
+        world.now = world.now.plus(Millis(10));
+    }
+    world.settle();
+    assert!(world.instances.len() <= 3, "{} instances", world.instances.len());
+}
+
+#[test]
+fn a_failed_instance_fails_the_rollout_with_its_reason_and_the_old_weights_stay() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).pass();
+    let new = world.instances.iter_mut().find(|i| i.spec.version.version.as_str() == "2.0").unwrap();
+    new.status.state = InstanceState::Failed;
+    new.status.reason = Some("GET / answered 500".into());
+    new.status.last_lines = vec!["boom".into()];
+    world.pass().pass();
+    let Progress::Failed { failure: Failure { reason, last_lines, .. } } = world.progress() else { panic!() };
+    assert!(reason.ends_with("of 2.0 failed: GET / answered 500"), "{reason}");
+    assert_eq!(last_lines, &["boom"]);
+    assert_eq!(world.serving(), "1.0 100%");
+    assert_eq!(world.count("2.0", |_| true), 1, "a rollout does not try again by itself");
+    world.assign(&[("1.0", "100%")], true).settle();
+    assert_eq!((world.progress(), world.count("2.0", |_| true)), (&Progress::Settled, 0));
+}
+
+#[test]
+fn what_cannot_be_placed_says_why_for_each_node() {
+    let mut world = World::new(1);
+    for node in &mut world.nodes {
+        node.cordoned = true;
+    }
+    world.assign(&[("1.0", "100%")], true).pass();
+    assert_eq!(world.progress(), &Progress::Placing);
+    let reasons = &world.last.as_ref().unwrap().reasons;
+    assert_eq!(reasons[..2], ["1 of 1 new instances of 1.0 found no node", "node a is cordoned"]);
+}
+
+#[test]
+fn a_lost_version_gives_its_share_to_the_others_and_gets_it_back() {
+    let mut world = World::new(2);
+    world.assign(&[("1.0", "50%"), ("2.0", "50%")], false).settle();
+    let lost = world.instances.iter_mut().find(|i| i.spec.version.version.as_str() == "2.0").unwrap();
+    lost.status.state = InstanceState::Backoff;
+    world.pass();
+    assert_eq!(world.serving(), "1.0 100%");
+    world.settle();
+    assert_eq!(world.serving(), "1.0 50%, 2.0 50%");
+}
+
+#[test]
+fn a_share_rises_only_with_room_for_the_load_of_today() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.load = Load { running: 250 };
+    world.assign(&[("2.0", "100%")], true).pass();
+    assert_eq!(world.count("2.0", serve), 3, "250 running at a concurrency of 100");
+}
+
+#[test]
+fn held_weights_stay_though_everything_is_ready() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).assignment.hold = true;
+    world.settle();
+    assert_eq!((world.serving().as_str(), world.progress()), ("1.0 100%", &Progress::Starting));
+}
+
+#[test]
+fn a_removed_service_leaves_nothing() {
+    let mut world = World::new(2);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assignment.removed = true;
+    world.settle();
+    assert!(world.instances.is_empty() && world.table.is_none());
+    assert!(world.plan().gone);
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Pass,
+    Agents,
+    Acknowledge,
+    Assign(u8, u8),
+    Break(usize, InstanceState),
+    Later(u64),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    use InstanceState as S;
+    prop_oneof![
+        4 => Just(Event::Pass),
+        3 => Just(Event::Agents),
+        3 => Just(Event::Acknowledge),
+        2 => (0u8..4, 1u8..100).prop_map(|(version, percent)| Event::Assign(version, percent)),
+        1 => (0usize..8, prop_oneof![Just(S::Backoff), Just(S::Failed), Just(S::Starting)]).prop_map(|(at, state)| Event::Break(at, state)),
+        1 => (1u64..400).prop_map(Event::Later),
+    ]
+}
+
+proptest! {
+    /// In whatever order things happen, every plan keeps what [`World::check`] demands; and once the world is left in
+    /// peace, it settles on what was asked.
+    #[test]
+    fn stays_safe_and_gets_there(workers in 1u32..5, events in proptest::collection::vec(any_event(), 1..60)) {
+        let mut world = World::new(workers);
+        world.assign(&[("0.0", "100%")], false);
+        for event in events {
+            match event {
+                Event::Pass => { world.pass(); }
+                Event::Agents => { world.agents(); }
+                Event::Acknowledge => { world.acknowledge(); }
+                Event::Assign(version, percent) => {
+                    let name: VersionName = format!("{version}.0").parse().unwrap();
+                    let split = world.assignment.split.with(&name, format!("{percent}%").parse().unwrap());
+                    let shares: Vec<_> = split.iter().map(|(name, share)| (name.to_string(), share.to_string())).collect();
+                    let shares: Vec<_> = shares.iter().map(|(name, share)| (name.as_str(), share.as_str())).collect();
+                    world.assign(&shares, true);
+                }
+                Event::Break(at, state) => {
+                    if let Some(instance) = world.instances.get_mut(at)
+                        && instance.spec.goal.runs()
+                    {
+                        instance.status.state = state;
+                        instance.status.since = world.now;
+                    }
+                }
+                Event::Later(seconds) => world.now = world.now.plus(Millis::seconds(seconds)),
+            }
+        }
+        world.assignment.deployment = None;
+        world.now = world.now.plus(Millis::seconds(3600));
+        world.settle();
+        world.now = world.now.plus(Millis::seconds(3600));
+        world.settle().pass();
+        prop_assert_eq!(world.progress(), &Progress::Settled);
+        prop_assert_eq!(world.serving(), world.assignment.split.to_string());
+        let wanted: usize = world.assignment.split.iter().map(|(_, share)| share.workers(workers) as usize).sum();
+        prop_assert_eq!(world.instances.len(), wanted);
+    }
+}
