@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use std::{fmt::Debug, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
 use tutti_base::Body;
-use tutti_model::{Digest, InstanceId, Millis, Problem, VersionRef, manifest::Manifest, node::Fingerprint, version::Isolate};
+use tutti_model::{
+    Digest, InstanceId, Millis, Problem, VersionRef, manifest::Manifest, node::Fingerprint, version::Isolate,
+};
 
 /// An artifact on this machine's disk, every byte checked against its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]

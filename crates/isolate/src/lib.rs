@@ -8,6 +8,6 @@ pub mod mock;
 pub mod suite;
 
 pub use contract::{
-    Artifact, Artifacts, Driver, DriverError, Exit, HandleError, Handler, Layer, Recovery, Running, StartSpec, Target,
-    Usage,
+    Artifact, Artifacts, Driver, DriverError, Exit, HandleError, Handler, Layer, Recovery, Running,
+    StartSpec, Target, Usage,
 };
