@@ -1,1 +1,222 @@
-//! (to be written)
+//! What is observed but changes too often to be an object: signs of life and figures.
+//!
+//! All of it is told again within seconds, so none of it is stored: a control that starts knows nothing, and says so
+//! rather than take silence for death.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::watch;
+use tutti_api::zone::{IngressReport, NodeHeartbeat};
+use tutti_model::{DeploymentId, Millis, ServiceRef, Timestamp, VersionName, name::NodeName, stats::VersionStats};
+use tutti_store::LeaseId;
+
+/// Silence after which a node counts as unreachable: three of its heartbeats and some slack.
+pub const NODE_SILENCE: Millis = Millis::seconds(10);
+
+/// Names the figures of one version; `None` for a service of plain upstreams.
+type Of = (ServiceRef, Option<VersionName>);
+
+/// What was observed lately. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Observed(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    reported: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    since: Timestamp,
+    nodes: BTreeMap<NodeName, (Timestamp, NodeHeartbeat)>,
+    ingresses: BTreeMap<String, Ingress>,
+    /// Figures of ingresses that have left, so that sums never go back.
+    departed: HashMap<Of, VersionStats>,
+    /// What a deployment's version had answered when its step began to be observed.
+    baselines: BTreeMap<DeploymentId, (usize, VersionStats)>,
+}
+
+#[derive(Debug, Default)]
+struct Ingress {
+    lease: Option<LeaseId>,
+    reached: Option<u64>,
+    stats: HashMap<Of, VersionStats>,
+}
+
+impl Observed {
+    /// Nothing observed yet, at `now`.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let state = State {
+            since: now,
+            nodes: BTreeMap::new(),
+            ingresses: BTreeMap::new(),
+            departed: HashMap::new(),
+            baselines: BTreeMap::new(),
+        };
+        Observed(Arc::new(Shared { state: Mutex::new(state), reported: watch::Sender::new(0) }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node lives.
+    pub fn heartbeat(&self, now: Timestamp, node: &NodeName, heartbeat: NodeHeartbeat) {
+        self.state().nodes.insert(node.clone(), (now, heartbeat));
+    }
+
+    /// Whether a node has been heard of lately. One that was not heard since this control started gets the time that
+    /// any node has.
+    #[must_use]
+    pub fn is_heard(&self, now: Timestamp, node: &NodeName) -> bool {
+        let state = self.state();
+        let last = state.nodes.get(node).map_or(state.since, |(last, _)| *last);
+        now.since(last) <= NODE_SILENCE
+    }
+
+    /// The last heartbeat of a node, and when it came.
+    #[must_use]
+    pub fn last_heartbeat(&self, node: &NodeName) -> Option<(Timestamp, NodeHeartbeat)> {
+        self.state().nodes.get(node).cloned()
+    }
+
+    /// Takes an ingress's figures. Gives what of its object must be written: its lease, and whether `reached` is new.
+    pub fn ingress(&self, report: &IngressReport) -> (Option<LeaseId>, bool) {
+        let mut state = self.state();
+        let ingress = state.ingresses.entry(report.ingress.clone()).or_default();
+        for entry in &report.stats {
+            ingress.stats.insert((entry.service.clone(), entry.version.clone()), entry.stats.clone());
+        }
+        let answer = (ingress.lease, ingress.reached != Some(report.reached));
+        drop(state);
+        self.0.reported.send_modify(|count| *count += 1);
+        answer
+    }
+
+    /// An ingress's object was written with this lease and revision.
+    pub fn ingress_stored(&self, ingress: &str, lease: LeaseId, reached: u64) {
+        let mut state = self.state();
+        let ingress = state.ingresses.entry(ingress.to_owned()).or_default();
+        ingress.lease = Some(lease);
+        ingress.reached = Some(reached);
+    }
+
+    /// An ingress has left, or its lease has expired: it must be stored anew if it comes back.
+    pub fn ingress_left(&self, ingress: &str) -> Option<LeaseId> {
+        let mut state = self.state();
+        let gone = state.ingresses.remove(ingress)?;
+        for (of, mut stats) in gone.stats {
+            stats.running = 0;
+            state.departed.entry(of).or_default().add(&stats);
+        }
+        gone.lease
+    }
+
+    /// Tells of every report of an ingress.
+    #[must_use]
+    pub fn reports(&self) -> watch::Receiver<u64> {
+        self.0.reported.subscribe()
+    }
+
+    /// The figures of a version over all ingresses, since this control started.
+    #[must_use]
+    pub fn figures(&self, service: &ServiceRef, version: Option<&VersionName>) -> VersionStats {
+        let of = (service.clone(), version.cloned());
+        let state = self.state();
+        let mut sum = state.departed.get(&of).cloned().unwrap_or_default();
+        for ingress in state.ingresses.values() {
+            if let Some(stats) = ingress.stats.get(&of) {
+                sum.add(stats);
+            }
+        }
+        sum
+    }
+
+    /// Requests of a service that run now, over all versions and ingresses.
+    #[must_use]
+    pub fn running(&self, service: &ServiceRef) -> u64 {
+        let state = self.state();
+        let all = state.ingresses.values().flat_map(|ingress| &ingress.stats);
+        all.filter(|((of, _), _)| of == service).map(|(_, stats)| stats.running).sum()
+    }
+
+    /// What a version answered since a deployment's step began to be observed, which is when this was first asked for
+    /// that step: after a restart of control a step is judged by what came since, never by less than it needs.
+    #[must_use]
+    pub fn since_step(
+        &self,
+        deployment: &DeploymentId,
+        step: usize,
+        service: &ServiceRef,
+        version: &VersionName,
+    ) -> VersionStats {
+        let figures = self.figures(service, Some(version));
+        let mut state = self.state();
+        let (known, baseline) =
+            state.baselines.entry(deployment.clone()).or_insert_with(|| (step, figures.clone()));
+        if *known != step {
+            (*known, *baseline) = (step, figures.clone());
+        }
+        figures.since(baseline)
+    }
+
+    /// A deployment is no longer observed.
+    pub fn forget(&self, deployment: &DeploymentId) {
+        self.state().baselines.remove(deployment);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tutti_api::zone::IngressReport;
+    use tutti_model::{ingress::IngressSpec, stats::ServiceStats};
+
+    fn report(ingress: &str, answers: u64) -> IngressReport {
+        let stats = ServiceStats {
+            service: "example.com:web".parse().unwrap(),
+            version: Some("1.0".parse().unwrap()),
+            stats: VersionStats { answers, running: 3, ..VersionStats::default() },
+        };
+        IngressReport { ingress: ingress.into(), spec: IngressSpec::default(), reached: 1, stats: vec![stats] }
+    }
+
+    #[test]
+    fn repeated_reports_and_restarted_ingresses_never_count_twice_or_back() {
+        let observed = Observed::new(Timestamp(0));
+        let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
+        observed.ingress(&report("a", 10));
+        observed.ingress(&report("a", 10));
+        assert_eq!(observed.figures(&service, Some(&version)).answers, 10);
+        observed.ingress_left("a");
+        observed.ingress(&report("b", 5));
+        assert_eq!(observed.figures(&service, Some(&version)).answers, 15);
+        assert_eq!(observed.running(&service), 3, "what ran at the one that left is gone with it");
+    }
+
+    #[test]
+    fn a_step_counts_from_its_own_beginning() {
+        let observed = Observed::new(Timestamp(0));
+        let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
+        let deployment = DeploymentId::from_bits(1);
+        observed.ingress(&report("a", 100));
+        assert_eq!(observed.since_step(&deployment, 0, &service, &version).answers, 0);
+        observed.ingress(&report("a", 130));
+        assert_eq!(observed.since_step(&deployment, 0, &service, &version).answers, 30);
+        assert_eq!(observed.since_step(&deployment, 1, &service, &version).answers, 0);
+    }
+
+    #[test]
+    fn silence_counts_from_the_start_of_control() {
+        let observed = Observed::new(Timestamp(1000));
+        let node = "a".parse().unwrap();
+        assert!(observed.is_heard(Timestamp(11_000), &node));
+        assert!(!observed.is_heard(Timestamp(11_001), &node));
+        observed.heartbeat(Timestamp(12_000), &node, NodeHeartbeat::default());
+        assert!(observed.is_heard(Timestamp(22_000), &node));
+    }
+}

@@ -1,1 +1,203 @@
-//! (to be written)
+//! The zone's interface, served from the store: what agents and ingresses of this zone see and say.
+
+use crate::{Objects, observed::Observed};
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use tutti_api::{
+    Change, WatchEvent, WatchStream, ZoneApi,
+    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+};
+use tutti_model::{
+    Millis, Problem,
+    ingress::{IngressSpec, IngressStatus},
+    instance::InstanceSpec,
+    limits,
+    name::NodeName,
+    node::{NodeSpec, NodeStatus},
+    resource::Object,
+    table::TableSpec,
+};
+
+/// An ingress that is silent for this long no longer counts: nobody waits for its acknowledgement.
+const INGRESS_TTL: Millis = Millis::seconds(10);
+
+/// How often a write is decided anew when what it was decided from had changed. Two writers (the agent's reports and
+/// the zone's goals) share an instance, so a few in a row are ordinary; more means that something spins.
+const ATTEMPTS: usize = 16;
+
+/// Reports in one transaction: each needs one operation and one comparison.
+const REPORTS_IN_ONE: usize = limits::STORE_TXN_OPERATIONS;
+
+/// The zone's interface over its own store.
+#[derive(Debug, Clone)]
+pub struct LocalZone {
+    objects: Objects,
+    observed: Observed,
+}
+
+impl LocalZone {
+    /// The interface of the zone that `objects` belongs to.
+    #[must_use]
+    pub const fn new(objects: Objects, observed: Observed) -> Self {
+        LocalZone { objects, observed }
+    }
+
+    async fn report_batch(&self, node: &NodeName, reports: &[InstanceReport]) -> Result<(), Problem> {
+        for _ in 0..ATTEMPTS {
+            let mut write = self.objects.write();
+            for report in reports {
+                let Some(mut instance) = self.objects.find::<InstanceSpec>(report.instance.as_str()).await? else {
+                    continue;
+                };
+                if instance.spec.node != *node {
+                    return Err(Problem::new(
+                        tutti_model::ErrorCode::Forbidden,
+                        format!("instance {} is not on node {node}", report.instance),
+                    ));
+                }
+                if !instance.status.state.may_become(report.status.state) || instance.status == report.status {
+                    continue;
+                }
+                instance.status = report.status.clone();
+                write = write.update(&instance);
+            }
+            if write.operations() == 0 || write.commit().await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Problem::conflict(format!("the instances of node {node} change too fast to take its report")))
+    }
+
+    async fn store_ingress(&self, report: &IngressReport) -> Result<(), Problem> {
+        for _ in 0..ATTEMPTS {
+            let (known, _) = self.observed.ingress(report);
+            let lease = match known {
+                Some(lease) => lease,
+                None => self.objects.store().grant(INGRESS_TTL).await?,
+            };
+            let status = IngressStatus { reached: report.reached };
+            let write = match self.objects.find::<IngressSpec>(&report.ingress).await? {
+                Some(mut object) => {
+                    object.spec = report.spec.clone();
+                    object.status = status;
+                    self.objects.write().update_leased(&object, lease)
+                }
+                None => {
+                    let mut object = self.objects.make(&report.ingress, report.spec.clone());
+                    object.status = status;
+                    self.objects.write().create_leased(&object, lease)
+                }
+            };
+            match write.commit().await {
+                Ok(Some(_)) => {
+                    self.observed.ingress_stored(&report.ingress, lease, report.reached);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                // Its lease has expired: it starts again with another.
+                Err(problem) if problem.code == tutti_model::ErrorCode::NotFound => {
+                    self.observed.ingress_left(&report.ingress);
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+        Err(Problem::conflict(format!("ingress {} cannot be stored", report.ingress)))
+    }
+}
+
+/// Keeps the objects of a watch that `keep` wants. One that stops being wanted is told as deleted; deletions of others
+/// pass too, since who never knew an object does not miss it.
+fn only<S: Object>(
+    stream: WatchStream<S>,
+    keep: impl Fn(&tutti_model::Resource<S>) -> bool + Send + Sync + 'static,
+) -> WatchStream<S> {
+    let filtered = stream.filter_map(move |event| {
+        let event = match event {
+            Ok(WatchEvent::InitItem(object)) => keep(&object).then_some(Ok(WatchEvent::InitItem(object))),
+            Ok(WatchEvent::Changes { revision, changes }) => {
+                let changes: Vec<_> = changes
+                    .into_iter()
+                    .filter_map(|change| match change {
+                        Change::Put(object) if !keep(&object) => None,
+                        change => Some(change),
+                    })
+                    .collect();
+                (!changes.is_empty()).then_some(Ok(WatchEvent::Changes { revision, changes }))
+            }
+            other => Some(other),
+        };
+        std::future::ready(event)
+    });
+    filtered.boxed()
+}
+
+#[async_trait]
+impl ZoneApi for LocalZone {
+    fn watch_tables(&self, after: Option<u64>) -> WatchStream<TableSpec> {
+        self.objects.watch(after)
+    }
+
+    fn watch_instances(&self, node: &NodeName, after: Option<u64>) -> WatchStream<InstanceSpec> {
+        let node = node.clone();
+        only(self.objects.watch(after), move |instance| instance.spec.node == node)
+    }
+
+    fn watch_node(&self, node: &NodeName, after: Option<u64>) -> WatchStream<NodeSpec> {
+        let node = node.clone();
+        only(self.objects.watch(after), move |object| object.spec.node == node)
+    }
+
+    async fn register_node(&self, node: &NodeName, status: NodeStatus) -> Result<(), Problem> {
+        self.observed.heartbeat(self.objects.clock().now(), node, NodeHeartbeat::default());
+        for _ in 0..ATTEMPTS {
+            let write = match self.objects.find::<NodeSpec>(node.as_str()).await? {
+                Some(known) if known.status == status => return Ok(()),
+                Some(mut known) => {
+                    known.status = status.clone();
+                    self.objects.write().update(&known)
+                }
+                None => {
+                    let spec = NodeSpec { node: node.clone(), cordoned: false, preload: Vec::new() };
+                    let mut object = self.objects.make(node.as_str(), spec);
+                    object.status = status.clone();
+                    self.objects.write().create(&object)
+                }
+            };
+            if write.commit().await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Problem::conflict(format!("node {node} changes too fast to be registered")))
+    }
+
+    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem> {
+        self.observed.heartbeat(self.objects.clock().now(), node, heartbeat);
+        Ok(())
+    }
+
+    async fn report_instances(&self, node: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem> {
+        for batch in reports.chunks(REPORTS_IN_ONE) {
+            self.report_batch(node, batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem> {
+        let (lease, is_new) = self.observed.ingress(&report);
+        if let Some(lease) = lease {
+            if self.objects.store().keep_alive(lease).await.is_err() {
+                self.observed.ingress_left(&report.ingress);
+            } else if !is_new {
+                return Ok(());
+            }
+        }
+        self.store_ingress(&report).await
+    }
+
+    async fn leave_ingress(&self, ingress: &str) -> Result<(), Problem> {
+        if let Some(lease) = self.observed.ingress_left(ingress) {
+            self.objects.store().revoke(lease).await?;
+        }
+        Ok(())
+    }
+}

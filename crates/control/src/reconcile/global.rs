@@ -1,0 +1,313 @@
+//! The global tier's loop: moves deployments on, hands services down to the zone, and removes what is to go.
+
+use super::{ReconcileOptions, cache::Cache, wake::Wake};
+use crate::{Objects, keys::Home, observed::Observed};
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+use tutti_api::{WatchEvent, WatchStream};
+use tutti_model::{
+    Kind, Millis, Problem, Resource,
+    assignment::AssignmentSpec,
+    deployment::{DeploymentSpec, Phase, Target},
+    limits,
+    report::{ReportSpec, report_name},
+    resource::Object,
+    route::RouteSpec,
+    service::ServiceSpec,
+    stats::VersionStats,
+    version::VersionSpec,
+};
+use tutti_plan::{
+    handdown::{HanddownView, hand_down},
+    rollout::{RolloutView, advance},
+};
+use tutti_store::Compare;
+
+/// Pause before a write that the store did not take is tried again.
+pub(super) const RETRY: Millis = Millis::seconds(1);
+
+/// Runs the loop until `stop`.
+pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
+    let objects = options.objects.clone();
+    let mut reports_of_ingresses = options.observed.reports();
+    let mut streams = Streams {
+        services: objects.watch(None),
+        versions: objects.watch(None),
+        deployments: objects.watch(None),
+        routes: objects.watch(None),
+        reports: objects.watch(None),
+        assignments: objects.watch(None),
+    };
+    let mut tier = Global::new(options);
+    loop {
+        if tier.is_synced() {
+            tier.pass().await;
+        }
+        let next = tier.wake.next();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(event) = streams.services.next() => tier.services_changed(event),
+            Some(event) = streams.versions.next() => tier.versions_changed(event),
+            Some(event) = streams.deployments.next() => tier.deployments_changed(event),
+            Some(event) = streams.routes.next() => tier.routes_changed(event),
+            Some(event) = streams.reports.next() => tier.reports_changed(event),
+            Some(event) = streams.assignments.next() => tier.assignments_changed(event),
+            Ok(()) = reports_of_ingresses.changed() => tier.figures_changed(),
+            () = sleep_until(&objects, next) => {}
+        }
+    }
+}
+
+struct Streams {
+    services: WatchStream<ServiceSpec>,
+    versions: WatchStream<VersionSpec>,
+    deployments: WatchStream<DeploymentSpec>,
+    routes: WatchStream<RouteSpec>,
+    reports: WatchStream<ReportSpec>,
+    assignments: WatchStream<AssignmentSpec>,
+}
+
+/// Waits until `when`, or for ever.
+pub(super) async fn sleep_until(objects: &Objects, when: Option<tutti_model::Timestamp>) {
+    match when {
+        Some(when) => objects.clock().sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Applies an event to a cache; a watch that cannot go on is logged, and what it told stays.
+pub(super) fn apply<S: Object>(cache: &mut Cache<S>, event: Result<WatchEvent<S>, Problem>) -> Vec<Resource<S>> {
+    match event {
+        Ok(event) => cache.apply(event),
+        Err(problem) => {
+            tracing::error!(%problem, kind = %S::KIND, "a watch failed");
+            Vec::new()
+        }
+    }
+}
+
+struct Global {
+    objects: Objects,
+    observed: Observed,
+    host_suffixes: Vec<String>,
+    services: Cache<ServiceSpec>,
+    versions: Cache<VersionSpec>,
+    deployments: Cache<DeploymentSpec>,
+    routes: Cache<RouteSpec>,
+    reports: Cache<ReportSpec>,
+    assignments: Cache<AssignmentSpec>,
+    wake: Wake,
+}
+
+impl Global {
+    fn new(options: ReconcileOptions) -> Self {
+        Global {
+            objects: options.objects,
+            observed: options.observed,
+            host_suffixes: options.host_suffixes,
+            services: Cache::default(),
+            versions: Cache::default(),
+            deployments: Cache::default(),
+            routes: Cache::default(),
+            reports: Cache::default(),
+            assignments: Cache::default(),
+            wake: Wake::default(),
+        }
+    }
+
+    fn is_synced(&self) -> bool {
+        self.services.is_synced()
+            && self.versions.is_synced()
+            && self.deployments.is_synced()
+            && self.routes.is_synced()
+            && self.reports.is_synced()
+            && self.assignments.is_synced()
+    }
+
+    fn services_changed(&mut self, event: Result<WatchEvent<ServiceSpec>, Problem>) {
+        for service in apply(&mut self.services, event) {
+            self.wake.now(service.name);
+        }
+    }
+
+    fn versions_changed(&mut self, event: Result<WatchEvent<VersionSpec>, Problem>) {
+        for version in apply(&mut self.versions, event) {
+            self.wake.now(version.spec.version.service.to_string());
+        }
+    }
+
+    fn deployments_changed(&mut self, event: Result<WatchEvent<DeploymentSpec>, Problem>) {
+        for deployment in apply(&mut self.deployments, event) {
+            self.wake.now(deployment.spec.service.to_string());
+        }
+    }
+
+    fn routes_changed(&mut self, event: Result<WatchEvent<RouteSpec>, Problem>) {
+        for route in apply(&mut self.routes, event) {
+            self.wake.now(route.spec.service.to_string());
+        }
+    }
+
+    fn reports_changed(&mut self, event: Result<WatchEvent<ReportSpec>, Problem>) {
+        for report in apply(&mut self.reports, event) {
+            self.wake.now(report.spec.service.to_string());
+        }
+    }
+
+    fn assignments_changed(&mut self, event: Result<WatchEvent<AssignmentSpec>, Problem>) {
+        for assignment in apply(&mut self.assignments, event) {
+            self.wake.now(assignment.name);
+        }
+    }
+
+    /// New figures matter to deployments that are being judged.
+    fn figures_changed(&mut self) {
+        let observing = self.deployments.iter().filter(|deployment| deployment.status.phase == Phase::Observing);
+        for deployment in observing {
+            self.wake.now(deployment.spec.service.to_string());
+        }
+    }
+
+    async fn pass(&mut self) {
+        let now = self.objects.clock().now();
+        for name in self.wake.take(now) {
+            if let Err(problem) = self.service(&name).await {
+                tracing::warn!(service = %name, %problem, "reconciling will be tried again");
+                self.wake.at(&name, Some(now.plus(RETRY)));
+            }
+        }
+    }
+
+    /// One look at one service. At most one write: what it changes comes back by watch, and is looked at then.
+    async fn service(&mut self, name: &str) -> Result<(), Problem> {
+        let Some(service) = self.services.get(name).cloned() else {
+            return Ok(());
+        };
+        if self.roll_out(&service).await? || self.hand_down(&service).await? {
+            return Ok(());
+        }
+        self.finalize(&service).await
+    }
+
+    /// Moves the service's deployment on; true if something was written.
+    async fn roll_out(&mut self, service: &Resource<ServiceSpec>) -> Result<bool, Problem> {
+        let Some(id) = &service.status.deployment else {
+            self.wake.at(&service.name, None);
+            return Ok(false);
+        };
+        let Some(deployment) = self.deployments.get(id.as_str()).cloned() else {
+            // It was created with the lock, so its own watch is only behind.
+            return Ok(false);
+        };
+        let name = report_name(self.objects.zone(), &service.spec.service);
+        let report = self.reports.get(&name).map(|report| report.spec.clone());
+        let since_step = self.since_step(&deployment);
+        let plan = advance(RolloutView {
+            now: self.objects.clock().now(),
+            deployment: &deployment,
+            service,
+            reports: &[report],
+            since_step: &since_step,
+        });
+        self.wake.at(&service.name, plan.wake);
+        let mut write = self.objects.write();
+        let mut next = deployment.clone();
+        if plan.deployment != deployment.status {
+            next.status = plan.deployment;
+            write = write.update(&next);
+        } else {
+            write = write.unchanged(&deployment);
+        }
+        let mut changed = service.clone();
+        if plan.service != service.status {
+            changed.status = plan.service;
+            write = write.update(&changed);
+        }
+        if write.operations() == 0 {
+            return Ok(false);
+        }
+        if next.status.phase != deployment.status.phase {
+            tracing::info!(deployment = %next.name, service = %service.name, phase = %next.status.phase, message = %next.status.message, "deployment");
+        }
+        if next.status.phase.is_final() {
+            self.observed.forget(&next.spec.deployment);
+        }
+        write.commit().await?;
+        Ok(true)
+    }
+
+    /// What the deployment's version answered since its step's weights serve.
+    fn since_step(&self, deployment: &Resource<DeploymentSpec>) -> VersionStats {
+        let (spec, status) = (&deployment.spec, &deployment.status);
+        match &spec.target {
+            Target::Version { version, .. } if status.phase == Phase::Observing => {
+                self.observed.since_step(&spec.deployment, status.step, &spec.service, version)
+            }
+            _ => VersionStats::default(),
+        }
+    }
+
+    /// Hands the service down if its part has changed; true if something was written.
+    async fn hand_down(&mut self, service: &Resource<ServiceSpec>) -> Result<bool, Problem> {
+        let current = self.assignments.get(&service.name);
+        if service.deleted_at.is_some() && current.is_none() {
+            return Ok(false);
+        }
+        let siblings: Vec<_> = self.services.with_prefix(&format!("{}:", service.spec.service.domain)).collect();
+        let versions: Vec<_> = self.versions.with_prefix(&format!("{}@", service.name)).collect();
+        let routes: Vec<_> = self.routes.iter().filter(|route| route.spec.service == service.spec.service).collect();
+        let deployment = service.status.deployment.as_ref().and_then(|id| self.deployments.get(id.as_str()));
+        let Some(next) = hand_down(HanddownView {
+            service,
+            siblings: &siblings,
+            versions: &versions,
+            routes: &routes,
+            deployment,
+            host_suffixes: &self.host_suffixes,
+            current: current.map(|current| &current.spec),
+        }) else {
+            return Ok(false);
+        };
+        let write = match current {
+            Some(current) => {
+                let mut changed = current.clone();
+                changed.spec = next;
+                changed.generation += 1;
+                self.objects.write().update(&changed)
+            }
+            None => self.objects.write().create(&self.objects.make(&service.name, next)),
+        };
+        write.unchanged(service).commit().await?;
+        Ok(true)
+    }
+
+    /// Removes a service that no zone has anything of any more, with its versions and routes.
+    async fn finalize(&mut self, service: &Resource<ServiceSpec>) -> Result<(), Problem> {
+        if service.deleted_at.is_none() || self.assignments.get(&service.name).is_some() {
+            return Ok(());
+        }
+        let key = Home::of(Kind::Assignment, self.objects.zone()).key(Kind::Assignment, &service.name);
+        let mut write = self.objects.write().when(Compare::Absent(key)).unchanged(service);
+        let room = limits::STORE_TXN_OPERATIONS - 4;
+        for version in self.versions.with_prefix(&format!("{}@", service.name)) {
+            if write.operations() < room {
+                write = write.delete(version);
+            }
+        }
+        for route in self.routes.iter().filter(|route| route.spec.service == service.spec.service) {
+            if write.operations() < room {
+                write = write.delete(route);
+            }
+        }
+        if write.operations() == 0 {
+            let report = self.reports.get(&report_name(self.objects.zone(), &service.spec.service));
+            write = self.objects.write().delete(service);
+            if let Some(report) = report {
+                write = write.delete(report);
+            }
+            tracing::info!(service = %service.name, "removed");
+        }
+        write.commit().await?;
+        Ok(())
+    }
+}
