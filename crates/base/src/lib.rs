@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod body;
 pub mod clock;
+pub mod crashpoint;
 pub mod random;
 pub mod secret;
 pub mod sha256;

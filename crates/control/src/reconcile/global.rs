@@ -5,6 +5,7 @@ use crate::{Objects, keys::Home, observed::Observed};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
+use tutti_base::crashpoint;
 use tutti_model::{
     Kind, Millis, Problem, Resource,
     assignment::AssignmentSpec,
@@ -232,7 +233,11 @@ impl Global {
         if next.status.phase.is_final() {
             self.observed.forget(&next.spec.deployment);
         }
-        write.commit().await?;
+        let entered = next.status.phase;
+        crashpoint::reached(|| format!("deployment/{entered}/before"));
+        if write.commit().await?.is_some() {
+            crashpoint::reached(|| format!("deployment/{entered}/after"));
+        }
         Ok(true)
     }
 
@@ -277,7 +282,9 @@ impl Global {
             }
             None => self.objects.write().create(&self.objects.make(&service.name, next)),
         };
-        write.unchanged(service).commit().await?;
+        if write.unchanged(service).commit().await?.is_some() {
+            crashpoint::reached(|| "handed-down/after".to_owned());
+        }
         Ok(true)
     }
 

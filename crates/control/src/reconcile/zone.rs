@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
+use tutti_base::crashpoint;
 use tutti_model::{
     InstanceId, Millis, Problem, Resource, ServiceRef, limits,
     assignment::AssignmentSpec,
@@ -365,7 +366,11 @@ impl Zone {
         if write.operations() == 0 {
             return Ok(None);
         }
-        write.unchanged(assignment).commit().await
+        let stage = stage(&plan.report.progress);
+        crashpoint::reached(|| format!("zone/{stage}/before"));
+        let committed = write.unchanged(assignment).commit().await?;
+        crashpoint::reached(|| format!("zone/{stage}/after"));
+        Ok(committed)
     }
 
     /// Writes the report if it says something new. It is the zone's own object, so the last one to write it wins.
@@ -425,6 +430,18 @@ impl Zone {
             }
         }
         Ok(())
+    }
+}
+
+/// The word for how far a zone is.
+const fn stage(progress: &Progress) -> &'static str {
+    match progress {
+        Progress::Placing => "placing",
+        Progress::Preloading => "preloading",
+        Progress::Starting => "starting",
+        Progress::Shifting => "shifting",
+        Progress::Settled => "settled",
+        Progress::Failed { .. } => "failed",
     }
 }
 

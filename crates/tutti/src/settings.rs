@@ -1,0 +1,331 @@
+//! What a role is told by its operator: `tutti.toml`, then `TUTTI_*`, then flags, each overriding the one before.
+//!
+//! Everything is read and checked whole, with all faults at once, before anything is opened or bound. `tutti config`
+//! prints the result and where each value came from.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use tutti_model::{Problem, nearest::nearest};
+
+/// One thing that can be set.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its key in `tutti.toml`; the flag is this with hyphens, the variable is `TUTTI_` and this in capitals.
+    pub key: &'static str,
+    /// What it is when nobody says.
+    pub default: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+/// Everything that can be set. Settings whose default is empty have one that depends on the machine.
+pub const SETTINGS: [Setting; 10] = [
+    Setting { key: "data_dir", default: "", help: "folder of all that is kept" },
+    Setting { key: "api", default: "127.0.0.1:7070", help: "address of API and registry" },
+    Setting { key: "http", default: "127.0.0.1:8080", help: "address of the ingress for HTTP/1.1 and HTTP/2" },
+    Setting { key: "store", default: "", help: "sqlite:PATH; in the data folder unless given" },
+    Setting { key: "blobs", default: "", help: "folder of artifacts; in the data folder unless given" },
+    Setting { key: "node", default: "", help: "name of this node; its host name unless given" },
+    Setting { key: "context", default: "dev", help: "name under which the command line finds this cloud" },
+    Setting { key: "log", default: "warn,tutti=info", help: "what is logged, in tracing's filter syntax" },
+    Setting { key: "log_format", default: "text", help: "text or json" },
+    Setting { key: "host_suffix", default: "localhost", help: "services answer at SERVICE.DOMAIN.SUFFIX" },
+];
+
+/// Sections of `tutti.toml` that are not about roles.
+const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said.
+    Default,
+    /// This file.
+    File(PathBuf),
+    /// This environment variable.
+    Variable(String),
+    /// This flag.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Variable(name) => write!(f, "${name}"),
+            Origin::Flag(name) => write!(f, "--{name}"),
+        }
+    }
+}
+
+/// The effective value of every setting, as text, with its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective(BTreeMap<&'static str, (String, Origin)>);
+
+/// What is said by others than the defaults.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The text of a configuration file, and where it is.
+    pub file: Option<(PathBuf, String)>,
+    /// The environment.
+    pub variables: BTreeMap<String, String>,
+    /// Flags that were given, by key.
+    pub flags: BTreeMap<&'static str, String>,
+}
+
+impl Effective {
+    /// Lays the sources over one another.
+    ///
+    /// # Errors
+    /// Every fault: unknown keys with the nearest known one, values of the wrong type.
+    pub fn read(sources: &Sources) -> Result<Effective, Vec<Problem>> {
+        let mut faults = Vec::new();
+        let mut values: BTreeMap<&'static str, (String, Origin)> =
+            SETTINGS.iter().map(|setting| (setting.key, (default_of(setting), Origin::Default))).collect();
+        if let Some((path, text)) = &sources.file {
+            read_file(path, text, &mut values, &mut faults);
+        }
+        for setting in SETTINGS {
+            let name = format!("TUTTI_{}", setting.key.to_ascii_uppercase());
+            if let Some(value) = sources.variables.get(&name) {
+                values.insert(setting.key, (value.clone(), Origin::Variable(name)));
+            }
+            if let Some(value) = sources.flags.get(setting.key) {
+                values.insert(setting.key, (value.clone(), Origin::Flag(setting.key.replace('_', "-"))));
+            }
+        }
+        if faults.is_empty() { Ok(Effective(values)) } else { Err(faults) }
+    }
+
+    /// The effective value of a setting.
+    #[must_use]
+    pub fn text(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", |(value, _)| value)
+    }
+
+    /// Every setting with value and origin, in the order of [`SETTINGS`].
+    pub fn rows(&self) -> impl Iterator<Item = (Setting, &str, &Origin)> {
+        SETTINGS.iter().filter_map(|setting| {
+            let (value, origin) = self.0.get(setting.key)?;
+            Some((*setting, value.as_str(), origin))
+        })
+    }
+
+    fn fault(&self, key: &str, why: impl fmt::Display) -> Problem {
+        let origin = self.0.get(key).map_or(&Origin::Default, |(_, origin)| origin);
+        Problem::invalid(format!("{key} = \"{}\" (from {origin}): {why}", self.text(key)))
+    }
+}
+
+fn default_of(setting: &Setting) -> String {
+    match setting.key {
+        "data_dir" => default_data_dir().display().to_string(),
+        "node" => host_name(),
+        _ => setting.default.to_owned(),
+    }
+}
+
+fn read_file(
+    path: &Path,
+    text: &str,
+    values: &mut BTreeMap<&'static str, (String, Origin)>,
+    faults: &mut Vec<Problem>,
+) {
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            faults.push(Problem::invalid(format!("{} is not TOML: {error}", path.display())));
+            return;
+        }
+    };
+    for (key, value) in &table {
+        if OTHER_SECTIONS.contains(&key.as_str()) {
+            continue;
+        }
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+            let problem = Problem::invalid(format!("{}: there is no setting \"{key}\"", path.display()));
+            faults.push(match nearest(key, SETTINGS.map(|setting| setting.key)) {
+                Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+                None => problem.hint("see what can be set with: tutti config"),
+            });
+            continue;
+        };
+        match value {
+            toml::Value::String(text) => {
+                values.insert(setting.key, (text.clone(), Origin::File(path.to_owned())));
+            }
+            other => faults.push(Problem::invalid(format!(
+                "{}: {key} must be a text, not {}",
+                path.display(),
+                other.type_str()
+            ))),
+        }
+    }
+}
+
+/// `$XDG_DATA_HOME/tutti`, else `~/.local/share/tutti`, else `./.tutti`.
+fn default_data_dir() -> PathBuf {
+    let from_home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(from_home);
+    base.map_or_else(|| PathBuf::from(".tutti"), |base| base.join("tutti"))
+}
+
+/// The machine's name as a node's: its first label, in lower case, with whatever cannot stand in one left out.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let label: String = name
+        .split('.')
+        .next()
+        .unwrap_or("")
+        .chars()
+        .filter(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || *letter == '-')
+        .collect();
+    let label = label.trim_matches('-');
+    if label.is_empty() { "node".to_owned() } else { label.chars().take(63).collect() }
+}
+
+/// Settings as a role uses them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Folder of all that is kept.
+    pub data_dir: PathBuf,
+    /// Address of API and registry.
+    pub api: SocketAddr,
+    /// Address of the ingress.
+    pub http: SocketAddr,
+    /// File of the store.
+    pub store: PathBuf,
+    /// Folder of artifacts.
+    pub blobs: PathBuf,
+    /// Name of this node.
+    pub node: tutti_model::name::NodeName,
+    /// Name under which the command line finds this cloud.
+    pub context: String,
+    /// What is logged.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: tutti_base::telemetry::Format,
+    /// The platform's own name below which services answer by themselves.
+    pub host_suffix: String,
+}
+
+impl TryFrom<&Effective> for Settings {
+    type Error = Vec<Problem>;
+
+    fn try_from(effective: &Effective) -> Result<Settings, Vec<Problem>> {
+        let mut faults = Vec::new();
+        let data_dir = PathBuf::from(effective.text("data_dir"));
+        let api = address(effective, "api", &mut faults);
+        let http = address(effective, "http", &mut faults);
+        let store = store_path(effective, &data_dir, &mut faults);
+        let blobs = match effective.text("blobs") {
+            "" => data_dir.join("blobs"),
+            text if text.starts_with("s3://") => {
+                faults.push(effective.fault("blobs", "this release keeps artifacts in a folder; S3 comes with clusters"));
+                PathBuf::new()
+            }
+            text => PathBuf::from(text),
+        };
+        let node = effective.text("node").parse();
+        let node = node.map_err(|problem: Problem| faults.push(effective.fault("node", problem.detail)));
+        let log_format = match effective.text("log_format") {
+            "text" => tutti_base::telemetry::Format::Text,
+            "json" => tutti_base::telemetry::Format::Json,
+            _ => {
+                faults.push(effective.fault("log_format", "write text or json"));
+                tutti_base::telemetry::Format::Text
+            }
+        };
+        let settings = node.ok().and_then(|node| {
+            Some(Settings {
+                data_dir,
+                api: api?,
+                http: http?,
+                store,
+                blobs,
+                node,
+                context: effective.text("context").to_owned(),
+                log: effective.text("log").to_owned(),
+                log_format,
+                host_suffix: effective.text("host_suffix").to_owned(),
+            })
+        });
+        match settings {
+            Some(settings) if faults.is_empty() => Ok(settings),
+            _ => Err(faults),
+        }
+    }
+}
+
+/// An address as `ADDR:PORT`, or `:PORT` for loopback.
+fn address(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Option<SocketAddr> {
+    let text = effective.text(key);
+    let whole = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.to_owned() };
+    let parsed = whole.parse();
+    if parsed.is_err() {
+        faults.push(effective.fault(key, "write ADDR:PORT, such as 127.0.0.1:7070, or :0 for a free port"));
+    }
+    parsed.ok()
+}
+
+fn store_path(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> PathBuf {
+    match effective.text("store") {
+        "" => data_dir.join("store.db"),
+        text => match text.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => PathBuf::from(path),
+            Some(("etcd" | "postgres", _)) => {
+                faults.push(effective.fault("store", "this release has the engine sqlite; etcd and PostgreSQL come with clusters"));
+                PathBuf::new()
+            }
+            _ => {
+                faults.push(effective.fault("store", "write sqlite:PATH"));
+                PathBuf::new()
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(file: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sources {
+        Sources {
+            file: Some((PathBuf::from("tutti.toml"), file.to_owned())),
+            variables: variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn later_sources_win_and_are_named() {
+        let file = "api = \"127.0.0.1:1\"\nhttp = \"127.0.0.1:2\"\n[service]\nmemory = \"1Mi\"\n";
+        let effective =
+            Effective::read(&sources(file, &[("TUTTI_HTTP", ":3"), ("TUTTI_LOG", "debug")], &[("log", "info")])).unwrap();
+        let of = |key: &str| effective.rows().find(|row| row.0.key == key).map(|row| (row.1.to_owned(), row.2.to_string())).unwrap();
+        assert_eq!(of("api"), ("127.0.0.1:1".into(), "tutti.toml".into()));
+        assert_eq!(of("http"), (":3".into(), "$TUTTI_HTTP".into()));
+        assert_eq!(of("log"), ("info".into(), "--log".into()));
+        let settings = Settings::try_from(&effective).unwrap();
+        assert_eq!(settings.http.to_string(), "127.0.0.1:3");
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_source() {
+        let faults = Effective::read(&sources("dta_dir = \"x\"\napi = 7\n", &[], &[])).unwrap_err();
+        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["tutti.toml: api must be a text, not integer", "tutti.toml: there is no setting \"dta_dir\""]);
+        assert_eq!(faults[1].hint.as_deref(), Some("did you mean \"data_dir\"?"));
+
+        let effective = Effective::read(&sources("", &[("TUTTI_API", "nowhere")], &[("store", "etcd://a"), ("log_format", "xml")])).unwrap();
+        let faults = Settings::try_from(&effective).unwrap_err();
+        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 3, "{texts:?}");
+        assert!(texts[0].starts_with("api = \"nowhere\" (from $TUTTI_API): write ADDR:PORT"), "{}", texts[0]);
+    }
+}
