@@ -1,1 +1,69 @@
-//! WebAssembly components of wasi:http; the only owner of the wasm engine
+//! WebAssembly components of `wasi:http`; the only owner of the wasm engine.
+//!
+//! An instance of this isolate is a component, compiled and pre-linked, that a call can be made to: every request gets
+//! an instance of the component's memory of its own, from a pool, and is ended with it. So requests cannot see each
+//! other's data, a version that nobody calls costs next to nothing, and starting one takes no time worth naming.
+//!
+//! Guests are hostile. What they get is clocks, randomness, standard output and error (to the instance's log) and the
+//! environment of their manifest. There are no files, no sockets and, for now, no outgoing requests. Memory, cpu time,
+//! time to the head of an answer, stack, tables, handles and what they make the host keep are bounded, each by a named
+//! constant or by the manifest.
+//!
+//! The way of a request: [`driver`] hands out an [`instance`], whose [`handler`] makes a store ([`state`]) and polls
+//! the guest ([`guest`]) until there is the head of an answer, then as long as the body is read ([`answer`]). The
+//! [`engine`] is interrupted by the [`ticker`] while any guest runs. The way of an artifact: [`loader`] has a
+//! [`component`] compiled once and kept by [`compiled`], the only module with `unsafe`.
+//!
+//! Compiling runs in this process, on a thread of its own, with at most [`WasmOptions::compilers`] at once. Bounds for
+//! its memory and time come with compiling in a child process, which is a later issue.
+
+mod answer;
+mod compiled;
+mod component;
+mod driver;
+mod engine;
+mod guest;
+mod handler;
+mod instance;
+mod loader;
+mod log;
+mod state;
+mod ticker;
+
+pub use driver::WasmDriver;
+
+use std::{path::PathBuf, sync::Arc};
+use tutti_base::Clock;
+
+/// What the driver is given by whoever wires it.
+#[derive(Debug, Clone)]
+pub struct WasmOptions {
+    /// The folder of compiled components. It is made if need be, and must belong to this user alone: what is in it is
+    /// run.
+    pub cache: PathBuf,
+    /// Most bytes of compiled components kept there; the least recently used go first.
+    pub cache_bytes: u64,
+    /// Requests that guests may work on at once, over all instances. Each reserves address space, not memory.
+    pub requests: u32,
+    /// Components compiled at once.
+    pub compilers: usize,
+    /// What log lines are stamped with. Time limits are the machine's own time: they bound real work.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl WasmOptions {
+    /// The defaults, with this folder and clock.
+    #[must_use]
+    pub fn new(cache: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        WasmOptions {
+            cache,
+            // About a hundred large components (18 MB of Python compile to about 10 times a Rust hello's 1 MB).
+            cache_bytes: 1 << 30,
+            // Ten instances at the default concurrency, all busy.
+            requests: 1000,
+            // One: compiling uses every core already.
+            compilers: 1,
+            clock,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The driver: preloads, starts, and says what this host can do.
+
+use crate::{
+    WasmOptions,
+    engine::engine,
+    instance::{Instance, RunningInstance},
+    loader::{Loader, engine_error},
+    log::{self, Log},
+    ticker::Ticker,
+};
+use async_trait::async_trait;
+use std::{fmt, io, path::Path, sync::Arc};
+use tokio::sync::OnceCell;
+use tutti_base::Clock;
+use tutti_isolate::{Artifact, Driver, DriverError, Recovery, Running, StartSpec};
+use tutti_model::{node::Fingerprint, quantity::ByteSize, version::Isolate};
+use wasmtime::{Engine, Store, component::{Component, Linker}};
+
+/// Runs the components of a node. It lives in the agent, and its instances go with it.
+pub struct WasmDriver {
+    engine: Engine,
+    loader: Loader,
+    ticker: Arc<Ticker>,
+    clock: Arc<dyn Clock>,
+    fingerprint: OnceCell<Fingerprint>,
+}
+
+impl fmt::Debug for WasmDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WasmDriver").finish_non_exhaustive()
+    }
+}
+
+impl WasmDriver {
+    /// Makes the engine and opens the cache.
+    ///
+    /// # Errors
+    /// `Host` if the address space or the cache's folder is not to be had, or others could write to that folder.
+    pub fn new(options: WasmOptions) -> Result<WasmDriver, DriverError> {
+        let engine = engine(&options).map_err(|error| engine_error("make the wasm engine", &error))?;
+        let ticker = Ticker::start(engine.weak())
+            .map_err(|source| DriverError::Host { what: "start the wasm engine's clock".to_owned(), source })?;
+        let loader = Loader::new(engine.clone(), &options)?;
+        Ok(WasmDriver { engine, loader, ticker: Arc::new(ticker), clock: options.clock, fingerprint: OnceCell::new() })
+    }
+
+    async fn probe(&self) -> Fingerprint {
+        let engine = self.engine.clone();
+        let answer = tokio::task::spawn_blocking(move || Component::new(&engine, PROBE)).await;
+        let result = match answer {
+            Ok(Ok(component)) => call_probe(&self.engine, &component).await.map_err(|error| format!("{error:#}")),
+            Ok(Err(error)) => Err(format!("{error:#}")),
+            Err(error) => Err(error.to_string()),
+        };
+        let notes = match result {
+            Ok(PROBE_ANSWER) => Vec::new(),
+            Ok(other) => vec![format!("a component that answers {PROBE_ANSWER} answered {other}")],
+            Err(error) => vec![format!("a small component could not be run: {error}")],
+        };
+        Fingerprint { isolate: Isolate::Wasm, usable: notes.is_empty(), notes }
+    }
+}
+
+/// The smallest component that shows that code can be compiled, mapped and run here.
+const PROBE: &str = r#"(component
+    (core module $m (memory 1) (func (export "f") (result i32) i32.const 42))
+    (core instance $i (instantiate $m))
+    (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
+const PROBE_ANSWER: u32 = 42;
+
+async fn call_probe(engine: &Engine, component: &Component) -> wasmtime::Result<u32> {
+    let mut store = Store::new(engine, ());
+    // It runs no loop, so it needs no interruption.
+    store.set_epoch_deadline(u64::MAX / 2);
+    let instance = Linker::new(engine).instantiate_async(&mut store, component).await?;
+    let function = instance.get_typed_func::<(), (u32,)>(&mut store, "f")?;
+    Ok(function.call_async(&mut store, ()).await?.0)
+}
+
+#[async_trait]
+impl Driver for WasmDriver {
+    fn isolate(&self) -> Isolate {
+        Isolate::Wasm
+    }
+
+    async fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint.get_or_init(|| self.probe()).await.clone()
+    }
+
+    async fn preload(&self, artifact: &Artifact) -> Result<(), DriverError> {
+        self.loader.load(artifact).await.map(|_| ())
+    }
+
+    async fn start(&self, spec: &StartSpec) -> Result<Arc<dyn Running>, DriverError> {
+        let runnable = self.loader.load(&spec.artifact).await?;
+        if runnable.initial_memory > spec.manifest.memory.0 {
+            return Err(DriverError::Unrunnable(format!(
+                "{} needs {} of memory to begin with, and its manifest allows {}: raise \"memory\"",
+                spec.version,
+                ByteSize(runnable.initial_memory),
+                spec.manifest.memory
+            )));
+        }
+        let (folder, id) = (spec.logs.clone(), spec.instance.clone());
+        let writer = blocking(&spec.logs, "open the log folder", move || log::open(&folder, &id)).await?;
+        let log = Log::start(writer, Arc::clone(&self.clock));
+        let instance = Instance::new(spec, runnable, log, Arc::clone(&self.ticker));
+        Ok(Arc::new(RunningInstance(Arc::new(instance))))
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::Gone
+    }
+
+    async fn recover(&self, _spec: &StartSpec) -> Result<Option<Arc<dyn Running>>, DriverError> {
+        Ok(None)
+    }
+
+    async fn remove(&self, spec: &StartSpec) -> Result<(), DriverError> {
+        let folder = spec.folder.clone();
+        blocking(&spec.folder, "remove the folder", move || match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    path: &Path,
+    what: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, DriverError> {
+    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    done.map_err(|source| DriverError::Host { what: format!("{what} {}", path.display()), source })
+}

@@ -1,0 +1,164 @@
+//! A running instance: a component that takes requests, until it is stopped.
+
+use crate::{component::Runnable, guest::{Guest, Meter, Work}, handler::Requests, log::{Log, Pipe}, state::MemoryGauge, ticker::Ticker};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::{sync::CancellationToken, task::{TaskTracker, task_tracker::TaskTrackerToken}};
+use tutti_isolate::{Exit, HandleError, Running, StartSpec, Target, Usage};
+use tutti_model::{InstanceId, Millis, log::Output};
+use wasmtime_wasi::WasiCtx;
+
+/// How long ending the guests of a stopped instance may take: each ends at its next turn.
+const FORCE: Duration = Duration::from_secs(1);
+/// Most random bytes that a guest gets at once.
+const RANDOM_BYTES: u64 = 1 << 20;
+
+/// What the requests of an instance share.
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) runnable: Arc<Runnable>,
+    /// Longest time to the head of an answer, most cpu time of a request, and longest time that a guest may go on after
+    /// its answer.
+    pub(crate) timeout: Duration,
+    /// Most memory of one request, in bytes.
+    pub(crate) memory: u64,
+    pub(crate) memory_held: Arc<MemoryGauge>,
+    log: Arc<Log>,
+    environment: Vec<(String, String)>,
+    ticker: Arc<Ticker>,
+    cpu: Arc<AtomicU64>,
+    requests: TaskTracker,
+    stop: CancellationToken,
+    finishing: Arc<Semaphore>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+impl Instance {
+    pub(crate) fn new(spec: &StartSpec, runnable: Arc<Runnable>, log: Log, ticker: Arc<Ticker>) -> Self {
+        let manifest = &spec.manifest;
+        let mut environment: Vec<_> =
+            manifest.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        environment.push(("TUTTI_SERVICE".to_owned(), spec.version.service.to_string()));
+        environment.push(("TUTTI_VERSION".to_owned(), spec.version.version.to_string()));
+        environment.push(("TUTTI_INSTANCE".to_owned(), spec.instance.to_string()));
+        let finishing = usize::try_from(manifest.concurrency).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Instance {
+            id: spec.instance.clone(),
+            runnable,
+            timeout: manifest.timeout.duration(),
+            memory: manifest.memory.0,
+            memory_held: Arc::default(),
+            log: Arc::new(log),
+            environment,
+            ticker,
+            cpu: Arc::default(),
+            requests: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            finishing: Arc::new(Semaphore::new(finishing)),
+            exit: watch::Sender::new(None),
+        }
+    }
+
+    /// Counts a request in, unless the instance is being stopped.
+    pub(crate) fn admit(&self) -> Result<TaskTrackerToken, HandleError> {
+        let token = self.requests.token();
+        if self.requests.is_closed() { Err(HandleError::Full(format!("instance {} is stopping", self.id))) } else { Ok(token) }
+    }
+
+    /// What a guest may reach of the system: its environment and its log.
+    pub(crate) fn wasi(&self) -> WasiCtx {
+        let mut wasi = WasiCtx::builder();
+        wasi.envs(&self.environment)
+            .stdout(Pipe::new(Arc::clone(&self.log), Output::Stdout))
+            .stderr(Pipe::new(Arc::clone(&self.log), Output::Stderr))
+            .max_random_size(RANDOM_BYTES)
+            // There are no sockets even to be refused at.
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        wasi.build()
+    }
+
+    pub(crate) fn guest(&self, work: Work, meter: Arc<Meter>) -> Guest {
+        Guest { work, meter, ticker: Arc::clone(&self.ticker), cpu: Arc::clone(&self.cpu), stop: self.stop.clone() }
+    }
+
+    /// Resolves when the instance's requests are to be cut off.
+    pub(crate) fn stopped(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// A place for a guest that goes on after its answer. There are as many as requests at once, so that a service
+    /// cannot take the whole pool by answering quickly and never ending.
+    pub(crate) fn place_to_finish(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.finishing).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn log_failure(&self, failure: &HandleError) {
+        self.log.note(&format!("request failed: {failure}"));
+    }
+}
+
+/// The handle that the agent holds.
+pub(crate) struct RunningInstance(pub(crate) Arc<Instance>);
+
+impl fmt::Debug for RunningInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningInstance").field("id", &self.0.id).field("requests", &self.0.requests.len()).finish()
+    }
+}
+
+#[async_trait::async_trait]
+impl Running for RunningInstance {
+    fn target(&self) -> Target {
+        Target::Handler(Arc::new(Requests(Arc::clone(&self.0))))
+    }
+
+    fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        self.0.exit.subscribe()
+    }
+
+    async fn stop(&self, grace: Millis) -> Exit {
+        let instance = &self.0;
+        if let Some(exit) = instance.exit.borrow().clone() {
+            return exit;
+        }
+        instance.requests.close();
+        let drained = tokio::time::timeout(grace.duration(), instance.requests.wait()).await.is_ok();
+        let cut_off = if drained { 0 } else { instance.requests.len() };
+        instance.stop.cancel();
+        // A guest whose client does not read is not polled, so it stays; but it will never run again.
+        let _ = tokio::time::timeout(FORCE, instance.requests.wait()).await;
+        let text = match cut_off {
+            0 => "stopped".to_owned(),
+            1 => "stopped; 1 request was cut off".to_owned(),
+            many => format!("stopped; {many} requests were cut off"),
+        };
+        let exit = Exit { code: Some(0), signal: None, text };
+        let first = instance.exit.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert_with(|| exit.clone());
+            first
+        });
+        if first {
+            instance.log.note(&exit.text);
+        }
+        instance.log.flush().await;
+        instance.exit.borrow().clone().unwrap_or(exit)
+    }
+
+    async fn usage(&self) -> Usage {
+        Usage { memory: self.0.memory_held.bytes(), cpu_micros: self.0.cpu.load(Ordering::Relaxed) / 1000 }
+    }
+
+    fn weaker(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

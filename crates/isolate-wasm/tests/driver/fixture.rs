@@ -1,0 +1,144 @@
+//! A driver with its folders, and guests to run.
+
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Collected};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tempfile::TempDir;
+use tutti_base::{Body, SystemClock, body, sha256};
+use tutti_isolate::{Artifact, Driver as _, HandleError, Handler, Layer, Running, StartSpec, Target};
+use tutti_isolate_wasm::{WasmDriver, WasmOptions};
+use tutti_model::{InstanceId, Millis, log::LogLine, manifest::Manifest, quantity::ByteSize};
+
+/// No wait of a test is longer than this.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A driver in a folder that goes with it.
+pub struct Host {
+    pub driver: WasmDriver,
+    pub folder: TempDir,
+}
+
+impl Host {
+    pub fn new() -> Host {
+        Host::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut WasmOptions)) -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = options(&folder);
+        change(&mut options);
+        Host { driver: WasmDriver::new(options).unwrap(), folder }
+    }
+
+    /// Another driver on the same cache, as after a restart.
+    pub fn restart(&mut self) {
+        self.driver = WasmDriver::new(options(&self.folder)).unwrap();
+    }
+
+    pub fn spec(&self, artifact: Artifact, manifest: Manifest) -> StartSpec {
+        let instance = InstanceId::from_bits(7);
+        StartSpec {
+            version: "example.com:web@1.2".to_owned().try_into().unwrap(),
+            artifact,
+            manifest,
+            folder: self.folder.path().join("instance"),
+            logs: self.folder.path().join("logs"),
+            instance,
+        }
+    }
+
+    pub async fn start(&self, artifact: Artifact, manifest: Manifest) -> Service {
+        let running = self.driver.start(&self.spec(artifact, manifest)).await.unwrap();
+        Service { running, logs: self.folder.path().join("logs") }
+    }
+
+    /// The guest that misbehaves, with little memory and time.
+    pub async fn hostile(&self) -> Service {
+        self.start(guest("hostile_guest"), manifest()).await
+    }
+}
+
+fn options(folder: &TempDir) -> WasmOptions {
+    let mut options = WasmOptions::new(folder.path().join("cache"), Arc::new(SystemClock));
+    // Enough for every test, and quick to reserve.
+    options.requests = 100;
+    options
+}
+
+/// A running instance.
+#[derive(Clone)]
+pub struct Service {
+    pub running: Arc<dyn Running>,
+    pub logs: PathBuf,
+}
+
+impl Service {
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        match self.running.target() {
+            Target::Handler(handler) => handler,
+            Target::Address(address) => panic!("reached at {address}"),
+        }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, HandleError> {
+        tokio::time::timeout(PATIENCE, self.handler().handle(request)).await.expect("no answer, and no limit either")
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Response<Body>, HandleError> {
+        self.send(get(path)).await
+    }
+
+    pub async fn text(&self, path: &str) -> String {
+        text(self.get(path).await.unwrap()).await
+    }
+
+    /// The lines of the log as they are once `enough` says so.
+    pub async fn log_until(&self, enough: impl Fn(&[LogLine]) -> bool) -> Vec<LogLine> {
+        let look = async {
+            loop {
+                let lines = tutti_logs::last_lines(&self.logs, &InstanceId::from_bits(7), usize::MAX).unwrap_or_default();
+                if enough(&lines) {
+                    return lines;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.expect("the log never had the expected lines")
+    }
+}
+
+pub fn get(path: &str) -> Request<Body> {
+    Request::get(path).header("host", "web.example.com").body(body::empty()).unwrap()
+}
+
+pub async fn collect(response: Response<Body>) -> Result<Collected<bytes::Bytes>, String> {
+    let collected = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.expect("a body without an end");
+    collected.map_err(|error| error.to_string())
+}
+
+pub async fn text(response: Response<Body>) -> String {
+    String::from_utf8(collect(response).await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+pub fn manifest() -> Manifest {
+    Manifest { memory: ByteSize::mib(16), timeout: Millis(1000), ..Manifest::default() }
+}
+
+/// A guest built by `scripts/build-guests.sh`.
+pub fn guest(name: &str) -> Artifact {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/guests/{name}.wasm"));
+    assert!(path.exists(), "{} is missing: build it with scripts/build-guests.sh", path.display());
+    artifact(path)
+}
+
+pub fn artifact(path: PathBuf) -> Artifact {
+    let bytes = std::fs::read(&path).unwrap();
+    let digest = sha256::digest(&bytes);
+    let layer = Layer {
+        media_type: "application/wasm".to_owned(),
+        digest: digest.clone(),
+        size: bytes.len() as u64,
+        path,
+    };
+    Artifact { digest, layers: vec![layer] }
+}
