@@ -37,7 +37,15 @@ impl Answer {
         serving: TaskTrackerToken,
         length: Option<u64>,
     ) -> Self {
-        Answer { body, guest, instance, serving: Some(serving), missing: length, complete: false, failure: None }
+        Answer {
+            body,
+            guest,
+            instance,
+            serving: Some(serving),
+            missing: length,
+            complete: false,
+            failure: None,
+        }
     }
 
     fn next_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

@@ -70,7 +70,12 @@ impl Cache {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        let cache = Cache { folder, most_bytes, engine: format!("{:016x}", hasher.finish()), written: AtomicU64::new(0) };
+        let cache = Cache {
+            folder,
+            most_bytes,
+            engine: format!("{:016x}", hasher.finish()),
+            written: AtomicU64::new(0),
+        };
         for entry in fs::read_dir(&cache.folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -88,21 +93,28 @@ impl Cache {
     pub(crate) fn load(&self, engine: &Engine, component: &Digest) -> Option<Component> {
         let prefix = self.prefix(component);
         let entries = self.entries().ok()?;
-        entries.into_iter().filter(|entry| entry.name.starts_with(&prefix)).find_map(|entry| {
-            match load_file(engine, &entry.path, entry.name.strip_prefix(&prefix)?) {
-                Ok(component) => Some(component),
-                Err(error) => {
-                    let path = entry.path.display();
-                    tracing::warn!(%path, error, "a compiled component is unusable and will be compiled again");
-                    let _ = fs::remove_file(&entry.path);
-                    None
-                }
+        entries.into_iter().filter(|entry| entry.name.starts_with(&prefix)).find_map(|entry| match load_file(
+            engine,
+            &entry.path,
+            entry.name.strip_prefix(&prefix)?,
+        ) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                let path = entry.path.display();
+                tracing::warn!(%path, error, "a compiled component is unusable and will be compiled again");
+                let _ = fs::remove_file(&entry.path);
+                None
             }
         })
     }
 
     /// Keeps compiled code for later and loads it. Where it cannot be kept it is loaded all the same.
-    pub(crate) fn keep_and_load(&self, engine: &Engine, component: &Digest, code: Code) -> Result<Component, String> {
+    pub(crate) fn keep_and_load(
+        &self,
+        engine: &Engine,
+        component: &Digest,
+        code: Code,
+    ) -> Result<Component, String> {
         match self.keep(component, &code) {
             // From the file, so that its pages are the file's and the kernel may drop and fetch them as it likes.
             Ok(()) => match self.load(engine, component) {
@@ -202,7 +214,8 @@ fn load_file(engine: &Engine, path: &Path, sha256: &str) -> Result<Component, St
     // have the digest in its name, and it and its folder belong to this user, whom nobody else can write as. It is
     // mapped through the file that was checked, so it cannot have been exchanged, and nobody changes it while it is
     // mapped, since this module only ever makes and removes files.
-    let component = unsafe { Component::deserialize_file(engine, same_file) }.map_err(|error| format!("{error:#}"))?;
+    let component =
+        unsafe { Component::deserialize_file(engine, same_file) }.map_err(|error| format!("{error:#}"))?;
     // What orders removal. If it fails the entry is only removed earlier.
     let _ = file.set_modified(SystemTime::now());
     Ok(component)

@@ -16,7 +16,7 @@ const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
 const COMPONENT_BYTES: u64 = 128 << 20;
 /// Bytes of a page of a guest's memory.
 const PAGE_BYTES: u64 = 64 << 10;
-/// How many of a component's exports or an error's words are shown.
+/// How many of a component's exports are shown.
 const SHOWN: usize = 10;
 
 /// A component that requests can be given to.
@@ -28,11 +28,13 @@ pub(crate) struct Runnable {
 
 /// The layer of an artifact that holds its component.
 pub(crate) fn layer(artifact: &Artifact) -> Result<&Layer, DriverError> {
-    let unrunnable = |why: String| Err(DriverError::Unrunnable(format!("artifact {}: {why}", artifact.digest.short())));
+    let unrunnable =
+        |why: String| Err(DriverError::Unrunnable(format!("artifact {}: {why}", artifact.digest.short())));
     match artifact.layers.as_slice() {
-        [layer] if layer.media_type != MEDIA_TYPE => {
-            unrunnable(format!("its layer is \"{}\", where the wasm isolate runs \"{MEDIA_TYPE}\"", layer.media_type))
-        }
+        [layer] if layer.media_type != MEDIA_TYPE => unrunnable(format!(
+            "its layer is \"{}\", where the wasm isolate runs \"{MEDIA_TYPE}\"",
+            layer.media_type
+        )),
         [layer] if layer.size > COMPONENT_BYTES => {
             unrunnable(format!("the component has {} bytes, and the most is {COMPONENT_BYTES}", layer.size))
         }
@@ -43,24 +45,28 @@ pub(crate) fn layer(artifact: &Artifact) -> Result<&Layer, DriverError> {
 
 /// Refuses what is not a component, saying what it is.
 pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), String> {
-    let kind = match bytes.get(..8) {
-        Some(b"\0asm\x0d\0\x01\0") => return Ok(()),
-        Some(b"\0asm\x01\0\0\0") => {
-            return Err("this is a plain WebAssembly module, not a component; \
-                 build it for the target wasm32-wasip2, or wrap it with \"wasm-tools component new\""
-                .to_owned());
+    let kind = match bytes {
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return Ok(()),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            "a plain WebAssembly module; build it for the target wasm32-wasip2, or wrap it with \
+             \"wasm-tools component new\""
         }
-        Some([b'\0', b'a', b's', b'm', ..]) => "WebAssembly of a version that is not known",
-        Some([0x7f, b'E', b'L', b'F', ..]) => "a program for Linux; push it with isolate = \"process\"",
-        Some([b'#', b'!', ..]) => "a script; push it with isolate = \"process\"",
-        Some([b'(', ..]) => "WebAssembly text; make it binary with \"wasm-tools parse\"",
-        _ => "not WebAssembly",
+        [b'\0', b'a', b's', b'm', ..] => "WebAssembly of a version that is not known",
+        [0x7f, b'E', b'L', b'F', ..] => "a program for Linux; push it with isolate = \"process\"",
+        [b'#', b'!', ..] => "a script; push it with isolate = \"process\"",
+        [b'(', ..] => "WebAssembly text; make it binary with \"wasm-tools parse\"",
+        [] => "nothing: the file is empty",
+        _ => "something else than WebAssembly",
     };
     Err(format!("this is not a component but {kind}"))
 }
 
 /// Links a component to what guests may call, and checks that it is a service.
-pub(crate) fn link(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Runnable, String> {
+pub(crate) fn link(
+    engine: &Engine,
+    linker: &Linker<State>,
+    component: &Component,
+) -> Result<Runnable, String> {
     let kind = component.component_type();
     if !kind.exports(engine).any(|(name, _)| name.starts_with(HANDLER)) {
         let mut exports: Vec<_> = kind.exports(engine).map(|(name, _)| format!("\"{name}\"")).collect();
@@ -70,11 +76,13 @@ pub(crate) fn link(engine: &Engine, linker: &Linker<State>, component: &Componen
             "the component does not export \"{HANDLER}x\", so it cannot answer HTTP; it exports {exports}"
         ));
     }
-    let pre = linker.instantiate_pre(component).map_err(|error| {
-        format!("the component needs what the wasm isolate does not offer: {}", error.root_cause())
-    })?;
-    let pre = ProxyPre::new(pre).map_err(|error| format!("its \"{HANDLER}x\" is not as it should be: {error:#}"))?;
-    let needs = component.resources_required().ok_or("the component makes its parts from parts it is given")?;
+    let pre = linker
+        .instantiate_pre(component)
+        .map_err(|error| format!("the component needs what the wasm isolate does not offer: {error:#}"))?;
+    let pre = ProxyPre::new(pre)
+        .map_err(|error| format!("its \"{HANDLER}x\" is not as it should be: {error:#}"))?;
+    let needs =
+        component.resources_required().ok_or("the component makes its parts from parts it is given")?;
     let largest = needs.max_initial_memory_size.unwrap_or(0);
     Ok(Runnable { pre, initial_memory: largest.saturating_mul(PAGE_BYTES) })
 }

@@ -14,7 +14,10 @@ use tokio::sync::OnceCell;
 use tutti_base::Clock;
 use tutti_isolate::{Artifact, Driver, DriverError, Recovery, Running, StartSpec};
 use tutti_model::{node::Fingerprint, quantity::ByteSize, version::Isolate};
-use wasmtime::{Engine, Store, component::{Component, Linker}};
+use wasmtime::{
+    Engine, Store,
+    component::{Component, Linker},
+};
 
 /// Runs the components of a node. It lives in the agent, and its instances go with it.
 pub struct WasmDriver {
@@ -38,17 +41,27 @@ impl WasmDriver {
     /// `Host` if the address space or the cache's folder is not to be had, or others could write to that folder.
     pub fn new(options: WasmOptions) -> Result<WasmDriver, DriverError> {
         let engine = engine(&options).map_err(|error| engine_error("make the wasm engine", &error))?;
-        let ticker = Ticker::start(engine.weak())
-            .map_err(|source| DriverError::Host { what: "start the wasm engine's clock".to_owned(), source })?;
+        let ticker = Ticker::start(engine.weak()).map_err(|source| DriverError::Host {
+            what: "start the wasm engine's clock".to_owned(),
+            source,
+        })?;
         let loader = Loader::new(engine.clone(), &options)?;
-        Ok(WasmDriver { engine, loader, ticker: Arc::new(ticker), clock: options.clock, fingerprint: OnceCell::new() })
+        Ok(WasmDriver {
+            engine,
+            loader,
+            ticker: Arc::new(ticker),
+            clock: options.clock,
+            fingerprint: OnceCell::new(),
+        })
     }
 
     async fn probe(&self) -> Fingerprint {
         let engine = self.engine.clone();
         let answer = tokio::task::spawn_blocking(move || Component::new(&engine, PROBE)).await;
         let result = match answer {
-            Ok(Ok(component)) => call_probe(&self.engine, &component).await.map_err(|error| format!("{error:#}")),
+            Ok(Ok(component)) => {
+                call_probe(&self.engine, &component).await.map_err(|error| format!("{error:#}"))
+            }
             Ok(Err(error)) => Err(format!("{error:#}")),
             Err(error) => Err(error.to_string()),
         };

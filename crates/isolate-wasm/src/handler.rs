@@ -58,7 +58,10 @@ fn length(value: &HeaderValue) -> Option<u64> {
 }
 
 /// Makes a store and puts the request into it. The guest has not run yet.
-fn begin(instance: &Instance, request: Request<Body>) -> Result<(Guest, oneshot::Receiver<Head>), HandleError> {
+fn begin(
+    instance: &Instance,
+    request: Request<Body>,
+) -> Result<(Guest, oneshot::Receiver<Head>), HandleError> {
     let meter = Arc::new(Meter::new(instance.timeout));
     let pre = instance.runnable.pre.clone();
     let gauge = Arc::clone(&instance.memory_held);
@@ -83,12 +86,16 @@ fn trap(error: &wasmtime::Error) -> HandleError {
 }
 
 /// The engine insists on an authority, which HTTP/1.0 need not have, and on its own kind of error.
-fn prepare(mut request: Request<Body>) -> Request<impl hyper::body::Body<Data = bytes::Bytes, Error = HttpError> + Send + 'static> {
+fn prepare(
+    mut request: Request<Body>,
+) -> Request<impl hyper::body::Body<Data = bytes::Bytes, Error = HttpError> + Send + 'static> {
     let readable = request.headers().get(header::HOST).is_some_and(|host| host.to_str().is_ok());
     if request.uri().authority().is_none() && !readable {
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
     }
-    request.map(|body| body.map_err(|error: BodyError| HttpError::InternalError(Some(format!("request body: {error}")))))
+    request.map(|body| {
+        body.map_err(|error: BodyError| HttpError::InternalError(Some(format!("request body: {error}"))))
+    })
 }
 
 /// Runs the guest until it has given the head of its answer; gives the guest as well, unless it has ended by then.
@@ -98,7 +105,9 @@ async fn head_of(
 ) -> Result<(Response<HyperOutgoingBody>, Option<Guest>), HandleError> {
     let mut guest = Some(guest);
     let found = poll_fn(|context| {
-        let Some(running) = &mut guest else { return Poll::Ready(Err(HandleError::Trap("polled after its end".to_owned()))) };
+        let Some(running) = &mut guest else {
+            return Poll::Ready(Err(HandleError::Trap("polled after its end".to_owned())));
+        };
         let ended = running.poll(context);
         if let Poll::Ready(Err(failure)) = ended {
             return Poll::Ready(Err(failure));
@@ -106,8 +115,12 @@ async fn head_of(
         // A head can only come from the guest's turn that has just been.
         match (head.try_recv(), ended) {
             (Ok(Ok(response)), ended) => Poll::Ready(Ok((response, ended.is_ready()))),
-            (Ok(Err(code)), _) => Poll::Ready(Err(HandleError::Trap(format!("it answered with the error {code:?}")))),
-            (Err(_), Poll::Ready(_)) => Poll::Ready(Err(HandleError::Trap("it ended without an answer".to_owned()))),
+            (Ok(Err(code)), _) => {
+                Poll::Ready(Err(HandleError::Trap(format!("it answered with the error {code:?}"))))
+            }
+            (Err(_), Poll::Ready(_)) => {
+                Poll::Ready(Err(HandleError::Trap("it ended without an answer".to_owned())))
+            }
             (Err(_), Poll::Pending) => Poll::Pending,
         }
     })

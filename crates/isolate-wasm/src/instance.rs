@@ -1,6 +1,13 @@
 //! A running instance: a component that takes requests, until it is stopped.
 
-use crate::{component::Runnable, guest::{Guest, Meter, Work}, handler::Requests, log::{Log, Pipe}, state::MemoryGauge, ticker::Ticker};
+use crate::{
+    component::Runnable,
+    guest::{Guest, Meter, Work},
+    handler::Requests,
+    log::{Log, Pipe},
+    state::MemoryGauge,
+    ticker::Ticker,
+};
 use std::{
     fmt,
     sync::{
@@ -10,7 +17,10 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_util::{sync::CancellationToken, task::{TaskTracker, task_tracker::TaskTrackerToken}};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tutti_isolate::{Exit, HandleError, Running, StartSpec, Target, Usage};
 use tutti_model::{InstanceId, Millis, log::Output};
 use wasmtime_wasi::WasiCtx;
@@ -48,7 +58,8 @@ impl Instance {
         environment.push(("TUTTI_SERVICE".to_owned(), spec.version.service.to_string()));
         environment.push(("TUTTI_VERSION".to_owned(), spec.version.version.to_string()));
         environment.push(("TUTTI_INSTANCE".to_owned(), spec.instance.to_string()));
-        let finishing = usize::try_from(manifest.concurrency).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let finishing =
+            usize::try_from(manifest.concurrency).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Instance {
             id: spec.instance.clone(),
             runnable,
@@ -69,7 +80,11 @@ impl Instance {
     /// Counts a request in, unless the instance is being stopped.
     pub(crate) fn admit(&self) -> Result<TaskTrackerToken, HandleError> {
         let token = self.requests.token();
-        if self.requests.is_closed() { Err(HandleError::Full(format!("instance {} is stopping", self.id))) } else { Ok(token) }
+        if self.requests.is_closed() {
+            Err(HandleError::Full(format!("instance {} is stopping", self.id)))
+        } else {
+            Ok(token)
+        }
     }
 
     /// What a guest may reach of the system: its environment and its log.
@@ -87,7 +102,13 @@ impl Instance {
     }
 
     pub(crate) fn guest(&self, work: Work, meter: Arc<Meter>) -> Guest {
-        Guest { work, meter, ticker: Arc::clone(&self.ticker), cpu: Arc::clone(&self.cpu), stop: self.stop.clone() }
+        Guest {
+            work,
+            meter,
+            ticker: Arc::clone(&self.ticker),
+            cpu: Arc::clone(&self.cpu),
+            stop: self.stop.clone(),
+        }
     }
 
     /// Resolves when the instance's requests are to be cut off.
@@ -111,7 +132,10 @@ pub(crate) struct RunningInstance(pub(crate) Arc<Instance>);
 
 impl fmt::Debug for RunningInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunningInstance").field("id", &self.0.id).field("requests", &self.0.requests.len()).finish()
+        f.debug_struct("RunningInstance")
+            .field("id", &self.0.id)
+            .field("requests", &self.0.requests.len())
+            .finish()
     }
 }
 

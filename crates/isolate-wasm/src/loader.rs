@@ -46,7 +46,10 @@ impl Loader {
             .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
             .map_err(|error| engine_error("link what guests may call", &error))?;
         let cache = Cache::open(options.cache.clone(), options.cache_bytes, &engine).map_err(|source| {
-            DriverError::Host { what: format!("the cache of compiled components, {}", options.cache.display()), source }
+            DriverError::Host {
+                what: format!("the cache of compiled components, {}", options.cache.display()),
+                source,
+            }
         })?;
         let shared = Shared {
             engine,
@@ -128,7 +131,8 @@ impl Shared {
     }
 
     fn compile(&self, layer: &Layer) -> Result<Arc<Runnable>, DriverError> {
-        let named = |why: String| DriverError::Unrunnable(format!("component {}: {why}", layer.digest.short()));
+        let named =
+            |why: String| DriverError::Unrunnable(format!("component {}: {why}", layer.digest.short()));
         let bytes = read(&layer.path)?;
         component::check_bytes(&bytes).map_err(named)?;
         #[cfg(test)]
@@ -144,17 +148,23 @@ impl Shared {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, DriverError> {
-    std::fs::read(path)
-        .map_err(|source| DriverError::Host { what: format!("read the component {}", path.display()), source })
+    std::fs::read(path).map_err(|source| DriverError::Host {
+        what: format!("read the component {}", path.display()),
+        source,
+    })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DriverError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| DriverError::Host { what: "load a component".to_owned(), source: io::Error::other(error) })
+    tokio::task::spawn_blocking(work).await.map_err(|error| DriverError::Host {
+        what: "load a component".to_owned(),
+        source: io::Error::other(error),
+    })
 }
 
 /// The engine's error as the host's.
 pub(crate) fn engine_error(what: &str, error: &wasmtime::Error) -> DriverError {
     DriverError::Host { what: what.to_owned(), source: io::Error::other(format!("{error:#}")) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,12 @@ impl Log {
 
 struct Full;
 
-async fn write(mut writer: Writer, mut entries: mpsc::Receiver<Entry>, lost: Arc<AtomicU64>, clock: Arc<dyn Clock>) {
+async fn write(
+    mut writer: Writer,
+    mut entries: mpsc::Receiver<Entry>,
+    lost: Arc<AtomicU64>,
+    clock: Arc<dyn Clock>,
+) {
     let mut batch = Vec::with_capacity(QUEUED_CHUNKS);
     while entries.recv_many(&mut batch, QUEUED_CHUNKS).await > 0 {
         let taken = std::mem::take(&mut batch);

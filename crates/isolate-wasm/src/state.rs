@@ -46,7 +46,13 @@ impl MemoryGauge {
 }
 
 /// Makes the store of one request.
-pub(crate) fn store(engine: &Engine, wasi: WasiCtx, memory: u64, gauge: Arc<MemoryGauge>, meter: Arc<Meter>) -> Store<State> {
+pub(crate) fn store(
+    engine: &Engine,
+    wasi: WasiCtx,
+    memory: u64,
+    gauge: Arc<MemoryGauge>,
+    meter: Arc<Meter>,
+) -> Store<State> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(HOST_RESOURCES);
     let limits = Limits { most: memory, held: 0, last: 0, gauge, meter: Arc::clone(&meter) };
@@ -95,7 +101,12 @@ impl Limits {
 }
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(self.grow(current, desired))
     }
 
@@ -104,7 +115,12 @@ impl ResourceLimiter for Limits {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let bytes = |entries: usize| entries.saturating_mul(TABLE_ENTRY_BYTES);
         Ok(desired <= TABLE_ELEMENTS && self.grow(bytes(current), bytes(desired)))
     }
@@ -149,7 +165,8 @@ impl WasiHttpView for State {
 /// and every request is denied.
 struct Outgoing;
 
-type SentRequest = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>), HttpError>;
+type SentRequest =
+    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>), HttpError>;
 
 impl WasiHttpHooks for Outgoing {
     fn send_request(

@@ -42,7 +42,8 @@ impl Ticker {
     pub(crate) fn start(engine: EngineWeak) -> std::io::Result<Ticker> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let handle = thread::Builder::new().name("wasm-ticker".to_owned()).spawn(move || tick(&theirs, &engine))?;
+        let handle =
+            thread::Builder::new().name("wasm-ticker".to_owned()).spawn(move || tick(&theirs, &engine))?;
         Ok(Ticker { shared, thread: handle.thread().clone() })
     }
 

@@ -1,5 +1,4 @@
 use super::*;
-use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 use tutti_base::sha256;
 
@@ -49,7 +48,11 @@ fn a_file_that_was_changed_or_that_others_can_write_is_removed_and_not_run() {
     let place = path(&cache);
     // Every length and a flip at every place would take long; a spread of both has to do.
     for at in (0..bytes.len()).step_by(bytes.len() / 97 + 1) {
-        for damaged in [bytes[..at].to_vec(), { let mut flipped = bytes.clone(); flipped[at] ^= 0x40; flipped }] {
+        for damaged in [bytes[..at].to_vec(), {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x40;
+            flipped
+        }] {
             fs::write(&place, damaged).unwrap();
             assert!(cache.load(&engine, &whole).is_none(), "loaded with damage at {at}");
             assert!(!place.exists());
@@ -64,7 +67,8 @@ fn the_least_recently_used_go_first_and_the_newest_never() {
     let digests: Vec<_> = (0..4).map(|number| keep(&engine, &cache, number)).collect();
     let size = cache.entries().unwrap()[0].bytes;
     for (age, digest) in [(30, 0), (40, 1), (20, 2), (10, 3)].map(|(age, index)| (age, &digests[index])) {
-        let entry = cache.entries().unwrap().into_iter().find(|entry| entry.name.starts_with(digest.hex())).unwrap();
+        let entry =
+            cache.entries().unwrap().into_iter().find(|entry| entry.name.starts_with(digest.hex())).unwrap();
         let then = SystemTime::now() - std::time::Duration::from_secs(age);
         File::open(entry.path).unwrap().set_modified(then).unwrap();
     }

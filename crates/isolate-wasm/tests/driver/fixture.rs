@@ -1,5 +1,6 @@
 //! A driver with its folders, and guests to run.
 
+use futures_util::StreamExt as _;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Collected};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -7,23 +8,28 @@ use tempfile::TempDir;
 use tutti_base::{Body, SystemClock, body, sha256};
 use tutti_isolate::{Artifact, Driver as _, HandleError, Handler, Layer, Running, StartSpec, Target};
 use tutti_isolate_wasm::{WasmDriver, WasmOptions};
-use tutti_model::{InstanceId, Millis, log::LogLine, manifest::Manifest, quantity::ByteSize};
+use tutti_model::{
+    InstanceId, Millis,
+    log::{LogLine, LogQuery},
+    manifest::Manifest,
+    quantity::ByteSize,
+};
 
 /// No wait of a test is longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A driver in a folder that goes with it.
-pub struct Host {
-    pub driver: WasmDriver,
-    pub folder: TempDir,
+pub(crate) struct Host {
+    pub(crate) driver: WasmDriver,
+    pub(crate) folder: TempDir,
 }
 
 impl Host {
-    pub fn new() -> Host {
+    pub(crate) fn new() -> Host {
         Host::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut WasmOptions)) -> Host {
+    pub(crate) fn with(change: impl FnOnce(&mut WasmOptions)) -> Host {
         let folder = tempfile::tempdir().unwrap();
         let mut options = options(&folder);
         change(&mut options);
@@ -31,11 +37,11 @@ impl Host {
     }
 
     /// Another driver on the same cache, as after a restart.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.driver = WasmDriver::new(options(&self.folder)).unwrap();
     }
 
-    pub fn spec(&self, artifact: Artifact, manifest: Manifest) -> StartSpec {
+    pub(crate) fn spec(&self, artifact: Artifact, manifest: Manifest) -> StartSpec {
         let instance = InstanceId::from_bits(7);
         StartSpec {
             version: "example.com:web@1.2".to_owned().try_into().unwrap(),
@@ -47,13 +53,13 @@ impl Host {
         }
     }
 
-    pub async fn start(&self, artifact: Artifact, manifest: Manifest) -> Service {
+    pub(crate) async fn start(&self, artifact: Artifact, manifest: Manifest) -> Service {
         let running = self.driver.start(&self.spec(artifact, manifest)).await.unwrap();
         Service { running, logs: self.folder.path().join("logs") }
     }
 
     /// The guest that misbehaves, with little memory and time.
-    pub async fn hostile(&self) -> Service {
+    pub(crate) async fn hostile(&self) -> Service {
         self.start(guest("hostile_guest"), manifest()).await
     }
 }
@@ -67,36 +73,39 @@ fn options(folder: &TempDir) -> WasmOptions {
 
 /// A running instance.
 #[derive(Clone)]
-pub struct Service {
-    pub running: Arc<dyn Running>,
-    pub logs: PathBuf,
+pub(crate) struct Service {
+    pub(crate) running: Arc<dyn Running>,
+    pub(crate) logs: PathBuf,
 }
 
 impl Service {
-    pub fn handler(&self) -> Arc<dyn Handler> {
+    pub(crate) fn handler(&self) -> Arc<dyn Handler> {
         match self.running.target() {
             Target::Handler(handler) => handler,
             Target::Address(address) => panic!("reached at {address}"),
         }
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, HandleError> {
-        tokio::time::timeout(PATIENCE, self.handler().handle(request)).await.expect("no answer, and no limit either")
+    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, HandleError> {
+        tokio::time::timeout(PATIENCE, self.handler().handle(request))
+            .await
+            .expect("no answer, and no limit either")
     }
 
-    pub async fn get(&self, path: &str) -> Result<Response<Body>, HandleError> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Response<Body>, HandleError> {
         self.send(get(path)).await
     }
 
-    pub async fn text(&self, path: &str) -> String {
+    pub(crate) async fn text(&self, path: &str) -> String {
         text(self.get(path).await.unwrap()).await
     }
 
     /// The lines of the log as they are once `enough` says so.
-    pub async fn log_until(&self, enough: impl Fn(&[LogLine]) -> bool) -> Vec<LogLine> {
+    pub(crate) async fn log_until(&self, enough: impl Fn(&[LogLine]) -> bool) -> Vec<LogLine> {
         let look = async {
             loop {
-                let lines = tutti_logs::last_lines(&self.logs, &InstanceId::from_bits(7), usize::MAX).unwrap_or_default();
+                let stream = tutti_logs::read(&self.logs, InstanceId::from_bits(7), LogQuery::default());
+                let lines: Vec<_> = stream.map(Result::unwrap).collect().await;
                 if enough(&lines) {
                     return lines;
                 }
@@ -107,31 +116,32 @@ impl Service {
     }
 }
 
-pub fn get(path: &str) -> Request<Body> {
+pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path).header("host", "web.example.com").body(body::empty()).unwrap()
 }
 
-pub async fn collect(response: Response<Body>) -> Result<Collected<bytes::Bytes>, String> {
-    let collected = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.expect("a body without an end");
+pub(crate) async fn collect(response: Response<Body>) -> Result<Collected<bytes::Bytes>, String> {
+    let collected =
+        tokio::time::timeout(PATIENCE, response.into_body().collect()).await.expect("a body without an end");
     collected.map_err(|error| error.to_string())
 }
 
-pub async fn text(response: Response<Body>) -> String {
+pub(crate) async fn text(response: Response<Body>) -> String {
     String::from_utf8(collect(response).await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-pub fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     Manifest { memory: ByteSize::mib(16), timeout: Millis(1000), ..Manifest::default() }
 }
 
 /// A guest built by `scripts/build-guests.sh`.
-pub fn guest(name: &str) -> Artifact {
+pub(crate) fn guest(name: &str) -> Artifact {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/guests/{name}.wasm"));
     assert!(path.exists(), "{} is missing: build it with scripts/build-guests.sh", path.display());
     artifact(path)
 }
 
-pub fn artifact(path: PathBuf) -> Artifact {
+pub(crate) fn artifact(path: PathBuf) -> Artifact {
     let bytes = std::fs::read(&path).unwrap();
     let digest = sha256::digest(&bytes);
     let layer = Layer {

@@ -80,7 +80,8 @@ async fn a_trap_says_what_and_where() {
     assert!(!text.contains('\n'), "{text}");
     let HandleError::Trap(text) = service.get("/overflow").await.unwrap_err() else { panic!("not a trap") };
     assert!(text.contains("memory") || text.contains("stack"), "{text}");
-    let lines = service.log_until(|lines| lines.iter().any(|line| line.line.contains("a panic on purpose"))).await;
+    let lines =
+        service.log_until(|lines| lines.iter().any(|line| line.line.contains("a panic on purpose"))).await;
     assert!(!lines.is_empty());
     assert_eq!(service.text("/hello").await, "hello\n");
 }

@@ -29,7 +29,9 @@ async fn no_line_is_lost_when_more_is_written_than_the_queue_holds() {
     });
     futures_util::future::join_all(all).await;
     let lines = service
-        .log_until(|lines| lines.iter().filter(|line| line.output == Output::Stdout).count() >= writers * each)
+        .log_until(|lines| {
+            lines.iter().filter(|line| line.output == Output::Stdout).count() >= writers * each
+        })
         .await;
     for writer in 0..writers {
         let name = format!("w{writer} ");

@@ -1,0 +1,59 @@
+use super::*;
+use tutti_base::{SystemClock, sha256};
+
+fn loader(folder: &tempfile::TempDir) -> Loader {
+    let mut options = WasmOptions::new(folder.path().join("cache"), Arc::new(SystemClock));
+    options.requests = 1;
+    Loader::new(crate::engine::engine(&options).unwrap(), &options).unwrap()
+}
+
+fn sample() -> Artifact {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/hello_wasm.wasm");
+    let bytes = std::fs::read(&path).expect("the sample is missing: build it with scripts/build-guests.sh");
+    let digest = sha256::digest(&bytes);
+    let layer = Layer {
+        media_type: "application/wasm".to_owned(),
+        digest: digest.clone(),
+        size: bytes.len() as u64,
+        path,
+    };
+    Artifact { digest, layers: vec![layer] }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_compiled_once_however_many_ask_and_whoever_gives_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = Arc::new(loader(&folder));
+    let artifact = sample();
+    // The first to ask goes away in the middle.
+    let mut first = Box::pin(loader.load(&artifact));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    drop(first);
+    let asking = (0..20).map(|_| {
+        let (loader, artifact) = (Arc::clone(&loader), artifact.clone());
+        tokio::spawn(
+            async move { loader.load(&artifact).await.map(|runnable| runnable.initial_memory).unwrap() },
+        )
+    });
+    let answers = futures_util::future::join_all(asking.collect::<Vec<_>>()).await;
+    assert!(answers.into_iter().all(|memory| memory.unwrap() > 0));
+    assert_eq!(loader.compiled(), 1);
+}
+
+#[test]
+fn components_kept_ready_are_bounded_and_the_least_used_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader(&folder);
+    let digest = |number: usize| sha256::digest(&number.to_le_bytes());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runnable = runtime.block_on(loader.load(&sample())).unwrap();
+    loader.shared.ready.lock().unwrap().clear();
+    for number in 0..READY {
+        loader.shared.keep_ready(&digest(number), &runnable);
+    }
+    assert!(loader.shared.find(&digest(0)).is_some());
+    loader.shared.keep_ready(&digest(READY), &runnable);
+    assert!(loader.shared.find(&digest(0)).is_some(), "it was used last");
+    assert!(loader.shared.find(&digest(1)).is_none());
+    assert_eq!(loader.shared.ready.lock().unwrap().len(), READY);
+}
