@@ -1,0 +1,108 @@
+//! The table of instances that take requests on this node: read by every request without a lock, swapped whole by the
+//! runners whenever an instance becomes ready or no longer is.
+
+use crate::admission::{Line, Slot};
+use arc_swap::ArcSwap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tutti_model::{InstanceId, Millis, ServiceRef, VersionName, VersionRef};
+use tutti_proxy::hop::HopTarget;
+
+/// The instances of one version that take requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    version: VersionRef,
+    /// Longest time to the first byte of an answer, waiting included.
+    pub(crate) timeout: Millis,
+    /// Those who wait for room.
+    pub(crate) line: Arc<Line>,
+    /// The instances; never empty.
+    pub(crate) slots: Vec<Arc<Slot>>,
+}
+
+/// One state of the directory.
+#[derive(Debug, Default)]
+struct Table {
+    by_instance: HashMap<InstanceId, Arc<Group>>,
+    by_service: HashMap<ServiceRef, Vec<(VersionName, Arc<Group>)>>,
+}
+
+/// The instances that take requests.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    table: ArcSwap<Table>,
+    /// What the table is made from; its mutex orders the writers.
+    groups: Mutex<BTreeMap<VersionRef, Group>>,
+}
+
+impl Directory {
+    /// The instances that may serve this: the wanted one's version, or else the same version by name.
+    pub(crate) fn find(&self, target: &HopTarget) -> Option<Arc<Group>> {
+        let table = self.table.load();
+        let named = table.by_instance.get(&target.instance);
+        // An id alone is not trusted: a stale table may name another service's.
+        let named = named.filter(|group| {
+            group.version.service == target.service && group.version.version == target.version
+        });
+        let group = named.or_else(|| {
+            let versions = table.by_service.get(&target.service)?;
+            versions.iter().find(|(version, _)| *version == target.version).map(|(_, group)| group)
+        });
+        group.cloned()
+    }
+
+    /// From now on this instance takes requests.
+    pub(crate) fn open(&self, version: &VersionRef, timeout: Millis, slot: Arc<Slot>) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.entry(version.clone()).or_insert_with(|| Group {
+            version: version.clone(),
+            timeout,
+            line: Arc::default(),
+            slots: Vec::new(),
+        });
+        group.slots.retain(|known| known.instance != slot.instance);
+        group.slots.push(slot);
+        let (line, slots) = (Arc::clone(&group.line), group.slots.clone());
+        self.publish(&groups);
+        // After the table, so that whoever is let in from the line is also found in it.
+        line.set_slots(slots);
+    }
+
+    /// From now on this instance takes none; those inside go on.
+    pub(crate) fn close(&self, version: &VersionRef, slot: &Slot) {
+        slot.close();
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(group) = groups.get_mut(version) else { return };
+        group.slots.retain(|known| known.instance != slot.instance);
+        let (line, slots) = (Arc::clone(&group.line), group.slots.clone());
+        if slots.is_empty() {
+            groups.remove(version);
+        }
+        self.publish(&groups);
+        line.set_slots(slots);
+    }
+
+    /// Requests that wait for room, over all versions.
+    pub(crate) fn waiting(&self) -> usize {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.values().map(|group| group.line.waiting()).sum()
+    }
+
+    fn publish(&self, groups: &BTreeMap<VersionRef, Group>) {
+        let mut table = Table::default();
+        for (version, group) in groups {
+            let group = Arc::new(group.clone());
+            for slot in &group.slots {
+                table.by_instance.insert(slot.instance.clone(), Arc::clone(&group));
+            }
+            table
+                .by_service
+                .entry(version.service.clone())
+                .or_default()
+                .push((version.version.clone(), group));
+        }
+        self.table.store(Arc::new(table));
+    }
+}

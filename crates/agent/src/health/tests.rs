@@ -1,0 +1,118 @@
+use super::*;
+use crate::testing::TokioClock;
+use http::Response;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+fn health(probe: Probe) -> Health {
+    Health { probe, timeout: Millis(500), ..Health::default() }
+}
+
+struct Answers(AtomicU32, u16);
+
+#[async_trait::async_trait]
+impl Handler for Answers {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, HandleError> {
+        assert_eq!(request.uri().path(), "/up");
+        let status = if self.0.fetch_add(1, Ordering::SeqCst) < 5 { 503 } else { self.1 };
+        Ok(Response::builder().status(status).body(body::empty()).unwrap())
+    }
+}
+
+/// A server that says `answer` to everyone.
+async fn says(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(answer.as_bytes()).await;
+            // Kept open until the prober closes it.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    });
+    address
+}
+
+async fn closed() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn tcp_says_whether_somebody_listens() {
+    assert_eq!(probe(&health(Probe::Tcp), &Target::Address(says("").await)).await, Ok(()));
+    let closed = closed().await;
+    let fault = probe(&health(Probe::Tcp), &Target::Address(closed)).await.unwrap_err();
+    assert_eq!(fault, format!("nothing listens on port {}", closed.port()));
+}
+
+#[tokio::test]
+async fn http_takes_200_to_399_and_names_what_it_asked() {
+    let http = health(Probe::Http("/".into()));
+    for good in
+        ["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1 302 Found\r\ncontent-length: 9\r\n\r\n"]
+    {
+        assert_eq!(probe(&http, &Target::Address(says(good).await)).await, Ok(()), "{good}");
+    }
+    let bad = says("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n").await;
+    let fault = probe(&http, &Target::Address(bad)).await.unwrap_err();
+    assert_eq!(fault, format!("GET / on port {} answered 500", bad.port()));
+    let silent = says("").await;
+    let fault = probe(&http, &Target::Address(silent)).await.unwrap_err();
+    assert_eq!(fault, format!("GET / on port {} gave no answer within 500ms", silent.port()));
+    let nonsense = says("SSH-2.0-OpenSSH\r\n\r\n").await;
+    let fault = probe(&http, &Target::Address(nonsense)).await.unwrap_err();
+    assert!(fault.starts_with(&format!("GET / on port {} failed: ", nonsense.port())), "{fault}");
+}
+
+#[tokio::test]
+async fn grpc_wants_serving_over_the_network_and_by_a_call() {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    reporter.set_service_status("up", tonic_health::ServingStatus::Serving).await;
+    reporter.set_service_status("down", tonic_health::ServingStatus::NotServing).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let target = Target::Address(address);
+    let port = address.port();
+    assert_eq!(probe(&health(Probe::Grpc("up".into())), &target).await, Ok(()));
+    assert_eq!(probe(&health(Probe::Grpc(String::new())), &target).await, Ok(()));
+    assert_eq!(
+        probe(&health(Probe::Grpc("down".into())), &target).await.unwrap_err(),
+        format!("the gRPC health check of down on port {port} said NOT_SERVING")
+    );
+    let fault = probe(&health(Probe::Grpc("none".into())), &target).await.unwrap_err();
+    assert!(
+        fault.starts_with(&format!("the gRPC health check of none on port {port} failed: NotFound")),
+        "{fault}"
+    );
+    let closed = closed().await;
+    let fault = probe(&health(Probe::Grpc("up".into())), &Target::Address(closed)).await.unwrap_err();
+    assert_eq!(fault, format!("nothing listens on port {}", closed.port()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_starting_instance_is_asked_often_and_by_its_deadline_given_up() {
+    let clock = TokioClock::new();
+    let http = health(Probe::Http("/up".into()));
+    let began = clock.now();
+    let target = Target::Handler(Arc::new(Answers(AtomicU32::new(0), 200)));
+    assert_eq!(until_ready(&http, &target, clock.as_ref()).await, Ok(()));
+    assert!(clock.now().since(began) < Millis(100), "{}", clock.now().since(began));
+
+    let answers = Arc::new(Answers(AtomicU32::new(0), 404));
+    let short = Health { start: Millis::seconds(10), ..http };
+    let began = clock.now();
+    let target = Target::Handler(Arc::clone(&answers) as Arc<dyn Handler>);
+    assert_eq!(until_ready(&short, &target, clock.as_ref()).await, Err("GET /up answered 404".into()));
+    assert!(clock.now().since(began) <= Millis::seconds(10));
+    assert!(answers.0.load(Ordering::SeqCst) < 60, "the pauses grow");
+}
+
+#[tokio::test]
+async fn a_call_without_a_probe_of_its_own_is_ready_at_once_and_for_good() {
+    let target = Target::Handler(Arc::new(Answers(AtomicU32::new(0), 200)));
+    assert_eq!(probe(&health(Probe::Tcp), &target).await, Ok(()));
+    assert!(is_lasting(&Probe::Tcp, &target));
+    assert!(!is_lasting(&Probe::Http("/".into()), &target));
+}

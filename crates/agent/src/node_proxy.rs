@@ -1,0 +1,245 @@
+//! The node's proxy: takes a request to an instance on this node, or refuses it untouched.
+//!
+//! A request that finds room costs no lock and one allocation beside the answer's body: a load of the directory, a few
+//! atomics for its place, one timer. Its place is held until the answer's body has ended, or the tunnel that it
+//! became, so that what an instance serves is known truly when it drains.
+
+use crate::{
+    admission::{Joined, Permit},
+    directory::{Directory, Group},
+    metrics::Metrics,
+    node::Node,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::upgrade::OnUpgrade;
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::time::{Instant, timeout_at};
+use tutti_base::{Body, body::BodyError};
+use tutti_isolate::{HandleError, Handler, Target};
+use tutti_model::{Millis, limits, name::NodeName};
+use tutti_proxy::{ForwardError, Hop, HopError, HopTarget, Pool, Protocol, Timeouts, upgrade};
+
+/// Says on the answer which instance gave it.
+const INSTANCE: HeaderName = HeaderName::from_static("tutti-instance");
+/// What has no status of its own is reached on this machine: nothing slower than this is alive.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The proxy of one node.
+#[derive(Debug)]
+pub(crate) struct NodeProxy {
+    node: Arc<Node>,
+    pool: Pool,
+}
+
+#[async_trait]
+impl Hop for NodeProxy {
+    async fn send(
+        &self,
+        node: &NodeName,
+        target: &HopTarget,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, HopError> {
+        let result = if *node == self.node.name {
+            self.serve(target, request).await
+        } else {
+            let reason = format!("this is node {}, not {node}", self.node.name);
+            Err(HopError::Misdirected { reason, request: Box::new(request) })
+        };
+        let metrics = &self.node.metrics;
+        match &result {
+            Ok(_) => metrics.answered.inc(),
+            Err(error) => count(metrics, error),
+        };
+        result
+    }
+}
+
+fn count(metrics: &Metrics, error: &HopError) -> u64 {
+    match error {
+        HopError::Misdirected { .. } => metrics.misdirected.inc(),
+        HopError::Overloaded { .. } => metrics.overloaded.inc(),
+        HopError::Timeout(_) => metrics.timed_out.inc(),
+        HopError::Failed(_) => metrics.failed.inc(),
+    }
+}
+
+impl NodeProxy {
+    /// The proxy of this node. It must be made inside a runtime.
+    pub(crate) fn new(node: Arc<Node>, pool: Pool) -> Self {
+        NodeProxy { node, pool }
+    }
+
+    async fn serve(&self, target: &HopTarget, request: Request<Body>) -> Result<Response<Body>, HopError> {
+        let (group, permit, deadline, request) = enter(&self.node.directory, target, request).await?;
+        let slot = Arc::clone(permit.slot());
+        let mut response = match &slot.target {
+            Target::Handler(handler) => call(handler.as_ref(), request, deadline, group.timeout).await?,
+            Target::Address(address) => {
+                let client = request.extensions().get::<OnUpgrade>().cloned();
+                let response = self.forward(*address, request, deadline, group.timeout).await?;
+                match switched(response, client, permit) {
+                    Switched::Tunnel(response) => return Ok(response),
+                    Switched::Answer(mut response, permit) => {
+                        response.headers_mut().insert(INSTANCE, slot.header.clone());
+                        return Ok(held(response, permit));
+                    }
+                }
+            }
+        };
+        response.headers_mut().insert(INSTANCE, slot.header.clone());
+        Ok(held(response, permit))
+    }
+
+    async fn forward(
+        &self,
+        address: SocketAddr,
+        request: Request<Body>,
+        deadline: Instant,
+        timeout: Millis,
+    ) -> Result<Response<Body>, HopError> {
+        let first_byte = deadline.saturating_duration_since(Instant::now());
+        let timeouts = Timeouts { connect: CONNECT.min(first_byte), first_byte, idle: None };
+        let protocol = Protocol::of(request.headers());
+        self.pool.send(address, protocol, request, &timeouts).await.map_err(|error| {
+            let reason = error.chain();
+            match error {
+                // Its process may just have ended: another instance, here or elsewhere, may take it.
+                ForwardError::Connect { request, .. } => HopError::Misdirected { reason, request },
+                ForwardError::Full { request, .. } => HopError::Overloaded { reason, request },
+                ForwardError::Upstream { .. } => HopError::Failed(reason),
+                ForwardError::Timeout { .. } => HopError::Timeout(timeout),
+            }
+        })
+    }
+}
+
+/// Finds an instance with room for the request, waiting in line if there is none now.
+async fn enter(
+    directory: &Directory,
+    target: &HopTarget,
+    request: Request<Body>,
+) -> Result<(Arc<Group>, Permit, Instant, Request<Body>), HopError> {
+    let name = || format!("{}@{}", target.service, target.version);
+    let Some(group) = directory.find(target) else {
+        let reason = format!("no ready instance of {} on this node", name());
+        return Err(HopError::Misdirected { reason, request: Box::new(request) });
+    };
+    let deadline = Instant::now() + group.timeout.duration();
+    if let Some(permit) = group.line.try_enter(&group.slots, &target.instance) {
+        return Ok((group, permit, deadline, request));
+    }
+    let gone = |request| {
+        let reason = format!("the last instance of {} on this node takes no more requests", name());
+        HopError::Misdirected { reason, request: Box::new(request) }
+    };
+    let mut queued = match group.line.join() {
+        Joined::Admitted(permit) => return Ok((group, permit, deadline, request)),
+        Joined::Queued(queued) => queued,
+        Joined::Closed => return Err(gone(request)),
+        Joined::Full => {
+            let reason = format!(
+                "every instance of {} on this node is busy and {} requests wait",
+                name(),
+                limits::QUEUE_REQUESTS
+            );
+            return Err(HopError::Overloaded { reason, request: Box::new(request) });
+        }
+    };
+    match timeout_at(deadline, queued.admitted()).await {
+        Ok(Some(permit)) => Ok((group, permit, deadline, request)),
+        Ok(None) => Err(gone(request)),
+        Err(_) => {
+            let reason = format!("every instance of {} on this node was busy for {}", name(), group.timeout);
+            Err(HopError::Overloaded { reason, request: Box::new(request) })
+        }
+    }
+}
+
+async fn call(
+    handler: &dyn Handler,
+    request: Request<Body>,
+    deadline: Instant,
+    timeout: Millis,
+) -> Result<Response<Body>, HopError> {
+    match timeout_at(deadline, handler.handle(request)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error @ (HandleError::Trap(_) | HandleError::Memory))) => {
+            Err(HopError::Failed(error.to_string()))
+        }
+        Ok(Err(HandleError::Time)) | Err(_) => Err(HopError::Timeout(timeout)),
+        Ok(Err(HandleError::Full(reason))) => Err(HopError::Failed(format!("the isolate is full: {reason}"))),
+    }
+}
+
+/// What an answer from an address is.
+enum Switched {
+    /// The connection was switched to another protocol; the tunnel runs by itself and holds its place.
+    Tunnel(Response<Body>),
+    /// An answer with a body.
+    Answer(Response<Body>, Permit),
+}
+
+fn switched(mut response: Response<Body>, client: Option<OnUpgrade>, permit: Permit) -> Switched {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Switched::Answer(response, permit);
+    }
+    let (Some(client), Some(upstream)) = (client, response.extensions_mut().remove::<OnUpgrade>()) else {
+        return Switched::Answer(response, permit);
+    };
+    response.headers_mut().insert(INSTANCE, permit.slot().header.clone());
+    tokio::spawn(async move {
+        upgrade::tunnel(client, upstream).await;
+        drop(permit);
+    });
+    Switched::Tunnel(response)
+}
+
+/// Lets the answer's body hold the request's place.
+fn held(response: Response<Body>, permit: Permit) -> Response<Body> {
+    response.map(|body| Held { body, permit: Some(permit) }.boxed_unsync())
+}
+
+/// An answer's body that leaves the instance when it ends.
+struct Held {
+    body: Body,
+    permit: Option<Permit>,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None | Some(Err(_))) => self.permit = None,
+            // Whoever knows from the length that this was all may not ask again.
+            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.permit = None,
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

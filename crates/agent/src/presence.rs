@@ -1,0 +1,191 @@
+//! The node's own sign of life: registers it once it serves again what it ran before, and says every few seconds that
+//! it lives and what its instances use.
+
+use crate::node::{Life, Node};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+use tutti_api::zone::NodeHeartbeat;
+use tutti_base::Backoff;
+use tutti_model::{
+    ErrorCode, InstanceId, Millis, Problem, Timestamp,
+    node::{NodeStatus, Resources},
+    quantity::{ByteSize, MilliCpu},
+};
+
+/// Time between heartbeats. Control expects one every three seconds; this leaves room for a slow one.
+const HEARTBEAT: Millis = Millis(2500);
+/// A heartbeat that has no answer by then counts as lost; the next follows at once.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A registration that has no answer by then counts as lost; it is tried again.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first pause after a failed registration, and the longest.
+const PAUSES: (Millis, Millis) = (Millis(100), Millis::seconds(5));
+/// How long a node that takes up what it ran before says nothing at all. Mostly that is enough; if it is not, it says
+/// that it is there but not ready.
+const QUIET: Millis = Millis::seconds(1);
+/// How long it may take to take up what it ran before. Then it is ready with what it has.
+const TAKING_UP: Millis = Millis::seconds(30);
+
+/// Registers the node and says that it lives, until `stop`. `registered` is cancelled once control has the node as
+/// ready.
+pub(crate) async fn run(
+    node: Arc<Node>,
+    status: NodeStatus,
+    settled: Vec<CancellationToken>,
+    registered: CancellationToken,
+    stop: CancellationToken,
+) {
+    let ready = CancellationToken::new();
+    let settling = async {
+        tokio::select! {
+            () = all(&settled) => {}
+            () = node.clock.sleep(TAKING_UP) => tracing::warn!("not everything that ran before runs again yet"),
+        }
+        ready.cancel();
+        std::future::pending::<()>().await;
+    };
+    let living = async {
+        tokio::select! {
+            biased;
+            () = ready.cancelled() => {}
+            () = node.clock.sleep(QUIET) => {}
+        }
+        let mut meter = Meter::default();
+        loop {
+            let is_ready = ready.is_cancelled();
+            register(&node, NodeStatus { ready: is_ready, ..status.clone() }).await;
+            if is_ready {
+                registered.cancel();
+            }
+            beat(&node, &mut meter, is_ready, &ready).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = settling => {}
+        () = living => {}
+    }
+}
+
+async fn all(tokens: &[CancellationToken]) {
+    for token in tokens {
+        token.cancelled().await;
+    }
+}
+
+/// Returns once control has the node.
+async fn register(node: &Node, mut status: NodeStatus) {
+    let mut pauses = Backoff::new(PAUSES.0, PAUSES.1, node.random.clone());
+    loop {
+        status.registered_at = node.clock.now();
+        let said =
+            tokio::time::timeout(REGISTER_TIMEOUT, node.zone.register_node(&node.name, status.clone()));
+        match said.await.unwrap_or_else(|_| Err(Problem::unavailable("no answer from control"))) {
+            Ok(()) => return,
+            Err(problem) => {
+                let pause = pauses.fail();
+                if pauses.failures() == 1 {
+                    tracing::warn!(%problem, "control does not register this node; trying again until it does");
+                }
+                node.clock.sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Says that the node lives until there is something else to register.
+async fn beat(node: &Node, meter: &mut Meter, was_ready: bool, ready: &CancellationToken) {
+    let mut failures = 0u32;
+    loop {
+        let heartbeat = meter.read(node).await;
+        let said = tokio::time::timeout(HEARTBEAT_TIMEOUT, node.zone.heartbeat(&node.name, heartbeat));
+        match said.await.unwrap_or_else(|_| Err(Problem::unavailable("no answer from control"))) {
+            Ok(()) => failures = 0,
+            Err(problem) => {
+                node.metrics.heartbeats_failed.inc();
+                failures = failures.saturating_add(1);
+                if problem.code == ErrorCode::NotFound {
+                    tracing::warn!("control does not know this node any more; registering it again");
+                    // Not faster than heartbeats, should control go on to forget it.
+                    node.clock.sleep(HEARTBEAT).await;
+                    return;
+                }
+                if failures == 1 {
+                    tracing::warn!(%problem, "control does not hear this node; it goes on with what it last knew");
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = ready.cancelled(), if !was_ready => return,
+            () = node.clock.sleep(HEARTBEAT) => {}
+        }
+    }
+}
+
+/// Turns the instances' running totals into what they use now.
+#[derive(Debug, Default)]
+struct Meter {
+    at: Timestamp,
+    cpu_micros: BTreeMap<InstanceId, u64>,
+}
+
+impl Meter {
+    async fn read(&mut self, node: &Node) -> NodeHeartbeat {
+        let now = node.clock.now();
+        let span = now.since(self.at);
+        let mut heartbeat = NodeHeartbeat::default();
+        let (mut memory, mut micros, mut totals) = (0u64, 0u64, BTreeMap::new());
+        for (id, Life { running, slot }) in node.living.all() {
+            let usage = running.usage().await;
+            memory = memory.saturating_add(usage.memory);
+            // Of one that was not there before, the whole is not from this span.
+            if let Some(before) = self.cpu_micros.get(&id) {
+                micros = micros.saturating_add(usage.cpu_micros.saturating_sub(*before));
+            }
+            totals.insert(id.clone(), usage.cpu_micros);
+            if let Some(running) = slot.map(|slot| slot.running()).filter(|running| *running > 0) {
+                heartbeat.running.push((id, running));
+            }
+        }
+        // Microseconds of cpu in a millisecond of time are thousandths of a cpu.
+        let milli = micros.checked_div(span.0).unwrap_or(0);
+        let cpu = MilliCpu(u32::try_from(milli).unwrap_or(u32::MAX));
+        heartbeat.used = Resources { cpu, memory: ByteSize(memory) };
+        (self.at, self.cpu_micros) = (now, totals);
+        heartbeat
+    }
+}
+
+/// What this machine has: all its memory and every cpu that this process may use.
+pub(crate) fn capacity() -> Resources {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let cpu = MilliCpu(u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(1000));
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+    if memory.is_none() {
+        tracing::warn!("/proc/meminfo does not say how much memory there is");
+    }
+    Resources { cpu, memory: memory.unwrap_or_default() }
+}
+
+fn total_memory(meminfo: &str) -> Option<ByteSize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(ByteSize(kibibytes.checked_mul(1024)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_kernels_text() {
+        assert_eq!(
+            total_memory("MemTotal:        8167848 kB\nMemFree: 1 kB\n"),
+            Some(ByteSize(8_167_848 * 1024))
+        );
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+        assert!(capacity().memory >= ByteSize::mib(64) && capacity().cpu.0 >= 1000);
+    }
+}
