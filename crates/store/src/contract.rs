@@ -235,16 +235,23 @@ impl From<StoreError> for Problem {
             StoreError::Invalid(_) | StoreError::Future { .. } => ErrorCode::Invalid,
             StoreError::Compacted { .. } => ErrorCode::Conflict,
             StoreError::LeaseGone(_) => ErrorCode::NotFound,
-            StoreError::Lagged | StoreError::NoSpace(_) | StoreError::ReadOnly(_) | StoreError::Unavailable(_) => {
-                ErrorCode::Unavailable
-            }
+            StoreError::Lagged
+            | StoreError::NoSpace(_)
+            | StoreError::ReadOnly(_)
+            | StoreError::Unavailable(_) => ErrorCode::Unavailable,
             StoreError::Corrupt(_) => ErrorCode::Internal,
         };
         let problem = Problem::new(code, error.to_string());
         match error {
-            StoreError::NoSpace(_) => problem.hint("free some space; nothing acknowledged was lost, and writing goes on then"),
-            StoreError::ReadOnly(_) => problem.hint("make the data folder writable, or name another with --data-dir"),
-            StoreError::Compacted { .. } => problem.hint("list again, and watch from the revision that the list gives"),
+            StoreError::NoSpace(_) => {
+                problem.hint("free some space; nothing acknowledged was lost, and writing goes on then")
+            }
+            StoreError::ReadOnly(_) => {
+                problem.hint("make the data folder writable, or name another with --data-dir")
+            }
+            StoreError::Compacted { .. } => {
+                problem.hint("list again, and watch from the revision that the list gives")
+            }
             _ => problem,
         }
     }

@@ -9,13 +9,19 @@
 //! [`sqlite`] (embedded, the default) and [`memory`] (tests and simulation); [`faulty`] wraps any engine and injects
 //! faults.
 
+mod check;
 pub mod contract;
 pub mod faulty;
+mod leases;
 pub mod memory;
 pub mod sqlite;
 pub mod suite;
+mod watch;
+mod watchers;
 
 pub use contract::{
-    Change, Compare, Entry, LeaseId, List, Listing, Operation, Revision, Store, StoreError, Txn, TxnOutcome, Watch,
-    WatchEvent,
+    Change, Compare, Entry, LeaseId, List, Listing, Operation, Revision, Store, StoreError, Txn, TxnOutcome,
+    Watch, WatchEvent,
 };
+pub use memory::MemoryStore;
+pub use sqlite::{SqliteOptions, SqliteStore};

@@ -1,0 +1,72 @@
+//! The conformance suite over every engine of this crate.
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use std::{sync::Arc, time::Instant};
+use tutti_base::{Random, clock::VirtualClock};
+use tutti_model::{Millis, Timestamp};
+use tutti_store::{
+    MemoryStore, SqliteOptions, SqliteStore, Store,
+    faulty::Faulty,
+    suite::{self, Failure, Subject},
+};
+
+type Advance = Box<dyn Fn(Millis) -> BoxFuture<'static, ()> + Send + Sync>;
+
+fn clock() -> (VirtualClock, Advance) {
+    let clock = VirtualClock::at(Timestamp(1_000_000));
+    let advance = {
+        let clock = clock.clone();
+        Box::new(move |span| {
+            clock.advance(span);
+            std::future::ready(()).boxed()
+        })
+    };
+    (clock, advance)
+}
+
+fn memory() -> Subject {
+    let (clock, advance) = clock();
+    Subject { store: Arc::new(MemoryStore::new(Arc::new(clock))), advance, keep: Box::new(()) }
+}
+
+fn sqlite() -> Result<Subject, Failure> {
+    let (clock, advance) = clock();
+    let folder = tempfile::tempdir().map_err(|error| Failure::new(error.to_string()))?;
+    let options = SqliteOptions { clock: Arc::new(clock), ..SqliteOptions::default() };
+    let store = SqliteStore::open(&folder.path().join("store.db"), options)?;
+    Ok(Subject { store: Arc::new(store), advance, keep: Box::new(folder) })
+}
+
+fn faultless() -> Subject {
+    let Subject { store, advance, keep } = memory();
+    let store: Arc<dyn Store> =
+        Arc::new(Faulty::new(store, Random::seeded(1), Arc::new(VirtualClock::default())));
+    Subject { store, advance, keep }
+}
+
+async fn run(engine: &str, make: impl Fn() -> Result<Subject, Failure> + Sync) {
+    let start = Instant::now();
+    let outcome = suite::run_all(&|| std::future::ready(make()).boxed()).await;
+    let cases = outcome.unwrap_or_else(|failure| panic!("{engine}:\n{failure}"));
+    println!("{engine}: {cases} cases in {:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_keeps_the_contract() {
+    run("memory", || Ok(memory())).await;
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract_on_one_thread() {
+    run("memory", || Ok(memory())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_the_contract() {
+    run("sqlite", sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_faultless_faulty_store_keeps_the_contract() {
+    run("faulty", || Ok(faultless())).await;
+}
