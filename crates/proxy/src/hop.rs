@@ -49,5 +49,10 @@ pub enum HopError {
 #[async_trait]
 pub trait Hop: Send + Sync + Debug + 'static {
     /// Sends one request to an instance behind a node's proxy. Dropping the future ends the request there.
-    async fn send(&self, node: &NodeName, target: &HopTarget, request: Request<Body>) -> Result<Response<Body>, HopError>;
+    async fn send(
+        &self,
+        node: &NodeName,
+        target: &HopTarget,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, HopError>;
 }

@@ -1,6 +1,20 @@
 //! The HTTP forwarding core that ingress and node proxy share: connections and their pool, what may and may not be
-//! passed on, upgrades, replayable bodies, and errors as HTTP or gRPC answers.
+//! passed on, upgrades, replayable bodies, serving a port, and errors as HTTP or gRPC answers.
 //!
 //! It knows addresses and requests, not services or tables: who is to serve a request is decided above.
 
+pub mod grpc;
+pub mod headers;
 pub mod hop;
+pub mod pool;
+pub mod replay;
+pub mod resolve;
+pub mod respond;
+pub mod serve;
+pub mod upgrade;
+
+pub use hop::{Hop, HopError, HopTarget};
+pub use pool::{ForwardError, Pool, PoolOptions, Protocol, Timeouts};
+pub use replay::Replay;
+pub use respond::{Caller, Failure};
+pub use serve::{ConnInfo, Limits, serve};
