@@ -1,0 +1,37 @@
+# `make help` says what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test check lint fmt arrows bench guests
+
+help: ## Shows this.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+up: ## Installs what is missing, builds, starts a cloud with a sample service, prints how to call it.
+	@scripts/up.sh
+
+down: ## Stops what `make up` started; the data stays.
+	@scripts/down.sh
+
+test: ## Proves the whole thing. Runs beside `make up`.
+	@scripts/test.sh
+
+check: fmt-check arrows lint ## Format, arrows and lints, without tests.
+
+.PHONY: fmt-check
+fmt-check:
+	cargo fmt --all --check
+
+lint: ## clippy over everything, warnings are errors.
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## Formats the source.
+	cargo fmt --all
+
+arrows: ## Which crate may use which.
+	scripts/arrows.py
+
+guests: ## Builds the samples and test guests into target/guests.
+	scripts/build-guests.sh
+
+bench: ## Side-by-side benchmarks in a release build; writes docs/benchmarks.md.
+	@scripts/bench.sh

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# `make down`: stops what `make up` started, and leaves no process, mount, cgroup or port behind. The data stays.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+data=$root/.tutti/dev
+pid_file=$data/up.pid
+# Longer than the drain of what it serves (30 s by default) and the end of its instances take.
+stop_seconds=45
+
+ours() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "$data"; }
+
+# Every process whose command line names our data folder: tutti dev, and shims that outlived a kill -9 of it.
+# This script names the folder nowhere on its own command line.
+all_ours() {
+    local folder pid
+    for folder in /proc/[0-9]*; do
+        pid=${folder#/proc/}
+        [ "$pid" != "$$" ] && ours "$pid" && echo "$pid"
+    done
+    return 0
+}
+
+# wait_gone SECONDS PID... : whether all have ended.
+wait_gone() {
+    local limit=$(($1 * 10)) waited=0 pid left
+    shift
+    while :; do
+        left=0
+        for pid in "$@"; do
+            [ -d "/proc/$pid" ] && ! grep -qs '^State:.*Z' "/proc/$pid/status" && left=1
+        done
+        [ "$left" -eq 0 ] && return 0
+        [ "$waited" -ge "$limit" ] && return 1
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+}
+
+# The processes below one, at any depth.
+below() {
+    local child
+    for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
+        echo "$child"
+        below "$child"
+    done
+}
+
+stopped=no
+pid=$(cat "$pid_file" 2>/dev/null || true)
+if [ -n "$pid" ] && ours "$pid"; then
+    stopped=yes
+    kill -TERM "$pid" 2>/dev/null || true
+    wait_gone "$stop_seconds" "$pid" || say "tutti dev did not stop in $stop_seconds s; ending it"
+fi
+
+# Whatever is left of it.
+left=()
+while read -r pid; do
+    [ -n "$pid" ] && left+=("$pid") && mapfile -t -O "${#left[@]}" left < <(below "$pid")
+done < <(all_ours)
+if [ ${#left[@]} -gt 0 ]; then
+    stopped=yes
+    kill -KILL "${left[@]}" 2>/dev/null || true
+    wait_gone 10 "${left[@]}" || die "still there: ${left[*]}"
+fi
+rm -f "$pid_file" "$data/up.ready"
+
+# Mounts below the data folder, deepest first.
+awk -v data="$data/" 'index($5, data) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r mount; do
+    umount "$mount" 2>/dev/null || umount -l "$mount" || say "could not unmount $mount"
+done
+
+# Cgroups that this folder's instances were in: the folder is written in them by name, and an empty one of ours whose
+# owner is gone is nobody's. Another cloud's are not empty, so they cannot be removed by mistake.
+for top in /sys/fs/cgroup/tutti* /sys/fs/cgroup/*/tutti*; do
+    [ -d "$top" ] && find "$top" -depth -type d -exec rmdir {} + 2>/dev/null || true
+done
+
+if [ "$stopped" = yes ]; then say "stopped"; else say "nothing was running"; fi

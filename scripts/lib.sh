@@ -1,0 +1,104 @@
+# What the project's scripts share. Sourced, not run: it sets `root` and makes it the current folder.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+# The build and everything the scripts make goes below here.
+target=${CARGO_TARGET_DIR:-$root/target}
+guests=$root/target/guests
+
+# rustup puts cargo here; a login shell may not have been opened since.
+[ -d "$HOME/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "error: $1"
+    [ $# -gt 1 ] && say "  $2"
+    exit 1
+}
+
+# stage NAME COMMAND... : runs it and notes how many seconds it took and whether it went well.
+stages=()
+stage() {
+    local name=$1 start=$SECONDS code=0
+    shift
+    say "== $name"
+    "$@" || code=$?
+    local note=""
+    [ "$code" -eq 0 ] || note="  FAILED"
+    stages+=("$(printf '%6d s  %s%s' $((SECONDS - start)) "$name" "$note")")
+    return "$code"
+}
+
+print_stages() { [ ${#stages[@]} -eq 0 ] || printf '%s\n' "${stages[@]}"; }
+
+# The one command that installs a toolchain, on this machine.
+need_toolchain() {
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+        die "a Rust toolchain is missing (Rust $wanted or newer)" \
+            "install it with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
+    fi
+    found=$(rustc --version | awk '{print $2}')
+    if [ "$(printf '%s\n%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)" != "$wanted" ]; then
+        die "Rust $found is too old: $wanted or newer is needed" "update it with: rustup update stable"
+    fi
+}
+
+# need_packages COMMAND=PACKAGE... : installs the Debian packages whose commands are missing.
+need_packages() {
+    local pair missing=() as_root=()
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null 2>&1 || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "missing: ${missing[*]}" "install them with this system's package tool"
+    if [ "$(id -u)" -ne 0 ]; then
+        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+            as_root=(sudo -n)
+        else
+            die "missing packages, and root is needed to install them" \
+                "run as root: apt-get install ${missing[*]}"
+        fi
+    fi
+    say "installing ${missing[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2 ||
+        say "the package lists could not be updated; going on with those that are here"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
+        die "could not install: ${missing[*]}"
+}
+
+# What a build needs beside Rust: a C compiler, for SQLite.
+need_build_tools() {
+    need_toolchain
+    need_packages cc=gcc
+    [ -e /usr/include/stdio.h ] || need_packages stdio.h=libc6-dev
+    if [ ! -d "$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null)" ]; then
+        command -v rustup >/dev/null ||
+            die "the Rust target wasm32-wasip2 is missing, and there is no rustup to add it" \
+                "see https://rustup.rs"
+        say "adding the Rust target wasm32-wasip2"
+        rustup target add wasm32-wasip2 >&2
+    fi
+}
+
+# A Python with the stock gRPC client, for the end-to-end tests.
+need_python_client() {
+    need_packages python3=python3
+    local venv=$root/target/venv
+    if ! "$venv/bin/python" -c 'import grpc' 2>/dev/null; then
+        python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages ensurepip=python3-venv
+        say "installing grpcio into target/venv"
+        python3 -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check grpcio >&2
+    fi
+}
+
+# json_field NAME : the field of the JSON object on standard input; empty if it is not there.
+json_field() {
+    python3 -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1]) or "")' "$1"
+}
