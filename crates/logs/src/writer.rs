@@ -67,36 +67,31 @@ impl Writer {
     /// What the host says, with the instance's id. The line is then not there, or only its first pieces are, and later
     /// lines can be appended when the host has recovered.
     pub fn append(&mut self, output: Output, at: Timestamp, line: &[u8]) -> io::Result<()> {
-        self.append_all(output, at, [line])
-    }
-
-    /// Appends several lines that came at once, in one write.
-    ///
-    /// # Errors
-    /// As for [`Writer::append`].
-    pub fn append_all<'a>(
-        &mut self,
-        output: Output,
-        at: Timestamp,
-        lines: impl IntoIterator<Item = &'a [u8]>,
-    ) -> io::Result<()> {
-        for line in lines {
-            let mut rest = line;
-            while rest.len() > LOG_LINE_BYTES {
-                let (piece, more) = rest.split_at_checked(split::cut(rest)).unwrap_or((rest, &[]));
-                segment::encode(&mut self.buffer, output, at, piece);
-                rest = more;
-            }
-            segment::encode(&mut self.buffer, output, at, rest);
-            // A batch may not outgrow a segment, nor this buffer the memory of a shim.
-            if self.buffer.len() >= BATCH_BYTES {
-                self.flush()?;
-            }
-        }
+        self.add(output, at, line)?;
         self.flush()
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Takes one line in, to be written with others by [`Writer::flush`]; or before, when many have come together.
+    ///
+    /// # Errors
+    /// As for [`Writer::append`]; lines taken in before may be lost with it.
+    pub fn add(&mut self, output: Output, at: Timestamp, line: &[u8]) -> io::Result<()> {
+        let mut rest = line;
+        while rest.len() > LOG_LINE_BYTES {
+            let (piece, more) = rest.split_at_checked(split::cut(rest)).unwrap_or((rest, &[]));
+            segment::encode(&mut self.buffer, output, at, piece);
+            rest = more;
+        }
+        segment::encode(&mut self.buffer, output, at, rest);
+        // A batch may not outgrow a segment, nor this buffer the memory of a shim.
+        if self.buffer.len() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what was taken in, at once.
+    ///
+    /// # Errors
+    /// As for [`Writer::append`]. What was taken in is then lost, so that a full disk does not fill the memory too.
+    pub fn flush(&mut self) -> io::Result<()> {
         let result = self.write().map_err(|error| named(&self.instance, &error));
         self.buffer.clear();
         result

@@ -30,7 +30,10 @@ async fn what_is_appended_is_read_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(folder.path(), id(1)).unwrap();
     writer.append(Output::Stdout, Timestamp(5), b"one").unwrap();
-    writer.append_all(Output::Stderr, Timestamp(6), [&b"two"[..], b"", b"thr\xffee\0"]).unwrap();
+    for line in [&b"two"[..], b"", b"thr\xffee\0"] {
+        writer.add(Output::Stderr, Timestamp(6), line).unwrap();
+    }
+    writer.flush().unwrap();
     let lines: Vec<LogLine> = read(folder.path(), id(1), all()).map(Result::unwrap).collect().await;
     assert_eq!(
         lines[0],
