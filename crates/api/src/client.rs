@@ -1,1 +1,285 @@
-//! (to be written)
+//! The typed client of the API: every operation of [`crate::operations::OPERATIONS`] that a person or a role calls,
+//! watches that resume by themselves, followed logs, and pushes to the registry under `/v2`.
+//!
+//! Whatever goes wrong becomes a [`Problem`]: what the API says of itself, and also what it could not say (nobody
+//! answers, an answer that is cut off, something else than Tutti answers). Nothing here prints or asks.
+//!
+//! Bounds: [`CONNECT`] to connect, [`ANSWER`] until an answer begins, [`SILENCE`] between the pieces of one,
+//! [`ANSWER_BYTES`] for an answer read whole.
+
+mod calls;
+mod fault;
+mod lines;
+mod registry;
+#[cfg(test)]
+mod tests;
+mod watching;
+
+pub use calls::{Filter, LogScope, LogsRequest};
+pub use registry::BlobSource;
+
+use crate::operations::{self, Operation};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{fmt, sync::Arc, time::Duration};
+use tutti_base::{Body, Random, Secret, body};
+use tutti_model::{Problem, limits};
+
+/// Time to connect: a host that is up answers in far less, and a person waits for the error.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time until an answer begins. Nothing the API does before it answers takes longer than a store transaction.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Time without a byte after which a stream or an upload counts as lost. Watches say that they live more often.
+const SILENCE: Duration = Duration::from_secs(90);
+/// Largest answer that is read whole, in bytes: a page of objects that are all of the largest size the store takes.
+const ANSWER_BYTES: usize = limits::PAGE_SIZE * limits::STORE_VALUE_BYTES;
+/// Idle connections kept: the command line uses one or two at once.
+const IDLE_CONNECTIONS: usize = 4;
+/// The header under which a create may be sent again without happening twice.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Told each time a running watch loses its source and is about to try again.
+pub type OnLoss = Arc<dyn Fn(&Problem) + Send + Sync>;
+
+/// Speaks to one control. Cloning shares its connections.
+#[derive(Clone)]
+pub struct Client {
+    http: HttpClient<HttpConnector, Body>,
+    /// Scheme, host and port, and a path before `/v1` where there is one; without a trailing slash.
+    base: String,
+    bearer: Option<HeaderValue>,
+    random: Random,
+    on_loss: Option<OnLoss>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// What is sent.
+struct Outgoing {
+    method: Method,
+    /// Path and query, from the base on.
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+    /// Whether it may be sent again when the connection broke before the answer.
+    repeatable: bool,
+}
+
+impl Client {
+    /// A client of the API at `base`, such as `http://127.0.0.1:7070`, with a token's secret. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `invalid` if the address is not one that can be spoken to, or the token cannot stand in a header.
+    pub fn new(base: &Uri, token: Option<Secret<String>>) -> Result<Self, Problem> {
+        let shown = base.to_string();
+        let wrong = |why: &str| Problem::invalid(format!("API address \"{shown}\" {why}"));
+        match base.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(wrong("is https, which this release does not speak yet")
+                    .hint("use http over a private network or a tunnel"));
+            }
+            _ => return Err(wrong("has no scheme: write it as http://HOST:PORT")),
+        }
+        let authority = base.authority().ok_or_else(|| wrong("has no host: write it as http://HOST:PORT"))?;
+        if base.query().is_some() {
+            return Err(wrong("has a query: write it as http://HOST:PORT"));
+        }
+        let bearer = token
+            .map(|token| {
+                let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal().trim()))
+                    .map_err(|_| Problem::invalid("the token has characters that no token has"))?;
+                value.set_sensitive(true);
+                Ok::<_, Problem>(value)
+            })
+            .transpose()?;
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        let http = HttpClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .build(connector);
+        let base = format!("http://{authority}{}", base.path().trim_end_matches('/'));
+        Ok(Client { http, base, bearer, random: Random::from_os(), on_loss: None })
+    }
+
+    /// Says what to do whenever a running watch loses its source.
+    #[must_use]
+    pub fn on_loss(mut self, told: OnLoss) -> Self {
+        self.on_loss = Some(told);
+        self
+    }
+
+    /// Where it speaks to.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Sends a request once and gives the answer, whatever its status.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Body,
+        limit: Option<Duration>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let uri = Uri::try_from(self.located(path))
+            .map_err(|error| Failed::Said(Problem::internal(format!("{path} is not a path: {error}"))))?;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        if let Some(bearer) = &self.bearer {
+            request.headers_mut().insert(header::AUTHORIZATION, bearer.clone());
+        }
+        let answer = self.http.request(request);
+        let answered = match limit {
+            Some(limit) => tokio::time::timeout(limit, answer).await.map_err(|_| {
+                Failed::Said(fault::late(&self.base, limit))
+            })?,
+            None => answer.await,
+        };
+        answered.map_err(Failed::Broken)
+    }
+
+    /// The address of a path. The registry answers with whole addresses or paths of its own.
+    fn located(&self, path: &str) -> String {
+        if path.starts_with("http://") { path.to_owned() } else { format!("{}{path}", self.base) }
+    }
+
+    /// Sends a request, a second time if the connection broke and that does no harm, and gives a successful answer.
+    async fn send(&self, outgoing: Outgoing) -> Result<Response<Incoming>, Problem> {
+        let attempt = || {
+            let body = body::full(outgoing.body.clone());
+            let (method, headers) = (outgoing.method.clone(), outgoing.headers.clone());
+            self.exchange(method, &outgoing.path, headers, body, Some(ANSWER))
+        };
+        let answered = match attempt().await {
+            Err(Failed::Broken(error)) if outgoing.repeatable && !error.is_connect() => attempt().await,
+            answered => answered,
+        };
+        self.judge(answered).await
+    }
+
+    /// Turns every failure, and every answer that is not a success, into a problem.
+    async fn judge(&self, answered: Result<Response<Incoming>, Failed>) -> Result<Response<Incoming>, Problem> {
+        match answered {
+            Ok(response) if response.status().is_success() => Ok(response),
+            Ok(response) => Err(fault::refused(&self.base, response).await),
+            Err(Failed::Said(problem)) => Err(problem),
+            Err(Failed::Broken(error)) => Err(fault::broken(&self.base, &error)),
+        }
+    }
+
+    /// Reads an answer whole.
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, Problem> {
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
+        match tokio::time::timeout(SILENCE, body).await {
+            Err(_) => Err(fault::late(&self.base, SILENCE)),
+            Ok(Err(error)) => Err(fault::cut_off(&self.base, error.as_ref())),
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, outgoing: Outgoing) -> Result<T, Problem> {
+        let response = self.send(outgoing).await?;
+        let bytes = self.whole(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| fault::unreadable(&self.base, &error))
+    }
+
+    /// Calls an operation without a body.
+    async fn call<T: DeserializeOwned>(&self, id: &str, names: &[&str], query: &Query) -> Result<T, Problem> {
+        self.json(self.outgoing(id, names, query)?).await
+    }
+
+    /// Calls an operation with a JSON body.
+    async fn call_with<T: DeserializeOwned, B: Serialize>(
+        &self,
+        id: &str,
+        names: &[&str],
+        body: &B,
+    ) -> Result<T, Problem> {
+        let mut outgoing = self.outgoing(id, names, &Query::default())?;
+        outgoing.body = serde_json::to_vec(body)
+            .map_err(|error| Problem::internal(format!("the request cannot be written as JSON: {error}")))?
+            .into();
+        outgoing.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.json(outgoing).await
+    }
+
+    /// Calls an operation that answers with nothing.
+    async fn call_for_nothing(&self, id: &str, names: &[&str]) -> Result<(), Problem> {
+        let response = self.send(self.outgoing(id, names, &Query::default())?).await?;
+        self.whole(response).await.map(drop)
+    }
+
+    fn outgoing(&self, id: &str, names: &[&str], query: &Query) -> Result<Outgoing, Problem> {
+        let operation: &Operation = operations::operation(id)
+            .ok_or_else(|| Problem::internal(format!("\"{id}\" is not in the table of operations")))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if operation.method == Method::POST
+            && let Ok(key) = HeaderValue::try_from(self.random.uid().as_str())
+        {
+            headers.insert(IDEMPOTENCY_KEY, key);
+        }
+        Ok(Outgoing {
+            // A GET changes nothing, a PUT sets what is so already, a POST carries its key; a second DELETE would
+            // say that there is nothing to delete.
+            repeatable: operation.method != Method::DELETE,
+            method: operation.method.clone(),
+            path: format!("{}{}", operations::path(operation.path, names), query.text()),
+            headers,
+            body: Bytes::new(),
+        })
+    }
+}
+
+/// Why there is no answer.
+enum Failed {
+    /// Known in our own words.
+    Said(Problem),
+    /// The connection.
+    Broken(hyper_util::client::legacy::Error),
+}
+
+/// A query string under construction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Query(String);
+
+impl Query {
+    /// Adds a key with a value.
+    fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.0.push(if self.0.is_empty() { '?' } else { '&' });
+        let value = value.to_string();
+        let value = percent_encoding::utf8_percent_encode(&value, percent_encoding::NON_ALPHANUMERIC);
+        self.0.push_str(&format!("{key}={value}"));
+        self
+    }
+
+    /// Adds a key if there is a value.
+    fn with_some(self, key: &str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
+
+    fn text(&self) -> &str {
+        &self.0
+    }
+}

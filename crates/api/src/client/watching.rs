@@ -1,0 +1,141 @@
+//! Watches that resume by themselves.
+
+use super::{Client, Query, calls::Filter, fault, lines::Lines};
+use crate::{
+    watch::{WatchEvent, WatchStream},
+    wire::ProblemBody,
+};
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tutti_base::Backoff;
+use tutti_model::{ErrorCode, Millis, Problem, resource::Object};
+
+/// Events that may wait for a slow reader; the server's own buffers hold the rest back.
+const EVENTS: usize = 64;
+/// The first pause after a loss: a control that restarts is back soon.
+const FIRST_PAUSE: Millis = Millis(100);
+/// The longest pause: a person at a terminal still sees it come back.
+const LONGEST_PAUSE: Millis = Millis::seconds(5);
+
+type Events<S> = mpsc::Sender<Result<WatchEvent<S>, Problem>>;
+
+impl Client {
+    /// Every object of a kind and its changes, after the store revision `after` or from the beginning. It resumes
+    /// after losing its source, starts over with `Init` when what it missed has been compacted away, and ends only
+    /// with a problem that trying again cannot mend, or when it is dropped.
+    #[must_use]
+    pub fn watch<S: Object>(&self, filter: &Filter, after: Option<u64>) -> WatchStream<S> {
+        let (sender, receiver) = mpsc::channel(EVENTS);
+        let watching = Watching {
+            client: self.clone(),
+            filter: filter.clone(),
+            reached: after,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, self.random.clone()),
+        };
+        tokio::spawn(watching.run(sender));
+        ReceiverStream::new(receiver).boxed()
+    }
+}
+
+/// One running watch.
+struct Watching {
+    client: Client,
+    filter: Filter,
+    /// Everything up to this revision was sent to the reader; `None` while it knows nothing whole.
+    reached: Option<u64>,
+    backoff: Backoff,
+}
+
+/// Why a round ended.
+enum Ended {
+    /// The reader is gone.
+    Dropped,
+    /// The source is lost.
+    Lost(Problem),
+}
+
+impl Watching {
+    async fn run<S: Object>(mut self, events: Events<S>) {
+        loop {
+            let ended = tokio::select! {
+                () = events.closed() => return,
+                ended = self.round(&events) => ended,
+            };
+            let problem = match ended {
+                Ended::Dropped => return,
+                Ended::Lost(problem) => problem,
+            };
+            if starts_over(&problem) && self.reached.is_some() {
+                self.reached = None;
+            } else if !passes(&problem) {
+                // The reader may be gone, which ends it as well.
+                let _ = events.send(Err(problem)).await;
+                return;
+            } else if let Some(told) = &self.client.on_loss {
+                told(&problem);
+            }
+            tokio::select! {
+                () = events.closed() => return,
+                () = tokio::time::sleep(self.backoff.fail().duration()) => {}
+            }
+        }
+    }
+
+    /// Opens the watch and passes its events on until it ends.
+    async fn round<S: Object>(&mut self, events: &Events<S>) -> Ended {
+        let after = self.reached.map_or_else(String::new, |revision| revision.to_string());
+        let query = self.filter.query(Query::default().with("watch", after));
+        let id = format!("list_{}", S::KIND.plural());
+        let opened = match self.client.outgoing(&id, &[], &query) {
+            Ok(outgoing) => self.client.send(outgoing).await,
+            Err(problem) => Err(problem),
+        };
+        let mut lines = match opened {
+            Ok(response) => Lines::new(&self.client.base, response, true),
+            Err(problem) => return Ended::Lost(problem),
+        };
+        loop {
+            let line = match lines.next().await {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ended::Lost(Problem::unavailable(format!("{} ended the watch", self.client.base))),
+                Err(problem) => return Ended::Lost(problem),
+            };
+            let event = match read::<S>(&self.client.base, &line) {
+                Ok(event) => event,
+                Err(problem) => return Ended::Lost(problem),
+            };
+            self.backoff.succeed();
+            match &event {
+                WatchEvent::Init => self.reached = None,
+                WatchEvent::InitItem(_) => {}
+                WatchEvent::InitDone { revision } | WatchEvent::Changes { revision, .. } => {
+                    self.reached = Some(*revision);
+                }
+            }
+            if events.send(Ok(event)).await.is_err() {
+                return Ended::Dropped;
+            }
+        }
+    }
+}
+
+/// Reads one line: an event, or the problem that ends the watch.
+fn read<S: Object>(base: &str, line: &[u8]) -> Result<WatchEvent<S>, Problem> {
+    serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<ProblemBody>(line) {
+        Ok(body) => fault::of_body(body),
+        // A line that was cut off is lost with its connection; what cannot be understood never will be.
+        Err(_) if error.is_eof() => Problem::unavailable(format!("an event of {base} was cut off")),
+        Err(_) => fault::unreadable(base, &error),
+    })
+}
+
+/// Whether the watch can only begin anew: what it missed is compacted away, or the store is another.
+fn starts_over(problem: &Problem) -> bool {
+    matches!(problem.code, ErrorCode::Conflict | ErrorCode::Invalid | ErrorCode::NotFound)
+}
+
+/// Whether trying again may help.
+fn passes(problem: &Problem) -> bool {
+    matches!(problem.code, ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::QuotaExceeded)
+}
