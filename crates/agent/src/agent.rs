@@ -9,7 +9,7 @@ use crate::{
     node_proxy::NodeProxy,
     preload, presence, sweep,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tutti_api::{ZoneApi, logs::LogSource};
@@ -22,6 +22,9 @@ use tutti_model::{
     node::{Fingerprint, NodeStatus, Resources},
 };
 use tutti_proxy::{Hop, Pool, PoolOptions};
+
+/// How long letting go of instances may take beyond stopping them: a start that must not be broken off, a write to disk.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// What an agent is given.
 #[derive(Debug)]
@@ -154,7 +157,13 @@ impl Agent {
     pub async fn shutdown(&self, how: Shutdown) {
         self.node.ending.send_replace(Some(how));
         self.runners.close();
-        self.runners.wait().await;
+        let limit = match how {
+            Shutdown::Leave => LEAVING,
+            Shutdown::Stop { deadline } => deadline.duration() + LEAVING,
+        };
+        if tokio::time::timeout(limit, self.runners.wait()).await.is_err() {
+            tracing::warn!(left = self.runners.len(), "not every instance was let go in time");
+        }
     }
 
     /// The way to this node's instances.

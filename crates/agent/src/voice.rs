@@ -82,12 +82,19 @@ impl Voice {
         }
     }
 
-    /// The agent acts on this generation now.
+    /// The agent acts on this generation now; said at once, or with the first state.
     pub(crate) fn observe(&mut self, generation: u64) {
         if self.status.observed_generation != generation {
             self.status.observed_generation = generation;
-            self.reporter.say(&self.instance, self.status.clone());
+            if self.has_spoken() {
+                self.reporter.say(&self.instance, self.status.clone());
+            }
         }
+    }
+
+    /// Whether anything was said of it yet.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.status.state != InstanceState::Pending
     }
 
     /// How often it was started again; said with the next state.

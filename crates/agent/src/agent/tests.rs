@@ -29,6 +29,7 @@ async fn a_killed_agents_processes_are_taken_up_undisturbed_and_its_wasm_is_star
     .await;
     assert!(bench.send(1).await.is_ok());
     assert_eq!(bench.process.starts(&id(1)), 1, "recovered, not restarted");
+    assert_eq!(bench.zone.heard().states(&id(1)).iter().filter(|state| **state == S::Ready).count(), 1);
     let registered = bench.zone.heard().registered.len();
     bench.zone.heard().away = false;
     bench.zone.until("the node is registered again", |heard| heard.registered.len() > registered).await;

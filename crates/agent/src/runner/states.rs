@@ -1,6 +1,6 @@
 //! The states of an instance's life, in the order in which it is lived.
 
-use super::{Interrupt, Runner, STOP_GRACE, State, exited};
+use super::{Interrupt, Origin, Runner, STOP_GRACE, State, exited};
 use crate::{
     admission::Slot,
     health, logs,
@@ -25,9 +25,7 @@ impl Runner {
         let Some(driver) = self.driver().filter(|driver| driver.recovery() == Recovery::Undisturbed) else {
             return goes_on;
         };
-        let spec = &self.entry.spec;
-        // Not needed to find a process again, but its next start needs it. Control and its registry may be away.
-        self.artifact = self.node.artifacts.fetch(&spec.artifact).await.ok();
+        // Without the artifact, which only a start needs: control and its registry may be away.
         let start = self.start_spec();
         for attempt in 1..=RECOVER_ATTEMPTS {
             match driver.recover(&start).await {
@@ -119,7 +117,11 @@ impl Runner {
     /// It runs, and is asked until it answers.
     pub(super) async fn probing(&mut self, running: Arc<dyn Running>, started: Timestamp) -> State {
         self.voice.weaker(running.weaker());
-        self.voice.say(InstanceState::Starting, None, Vec::new());
+        // One that was ready before and ran on undisturbed still is, as far as anybody knows; were it called starting,
+        // control would take its traffic away for the few milliseconds until it has answered.
+        if self.origin == Origin::Control || !self.entry.ever_ready || self.voice.has_spoken() {
+            self.voice.say(InstanceState::Starting, None, Vec::new());
+        }
         let (health, target) = (self.entry.spec.manifest.health.clone(), running.target());
         let clock = Arc::clone(&self.node.clock);
         let mut exit = running.exit();
@@ -241,7 +243,7 @@ impl Runner {
                     None | Some(Interrupt::Drain) => {}
                     Some(interrupt) => return self.give_up(interrupt, Some(running)).await,
                 },
-                () = &mut over => break Some(format!("{} requests were cut off after {}", slot.running(), manifest.drain)),
+                () = &mut over => break Some(cut_off(slot.running(), manifest.drain)),
             }
         };
         running.stop(STOP_GRACE).await;
@@ -315,4 +317,9 @@ impl Runner {
             }
         }
     }
+}
+
+fn cut_off(requests: u32, drain: Millis) -> String {
+    let what = if requests == 1 { "1 request was".to_owned() } else { format!("{requests} requests were") };
+    format!("{what} cut off after {drain}")
 }

@@ -187,7 +187,7 @@ async fn draining_ends_at_its_deadline() {
     let began = tokio::time::Instant::now();
     bench.zone.put(then(&wanted, Goal::Drain));
     let status = bench.zone.until_state(&id(1), S::Stopped).await;
-    assert_eq!(status.reason.as_deref(), Some("1 requests were cut off after 30s"));
+    assert_eq!(status.reason.as_deref(), Some("1 request was cut off after 30s"));
     let took = began.elapsed().as_secs();
     assert!((30..=31).contains(&took), "{took} s");
 }
