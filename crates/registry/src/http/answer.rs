@@ -14,7 +14,8 @@ pub(super) struct OciError {
     code: &'static str,
     message: String,
     hint: Option<String>,
-    header: Option<(header::HeaderName, HeaderValue)>,
+    /// Boxed, since few have one and every result of this crate carries the room for it.
+    header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 impl OciError {
@@ -28,7 +29,7 @@ impl OciError {
     }
 
     fn header(mut self, name: header::HeaderName, value: Option<HeaderValue>) -> Self {
-        self.header = value.map(|value| (name, value));
+        self.header = value.map(|value| Box::new((name, value)));
         self
     }
 
@@ -167,7 +168,7 @@ impl IntoResponse for OciError {
             "errors": [{ "code": self.code, "message": self.message, "detail": detail }],
         });
         let mut response = (self.status, axum::Json(body)).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response

@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+"""Measures Tutti beside nginx and writes a table.
+
+    bench.py TUTTI GUESTS OUTPUT [--seconds N]
+
+Both are measured in one run, on the same machine, by the same wrk, on loopback, with what they front: Tutti's ingress
+before a wasm component and before nginx's hello, and nginx as a proxy before the same hello. Cpu is what the kernel
+counted for the processes in front of the load (/proc/PID/stat), so that wrk and the hello behind don't count.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+CONNECTIONS = 32
+DEPLOYS = 5
+# Nothing here takes nearly so long on a machine that works.
+PATIENCE = 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(what, condition):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.001)
+    sys.exit(f"error: {what} did not come in {PATIENCE} s")
+
+
+def tree(pid):
+    """A process and all below it."""
+    found = [pid]
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += tree(int(child))
+    return found
+
+
+def cpu_seconds(pids):
+    total = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def resident_mib(pids):
+    total = 0
+    for pid in pids:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        total += int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.M)[1])
+    return total / 1024
+
+
+class Tutti:
+    """`tutti dev` on free ports with a folder of its own."""
+
+    def __init__(self, binary, folder):
+        self.binary, self.folder = binary, folder
+        self.errors = open(folder / "tutti.log", "w")
+        home = folder / "home"
+        home.mkdir()
+        self.environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "NO_COLOR": "1"}
+        command = [binary, "dev", "-o", "json", "--data-dir", folder / "data"]
+        command += ["--api", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.errors, stdin=subprocess.DEVNULL, env=self.environment
+        )
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("error: tutti dev ended before it was ready:\n" + (folder / "tutti.log").read_text())
+        ready = json.loads(line)
+        # What it prints later must not fill the pipe.
+        threading.Thread(target=lambda: [None for _ in self.process.stdout], daemon=True).start()
+        self.port = int(ready["http"].rstrip("/").rpartition(":")[2])
+        token = pathlib.Path(ready["token_file"]).read_text().strip()
+        self.environment |= {"TUTTI_API": ready["api"], "TUTTI_TOKEN": token}
+
+    def run(self, *arguments):
+        done = subprocess.run([self.binary, *arguments], env=self.environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"error: tutti {' '.join(map(str, arguments))}:\n{done.stdout}{done.stderr}")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+class Nginx:
+    """nginx with one worker, as `server` says, with a folder of its own."""
+
+    def __init__(self, folder, name, server):
+        self.port = free_port()
+        prefix = folder / name
+        prefix.mkdir()
+        (prefix / "nginx.conf").write_text(
+            f"""
+            daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error.log;
+            events {{ worker_connections 1024; }}
+            http {{
+              access_log off; keepalive_requests 1000000000;
+              client_body_temp_path {prefix}/b; proxy_temp_path {prefix}/p; fastcgi_temp_path {prefix}/f;
+              uwsgi_temp_path {prefix}/u; scgi_temp_path {prefix}/s;
+              {server(self.port)}
+            }}"""
+        )
+        command = ["nginx", "-p", prefix, "-c", prefix / "nginx.conf", "-e", prefix / "error.log"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        wait_for(f"the {name} nginx", lambda: get(self.port, "x") is not None)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
+
+def hello(port):
+    return f'server {{ listen 127.0.0.1:{port}; location / {{ return 200 "Hello from nginx\\n"; }} }}'
+
+
+def proxy_to(upstream):
+    return lambda port: f"""
+        upstream hello {{ server 127.0.0.1:{upstream}; keepalive {CONNECTIONS}; }}
+        server {{ listen 127.0.0.1:{port};
+          location / {{ proxy_pass http://hello; proxy_http_version 1.1; proxy_set_header Connection "";
+                        proxy_set_header Host $host; }} }}"""
+
+
+def get(port, host):
+    """The status of one request; None if nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/", headers={"Host": host})
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def get_grpc(port):
+    """Whether the gRPC sample answers a call, by curl: the standard library has no HTTP/2."""
+    done = subprocess.run(
+        ["curl", "-s", "--http2-prior-knowledge", "-H", "content-type: application/grpc", "-H", "te: trailers"]
+        + ["--data-binary", "@-", "-o", "/dev/null", "-D", "-"]
+        + ["-H", "host: example.com", f"http://127.0.0.1:{port}/com.example.HelloWorld/SayHello"],
+        input=b"\0\0\0\0\3\n\1x",
+        capture_output=True,
+    )
+    return b"grpc-status: 0" in done.stdout
+
+
+def load(port, host, pids, seconds):
+    """Requests a second, cpu microseconds a request of `pids`, p50 and p99 in ms; failed requests end the run."""
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "--latency", "-H", f"Host: {host}", f"http://127.0.0.1:{port}/"]
+    subprocess.run([*command, "-d2"], check=True, stdout=subprocess.DEVNULL)
+    before = cpu_seconds(pids)
+    output = subprocess.run([*command, f"-d{seconds}"], check=True, capture_output=True, text=True).stdout
+    cpu = cpu_seconds(pids) - before
+    if "Non-2xx" in output or "Socket errors" in output:
+        sys.exit(f"error: requests failed:\n{output}")
+    requests = int(re.search(r"(\d+) requests in", output)[1])
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
+    return rate, cpu / requests * 1e6, percentile(output, 50), percentile(output, 99)
+
+
+def percentile(output, which):
+    number, unit = re.search(rf"^\s+{which}%\s+([\d.]+)(us|ms|s)$", output, re.M).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+def first_answer(tutti, artifact, name, answered):
+    """Milliseconds from the start of `tutti deploy` to the first answer; the version is pushed before."""
+    tutti.run("push", artifact, f"{name}@1.0")
+    started = time.monotonic()
+    deploy = subprocess.Popen(
+        [tutti.binary, "deploy", f"{name}@1.0", "100%"],
+        env=tutti.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )
+    wait_for(f"the first answer of {name}", lambda: deploy.poll() not in (None, 0) or answered())
+    took = (time.monotonic() - started) * 1000
+    _, errors = deploy.communicate()
+    if deploy.returncode != 0:
+        sys.exit(f"error: tutti deploy {name}@1.0: {errors.decode()}")
+    return took
+
+
+def measure(tutti, guests, folder, seconds):
+    # Nothing happens: the caches of the start are gone by then.
+    time.sleep(5)
+    idle = resident_mib([tutti.process.pid])
+
+    component = guests / "hello-wasm/hello_wasm.wasm"
+    wasm = []
+    for number in range(DEPLOYS):
+        host = f"hello{number}.example.com.localhost"
+        wasm.append(first_answer(tutti, component, f"example.com:hello{number}", lambda: get(tutti.port, host) == 200))
+    grpc = guests / "hello-grpc"
+    process = [first_answer(tutti, grpc, "com.example.HelloWorld", lambda: get_grpc(tutti.port))]
+
+    back = Nginx(folder, "hello", hello)
+    front = Nginx(folder, "proxy", proxy_to(back.port))
+    tutti.run("service", "create", "example.com:behind", "--upstream", f"127.0.0.1:{back.port}")
+    wait_for("the upstream service", lambda: get(tutti.port, "behind.example.com.localhost") == 200)
+    try:
+        rows = [
+            ("nginx → nginx hello", *load(front.port, "x", tree(front.process.pid), seconds)),
+            ("Tutti ingress → nginx hello",
+             *load(tutti.port, "behind.example.com.localhost", [tutti.process.pid], seconds)),
+            ("Tutti ingress → wasm hello",
+             *load(tutti.port, "hello0.example.com.localhost", [tutti.process.pid], seconds)),
+        ]
+    finally:
+        front.stop()
+        back.stop()
+    return idle, wasm, process, rows
+
+
+def report(idle, wasm, process, rows, seconds):
+    cpus = re.findall(r"^model name\s*:\s*(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    version = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.strip().rpartition("/")[2]
+    _, base_rate, base_cpu, _, _ = rows[0]
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `make bench` on {time.strftime('%Y-%m-%d')}: {len(cpus)} × {cpus[0] if cpus else 'cpu'}, "
+        f"release build, nginx {version} with one worker, wrk with one thread and {CONNECTIONS} connections for "
+        f"{seconds} s each, everything on this one machine and in one run. Cpu is that of the process in front of the "
+        "load: with the wasm hello that is everything there is, with a hello behind it is the proxy alone.",
+        "",
+        "| | requests/s | × nginx | cpu µs/request | × nginx | p50 ms | p99 ms |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, rate, cpu, p50, p99 in rows:
+        lines.append(
+            f"| {name} | {rate:,.0f} | {rate / base_rate:.2f} | {cpu:.1f} | {cpu / base_cpu:.2f} | {p50:.2f} | {p99:.2f} |"
+        )
+    lines += [
+        "",
+        "| | median | worst | of |",
+        "|---|---:|---:|---:|",
+        f"| `tutti deploy` to first answer, wasm, pushed before | {statistics.median(wasm):.0f} ms | {max(wasm):.0f} ms | {len(wasm)} |",
+        f"| the same, process (gRPC sample) | {statistics.median(process):.0f} ms | {max(process):.0f} ms | {len(process)} |",
+        f"| memory of an idle `tutti dev` (resident) | {idle:.0f} MiB | | 1 |",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tutti", type=pathlib.Path)
+    parser.add_argument("guests", type=pathlib.Path)
+    parser.add_argument("output", type=pathlib.Path)
+    parser.add_argument("--seconds", type=int, default=10)
+    options = parser.parse_args()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-bench-"))
+    tutti = Tutti(options.tutti.resolve(), folder)
+    try:
+        text = report(*measure(tutti, options.guests.resolve(), folder, options.seconds), options.seconds)
+    finally:
+        tutti.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    options.output.parent.mkdir(exist_ok=True)
+    options.output.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
