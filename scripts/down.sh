@@ -8,15 +8,20 @@ pid_file=$data/up.pid
 # Longer than the drain of what it serves (30 s by default) and the end of its instances take.
 stop_seconds=45
 
-ours() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "$data"; }
+# Whether a process is a tutti whose command line names our data folder: `tutti dev`, or a shim, which outlives a
+# kill -9 of it. (The program may have been built again since: then the kernel adds a word to its name.)
+ours() {
+    local program
+    program=$(readlink "/proc/$1/exe" 2>/dev/null) || return 1
+    program=${program% (deleted)}
+    [ "${program##*/}" = tutti ] && tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "$data"
+}
 
-# Every process whose command line names our data folder: tutti dev, and shims that outlived a kill -9 of it.
-# This script names the folder nowhere on its own command line.
 all_ours() {
     local folder pid
     for folder in /proc/[0-9]*; do
         pid=${folder#/proc/}
-        [ "$pid" != "$$" ] && ours "$pid" && echo "$pid"
+        ours "$pid" && echo "$pid"
     done
     return 0
 }
@@ -71,10 +76,16 @@ awk -v data="$data/" 'index($5, data) == 1 { print $5 }' /proc/self/mountinfo | 
     umount "$mount" 2>/dev/null || umount -l "$mount" || say "could not unmount $mount"
 done
 
-# Cgroups that this folder's instances were in: the folder is written in them by name, and an empty one of ours whose
-# owner is gone is nobody's. Another cloud's are not empty, so they cannot be removed by mistake.
-for top in /sys/fs/cgroup/tutti* /sys/fs/cgroup/*/tutti*; do
-    [ -d "$top" ] && find "$top" -depth -type d -exec rmdir {} + 2>/dev/null || true
-done
+# The control groups of this cloud's instances, wherever the hierarchies are mounted: `tutti/INSTANCE`, where the instance
+# has a folder in our data. Another cloud's groups are left alone.
+find /sys/fs/cgroup -type d -path '*/tutti/*' -printf '%d %p\n' 2>/dev/null | sort -rn | cut -d ' ' -f 2- |
+    while read -r group; do
+        instance=${group##*/tutti/}
+        if find "$data" -type d -name "${instance%%/*}" -print -quit | grep -q .; then
+            rmdir "$group" 2>/dev/null || say "could not remove the control group $group"
+        fi
+    done
+# The common parent, if nobody is left in it.
+find /sys/fs/cgroup -depth -type d -name tutti -exec rmdir {} + 2>/dev/null || true
 
 if [ "$stopped" = yes ]; then say "stopped"; else say "nothing was running"; fi
