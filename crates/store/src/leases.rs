@@ -25,6 +25,8 @@ pub(crate) struct Leases {
     state: Mutex<State>,
     /// Told when the next expiry has become earlier.
     sooner: Notify,
+    /// Told after each batch: what was due has been dealt with.
+    settled: Notify,
 }
 
 impl fmt::Debug for Leases {
@@ -48,7 +50,7 @@ struct Lease {
 
 impl Leases {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Leases { clock, state: Mutex::default(), sooner: Notify::new() }
+        Leases { clock, state: Mutex::default(), sooner: Notify::new(), settled: Notify::new() }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -155,6 +157,16 @@ impl Leases {
         }
         drop(guard);
         self.sooner.notify_one();
+    }
+
+    /// Those that were due are gone, or are due again later.
+    pub(crate) fn settle(&self) {
+        self.settled.notify_one();
+    }
+
+    /// Returns once [`Leases::settle`] was called; at once if it was since the last time.
+    pub(crate) async fn settled(&self) {
+        self.settled.notified().await;
     }
 
     /// Returns once a lease is due.

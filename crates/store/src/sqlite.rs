@@ -158,18 +158,24 @@ impl Shared {
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(Job { request: request(reply), _room: room }).await.map_err(|_| stopped())?;
+        queue.send(Job { request: request(reply), _room: Some(room) }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
-    fn start_expiry(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
-        let (shared, leases) = (Arc::downgrade(self), Arc::clone(&self.leases));
+    /// Wakes the writer when a lease is due. The task keeps neither the store nor its queue alive.
+    fn start_expiry(&self, runtime: &tokio::runtime::Handle) {
+        let Some(queue) = self.queue.as_ref().map(mpsc::Sender::downgrade) else { return };
+        let leases = Arc::clone(&self.leases);
         let task = runtime.spawn(async move {
             loop {
                 leases.due().await;
-                let Some(shared) = shared.upgrade() else { return };
-                if let Err(error) = shared.ask(0, |reply| Request::Expire { reply }).await {
-                    tracing::warn!(%error, "expired leases could not be ended; trying again soon");
+                match queue
+                    .upgrade()
+                    .map(|queue| queue.try_send(Job { request: Request::Expire, _room: None }))
+                {
+                    // If the queue is full the writer is at work, and its next batch ends what is due.
+                    Some(Ok(()) | Err(mpsc::error::TrySendError::Full(_))) => leases.settled().await,
+                    Some(Err(mpsc::error::TrySendError::Closed(_))) | None => return,
                 }
             }
         });

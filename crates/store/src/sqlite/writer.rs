@@ -30,17 +30,30 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
 pub(super) enum Request {
-    Txn { txn: Txn, reply: Reply<TxnOutcome> },
-    Grant { ttl: Millis, reply: Reply<LeaseId> },
-    Revoke { lease: LeaseId, reply: Reply<()> },
-    Expire { reply: Reply<()> },
-    Compact { revision: Revision, reply: Reply<()> },
+    Txn {
+        txn: Txn,
+        reply: Reply<TxnOutcome>,
+    },
+    Grant {
+        ttl: Millis,
+        reply: Reply<LeaseId>,
+    },
+    Revoke {
+        lease: LeaseId,
+        reply: Reply<()>,
+    },
+    /// Leases may be due; each batch ends those that are.
+    Expire,
+    Compact {
+        revision: Revision,
+        reply: Reply<()>,
+    },
 }
 
 /// A request in the queue, with its share of the room there.
 pub(super) struct Job {
     pub(super) request: Request,
-    pub(super) _room: OwnedSemaphorePermit,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// An answer that waits for the commit.
@@ -160,7 +173,7 @@ impl Writer {
         for answer in answers {
             answer.give(failed.as_ref());
         }
-        match committed {
+        let rows = match committed {
             Ok(rows) => {
                 for lease in ending.revoked.into_iter().chain(ending.expired) {
                     self.leases.forget(lease);
@@ -172,7 +185,9 @@ impl Writer {
                 ending.expired.into_iter().for_each(|lease| self.leases.retry(lease));
                 0
             }
-        }
+        };
+        self.leases.settle();
+        rows
     }
 
     /// Applies and commits, and then tells the watchers.
@@ -185,6 +200,8 @@ impl Writer {
         let mut requests = requests.into_iter();
         let outcome = (|| {
             let mut batch = Batch::begin(&self.connection, &self.leases)?;
+            ending.expired = self.leases.end_due(BATCH_LEASES);
+            ending.expired.iter().try_for_each(|lease| batch.end_lease(*lease))?;
             for request in requests.by_ref() {
                 apply(&mut batch, &self.leases, request, answers, ending)?;
             }
@@ -312,12 +329,7 @@ fn apply(
             };
             keep(ended, |result| answers.push(Answer::Done(reply, result)))
         }
-        Request::Expire { reply } => {
-            let due = leases.end_due(BATCH_LEASES);
-            ending.expired.extend(&due);
-            let ended = due.into_iter().try_for_each(|lease| batch.end_lease(lease));
-            keep(ended, |result| answers.push(Answer::Done(reply, result)))
-        }
+        Request::Expire => Ok(()),
         Request::Compact { revision, reply } => {
             keep(batch.compact(revision), |result| answers.push(Answer::Done(reply, result)))
         }
@@ -343,9 +355,10 @@ fn refuse(requests: Vec<Request>, error: &StoreError) {
         match request {
             Request::Txn { reply, .. } => drop(reply.send(Err(error.clone()))),
             Request::Grant { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Request::Revoke { reply, .. } | Request::Expire { reply } | Request::Compact { reply, .. } => {
+            Request::Revoke { reply, .. } | Request::Compact { reply, .. } => {
                 drop(reply.send(Err(error.clone())));
             }
+            Request::Expire => {}
         }
     }
 }

@@ -1,4 +1,6 @@
-//! The conformance suite over every engine of this crate.
+//! The conformance suite over every engine of this crate, and engines held against each other.
+
+mod agreement;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use std::{sync::Arc, time::Instant};

@@ -1,0 +1,89 @@
+//! How many puts a second the SQLite store acknowledges, each on disk, at 1, 8 and 64 writers, and how long one takes.
+//!
+//! `cargo run --release -p tutti-store --example puts [FOLDER]`; without a folder, in a new one below the system's
+//! folder for temporary files. The fsync line is what one commit cannot be faster than.
+
+use std::{
+    error::Error,
+    io::Write as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tutti_store::{SqliteOptions, SqliteStore, Store, Txn};
+
+/// How long each number of writers writes.
+const SPAN: Duration = Duration::from_secs(3);
+/// A small object, in bytes.
+const VALUE: usize = 1024;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = match std::env::args_os().nth(1) {
+        Some(folder) => PathBuf::from(folder),
+        None => std::env::temp_dir().join(format!("tutti-puts-{}", std::process::id())),
+    };
+    std::fs::create_dir_all(&folder)?;
+    let fsync = fsync(&folder.join("fsync"))?;
+    println!("one fsync of {VALUE} appended bytes: {:.2} ms", milliseconds(fsync));
+    println!("{:>8} {:>10} {:>9} {:>9} {:>9}", "writers", "puts/s", "p50 ms", "p99 ms", "max ms");
+    for writers in [1, 8, 64] {
+        let path = folder.join(format!("puts-{writers}.db"));
+        let store = Arc::new(SqliteStore::open(&path, SqliteOptions::default())?);
+        let mut times = measure(&store, writers).await?;
+        times.sort_unstable();
+        let at = |share: usize| times.get(times.len() * share / 100).or(times.last()).copied();
+        let shown = |time: Option<Duration>| milliseconds(time.unwrap_or_default());
+        println!(
+            "{writers:>8} {:>10} {:>9.2} {:>9.2} {:>9.2}",
+            times.len() / usize::try_from(SPAN.as_secs())?,
+            shown(at(50)),
+            shown(at(99)),
+            shown(times.last().copied())
+        );
+    }
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// The median of a hundred.
+fn fsync(path: &PathBuf) -> std::io::Result<Duration> {
+    let mut file = std::fs::File::create(path)?;
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        let start = Instant::now();
+        file.write_all(&[1; VALUE])?;
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times.get(50).copied().unwrap_or_default())
+}
+
+async fn measure(store: &Arc<SqliteStore>, writers: usize) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let end = Instant::now() + SPAN;
+    let tasks: Vec<_> = (0..writers)
+        .map(|writer| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while Instant::now() < end {
+                    let start = Instant::now();
+                    let key = format!("writer/{writer}/{}", times.len() % 100);
+                    store.txn(Txn::new().put(key, vec![b'x'; VALUE])).await?;
+                    times.push(start.elapsed());
+                }
+                Ok::<_, tutti_store::StoreError>(times)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await??);
+    }
+    Ok(times)
+}
