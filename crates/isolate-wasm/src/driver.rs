@@ -1,18 +1,19 @@
 //! The driver: preloads, starts, and says what this host can do.
 
 use crate::{
-    WasmOptions,
-    engine::engine,
+    WasmOptions, engine,
+    handler::try_out,
     instance::{Instance, RunningInstance},
     loader::{Loader, engine_error},
-    log::{self, Log},
+    log::Log,
     ticker::Ticker,
 };
 use async_trait::async_trait;
 use std::{fmt, io, path::Path, sync::Arc};
 use tokio::sync::OnceCell;
 use tutti_base::Clock;
-use tutti_isolate::{Artifact, Driver, DriverError, Recovery, Running, StartSpec};
+use tutti_isolate::{Artifact, Driver, DriverError, HandleError, Recovery, Running, StartSpec};
+use tutti_logs::Writer;
 use tutti_model::{node::Fingerprint, quantity::ByteSize, version::Isolate};
 use wasmtime::{
     Engine, Store,
@@ -25,6 +26,8 @@ pub struct WasmDriver {
     loader: Loader,
     ticker: Arc<Ticker>,
     clock: Arc<dyn Clock>,
+    /// What is weaker here than it should be.
+    notes: Vec<String>,
     fingerprint: OnceCell<Fingerprint>,
 }
 
@@ -40,7 +43,11 @@ impl WasmDriver {
     /// # Errors
     /// `Host` if the address space or the cache's folder is not to be had, or others could write to that folder.
     pub fn new(options: WasmOptions) -> Result<WasmDriver, DriverError> {
-        let engine = engine(&options).map_err(|error| engine_error("make the wasm engine", &error))?;
+        let (engine, requests) =
+            engine::make(options.requests).map_err(|error| engine_error("make the wasm engine", &error))?;
+        let notes = (requests < options.requests).then(|| {
+            format!("guests work on at most {requests} requests at once: there is no address space for more")
+        });
         let ticker = Ticker::start(engine.weak()).map_err(|source| DriverError::Host {
             what: "start the wasm engine's clock".to_owned(),
             source,
@@ -51,6 +58,7 @@ impl WasmDriver {
             loader,
             ticker: Arc::new(ticker),
             clock: options.clock,
+            notes: notes.into_iter().collect(),
             fingerprint: OnceCell::new(),
         })
     }
@@ -65,12 +73,17 @@ impl WasmDriver {
             Ok(Err(error)) => Err(format!("{error:#}")),
             Err(error) => Err(error.to_string()),
         };
-        let notes = match result {
-            Ok(PROBE_ANSWER) => Vec::new(),
-            Ok(other) => vec![format!("a component that answers {PROBE_ANSWER} answered {other}")],
-            Err(error) => vec![format!("a small component could not be run: {error}")],
+        let fault = match result {
+            Ok(PROBE_ANSWER) => None,
+            Ok(other) => Some(format!("a component that answers {PROBE_ANSWER} answered {other}")),
+            Err(error) => Some(format!("a small component could not be run: {error}")),
         };
-        Fingerprint { isolate: Isolate::Wasm, usable: notes.is_empty(), notes }
+        let usable = fault.is_none();
+        Fingerprint {
+            isolate: Isolate::Wasm,
+            usable,
+            notes: self.notes.iter().cloned().chain(fault).collect(),
+        }
     }
 }
 
@@ -115,10 +128,17 @@ impl Driver for WasmDriver {
             )));
         }
         let (folder, id) = (spec.logs.clone(), spec.instance.clone());
-        let writer = blocking(&spec.logs, "open the log folder", move || log::open(&folder, &id)).await?;
+        let writer = blocking(&spec.logs, "open the log folder", move || Writer::open(&folder, id)).await?;
         let log = Log::start(writer, Arc::clone(&self.clock));
         let instance = Instance::new(spec, runnable, log, Arc::clone(&self.ticker));
-        Ok(Arc::new(RunningInstance(Arc::new(instance))))
+        match try_out(&instance).await {
+            // A node that is busy now says nothing about the component.
+            Ok(()) | Err(HandleError::Full(_)) => Ok(Arc::new(RunningInstance(Arc::new(instance)))),
+            Err(failure) => {
+                instance.log_failure(&failure);
+                Err(DriverError::Unrunnable(format!("{} cannot be instantiated: {failure}", spec.version)))
+            }
+        }
     }
 
     fn recovery(&self) -> Recovery {

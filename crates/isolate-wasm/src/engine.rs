@@ -1,6 +1,5 @@
 //! The engine and its pool: what every component gets, whoever sent it.
 
-use crate::WasmOptions;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 /// Core modules in one component. Python's runtime brings about forty.
@@ -28,12 +27,28 @@ const TABLE_KEPT_BYTES: usize = 8 << 10;
 /// Slots that may stay warm while nobody uses them: with the above, 10 MiB at most.
 const WARM_SLOTS: u32 = 32;
 
-/// Makes the engine.
+/// Makes the engine for so many requests at once, or for as many as there is address space for, which a limit on it
+/// (`ulimit -v`) may make fewer. Says how many.
 ///
 /// # Errors
-/// The engine's, such as when so much address space is not to be had.
-pub(crate) fn engine(options: &WasmOptions) -> wasmtime::Result<Engine> {
-    let requests = options.requests.max(1);
+/// The engine's, if not even one request has room.
+pub(crate) fn make(requests: u32) -> wasmtime::Result<(Engine, u32)> {
+    most(requests, engine)
+}
+
+/// Tries with fewer and fewer.
+fn most<T, E>(requests: u32, make: impl Fn(u32) -> Result<T, E>) -> Result<(T, u32), E> {
+    let mut requests = requests.max(1);
+    loop {
+        match make(requests) {
+            Ok(made) => return Ok((made, requests)),
+            Err(error) if requests == 1 => return Err(error),
+            Err(_) => requests = requests.div_ceil(2),
+        }
+    }
+}
+
+fn engine(requests: u32) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(requests)
         .total_core_instances(requests.saturating_mul(MODULES_PER_COMPONENT))
@@ -68,4 +83,20 @@ pub(crate) fn engine(options: &WasmOptions) -> wasmtime::Result<Engine> {
         .concurrency_support(false)
         .cranelift_opt_level(OptLevel::Speed);
     Engine::new(&config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settles_for_fewer_requests_where_there_is_less_room() {
+        let room_for =
+            |room: u32| move |requests: u32| if requests <= room { Ok(requests) } else { Err("no room") };
+        assert_eq!(most(1000, room_for(1000)), Ok((1000, 1000)));
+        assert_eq!(most(1000, room_for(300)), Ok((250, 250)));
+        assert_eq!(most(0, room_for(1)), Ok((1, 1)));
+        assert_eq!(most(7, room_for(1)), Ok((1, 1)));
+        assert_eq!(most(1000, room_for(0)), Err("no room"));
+    }
 }

@@ -4,7 +4,6 @@ use crate::{
     answer::Answer,
     guest::{Guest, Meter, Work},
     instance::Instance,
-    state,
 };
 use async_trait::async_trait;
 use http::{HeaderValue, Request, Response, header, uri};
@@ -57,6 +56,20 @@ fn length(value: &HeaderValue) -> Option<u64> {
     value.to_str().ok()?.parse().ok()
 }
 
+/// Makes an instance of the component and lets it go again: whether it can be run at all.
+pub(crate) async fn try_out(instance: &Instance) -> Result<(), HandleError> {
+    let meter = Arc::new(Meter::new(instance.timeout));
+    let (mut store, outputs) = instance.store(&meter);
+    let pre = instance.runnable.pre.clone();
+    let work: Work = Box::pin(async move {
+        let result = pre.instantiate_async(&mut store).await.map(|_| ());
+        outputs.finish().await;
+        result
+    });
+    let guest = instance.guest(work, meter);
+    tokio::time::timeout(instance.timeout, guest).await.unwrap_or(Err(HandleError::Time))
+}
+
 /// Makes a store and puts the request into it. The guest has not run yet.
 fn begin(
     instance: &Instance,
@@ -64,8 +77,7 @@ fn begin(
 ) -> Result<(Guest, oneshot::Receiver<Head>), HandleError> {
     let meter = Arc::new(Meter::new(instance.timeout));
     let pre = instance.runnable.pre.clone();
-    let gauge = Arc::clone(&instance.memory_held);
-    let mut store = state::store(pre.engine(), instance.wasi(), instance.memory, gauge, Arc::clone(&meter));
+    let (mut store, outputs) = instance.store(&meter);
     let (sender, head) = oneshot::channel();
     let scheme = match request.uri().scheme() {
         Some(scheme) if *scheme == uri::Scheme::HTTPS => Scheme::Https,
@@ -75,8 +87,14 @@ fn begin(
     let request = http.new_incoming_request(scheme, prepare(request)).map_err(|error| trap(&error))?;
     let answer = http.new_response_outparam(sender).map_err(|error| trap(&error))?;
     let work: Work = Box::pin(async move {
-        let proxy = pre.instantiate_async(&mut store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await
+        let result = match pre.instantiate_async(&mut store).await {
+            Ok(proxy) => proxy.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await,
+            Err(error) => Err(error),
+        };
+        // Its memory goes back before the log is waited for.
+        drop(store);
+        outputs.finish().await;
+        result
     });
     Ok((instance.guest(work, meter), head))
 }
@@ -100,31 +118,19 @@ fn prepare(
 
 /// Runs the guest until it has given the head of its answer; gives the guest as well, unless it has ended by then.
 async fn head_of(
-    guest: Guest,
+    mut guest: Guest,
     mut head: oneshot::Receiver<Head>,
 ) -> Result<(Response<HyperOutgoingBody>, Option<Guest>), HandleError> {
-    let mut guest = Some(guest);
-    let found = poll_fn(|context| {
-        let Some(running) = &mut guest else {
-            return Poll::Ready(Err(HandleError::Trap("polled after its end".to_owned())));
-        };
-        let ended = running.poll(context);
-        if let Poll::Ready(Err(failure)) = ended {
-            return Poll::Ready(Err(failure));
-        }
+    let (response, ended) = poll_fn(|context| {
+        let polled = guest.poll(context)?;
         // A head can only come from the guest's turn that has just been.
-        match (head.try_recv(), ended) {
-            (Ok(Ok(response)), ended) => Poll::Ready(Ok((response, ended.is_ready()))),
-            (Ok(Err(code)), _) => {
-                Poll::Ready(Err(HandleError::Trap(format!("it answered with the error {code:?}"))))
-            }
-            (Err(_), Poll::Ready(_)) => {
-                Poll::Ready(Err(HandleError::Trap("it ended without an answer".to_owned())))
-            }
-            (Err(_), Poll::Pending) => Poll::Pending,
-        }
+        Poll::Ready(match (head.try_recv(), polled) {
+            (Ok(Ok(response)), polled) => Ok((response, polled.is_ready())),
+            (Ok(Err(code)), _) => Err(HandleError::Trap(format!("it answered with the error {code:?}"))),
+            (Err(_), Poll::Ready(())) => Err(HandleError::Trap("it ended without an answer".to_owned())),
+            (Err(_), Poll::Pending) => return Poll::Pending,
+        })
     })
-    .await;
-    let (response, ended) = found?;
-    Ok((response, if ended { None } else { guest }))
+    .await?;
+    Ok((response, (!ended).then_some(guest)))
 }

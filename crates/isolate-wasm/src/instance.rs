@@ -5,7 +5,7 @@ use crate::{
     guest::{Guest, Meter, Work},
     handler::Requests,
     log::{Log, Pipe},
-    state::MemoryGauge,
+    state::{self, MemoryGauge, State},
     ticker::Ticker,
 };
 use std::{
@@ -23,6 +23,7 @@ use tokio_util::{
 };
 use tutti_isolate::{Exit, HandleError, Running, StartSpec, Target, Usage};
 use tutti_model::{InstanceId, Millis, log::Output};
+use wasmtime::Store;
 use wasmtime_wasi::WasiCtx;
 
 /// How long ending the guests of a stopped instance may take: each ends at its next turn.
@@ -38,8 +39,8 @@ pub(crate) struct Instance {
     /// its answer.
     pub(crate) timeout: Duration,
     /// Most memory of one request, in bytes.
-    pub(crate) memory: u64,
-    pub(crate) memory_held: Arc<MemoryGauge>,
+    memory: u64,
+    memory_held: Arc<MemoryGauge>,
     log: Arc<Log>,
     environment: Vec<(String, String)>,
     ticker: Arc<Ticker>,
@@ -87,12 +88,22 @@ impl Instance {
         }
     }
 
+    /// The store of one request, and its output.
+    pub(crate) fn store(&self, meter: &Arc<Meter>) -> (Store<State>, Outputs) {
+        let pipe = |output| Pipe::new(Arc::clone(&self.log), output);
+        let outputs = Outputs { stdout: pipe(Output::Stdout), stderr: pipe(Output::Stderr) };
+        let gauge = Arc::clone(&self.memory_held);
+        let engine = self.runnable.pre.engine();
+        let store = state::store(engine, self.wasi(&outputs), self.memory, gauge, Arc::clone(meter));
+        (store, outputs)
+    }
+
     /// What a guest may reach of the system: its environment and its log.
-    pub(crate) fn wasi(&self) -> WasiCtx {
+    fn wasi(&self, outputs: &Outputs) -> WasiCtx {
         let mut wasi = WasiCtx::builder();
         wasi.envs(&self.environment)
-            .stdout(Pipe::new(Arc::clone(&self.log), Output::Stdout))
-            .stderr(Pipe::new(Arc::clone(&self.log), Output::Stderr))
+            .stdout(outputs.stdout.clone())
+            .stderr(outputs.stderr.clone())
             .max_random_size(RANDOM_BYTES)
             // There are no sockets even to be refused at.
             .allow_tcp(false)
@@ -124,6 +135,20 @@ impl Instance {
 
     pub(crate) fn log_failure(&self, failure: &HandleError) {
         self.log.note(&format!("request failed: {failure}"));
+    }
+}
+
+/// Where one request's guest writes.
+pub(crate) struct Outputs {
+    stdout: Pipe,
+    stderr: Pipe,
+}
+
+impl Outputs {
+    /// The guest has ended: what it left unfinished is a line too.
+    pub(crate) async fn finish(self) {
+        self.stdout.finish().await;
+        self.stderr.finish().await;
     }
 }
 

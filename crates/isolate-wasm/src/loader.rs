@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tutti_base::sha256;
 use tutti_isolate::{Artifact, DriverError, Layer};
 use tutti_model::Digest;
 use wasmtime::{Engine, component::Linker};
@@ -134,6 +135,14 @@ impl Shared {
         let named =
             |why: String| DriverError::Unrunnable(format!("component {}: {why}", layer.digest.short()));
         let bytes = read(&layer.path)?;
+        // What is kept under a digest is trusted for ever after, so this is checked again, whoever checked it before.
+        if sha256::digest(&bytes) != layer.digest {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "its bytes are not those of its digest");
+            return Err(DriverError::Host {
+                what: format!("read the component {}", layer.path.display()),
+                source,
+            });
+        }
         component::check_bytes(&bytes).map_err(named)?;
         #[cfg(test)]
         self.compiled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

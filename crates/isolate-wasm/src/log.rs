@@ -74,8 +74,12 @@ impl Log {
 
     fn try_offer(&self, output: Output, bytes: &Bytes) -> Result<(), Full> {
         let permit = self.queue.try_reserve().map_err(|_| Full)?;
-        permit.send(Entry::Chunk(Chunk { at: self.clock.now(), output, bytes: bytes.clone() }));
+        permit.send(Entry::Chunk(self.chunk(output, bytes.clone())));
         Ok(())
+    }
+
+    fn chunk(&self, output: Output, bytes: Bytes) -> Chunk {
+        Chunk { at: self.clock.now(), output, bytes }
     }
 }
 
@@ -161,6 +165,17 @@ impl Pipe {
         Pipe(Arc::new(PipeState { log, output, rest: Mutex::new(Vec::new()) }))
     }
 
+    /// The guest has ended: hands on what is left, waiting for a place if there is none.
+    pub(crate) async fn finish(&self) {
+        if self.0.rest.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return;
+        }
+        if let Ok(permit) = self.0.log.queue.reserve().await {
+            let rest = std::mem::take(&mut *self.0.rest.lock().unwrap_or_else(PoisonError::into_inner));
+            permit.send(Entry::Chunk(self.0.log.chunk(self.0.output, Bytes::from(rest))));
+        }
+    }
+
     /// Hands on the lines that are whole. `false` if the queue is full.
     fn hand_on(&self) -> bool {
         let mut rest = self.0.rest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +203,7 @@ fn whole_lines(bytes: &[u8]) -> Option<usize> {
 }
 
 impl Drop for PipeState {
+    /// A guest that was ended from outside could not wait; its last words are lost if there is no place for them.
     fn drop(&mut self) {
         let rest = std::mem::take(self.rest.get_mut().unwrap_or_else(PoisonError::into_inner));
         if !rest.is_empty() {
@@ -245,7 +261,5 @@ impl Pollable for Pipe {
     }
 }
 
-/// Opens the log of an instance.
-pub(crate) fn open(folder: &std::path::Path, instance: &tutti_model::InstanceId) -> io::Result<Writer> {
-    Writer::open(folder, instance.clone())
-}
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,7 @@ use std::env;
 use wasip2::{
     clocks::monotonic_clock,
     exports::http::incoming_handler::Guest,
-    http::types::{
-        Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
-    },
+    http::types::{Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam},
     io::streams::{OutputStream, StreamError},
 };
 

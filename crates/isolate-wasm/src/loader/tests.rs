@@ -1,10 +1,9 @@
 use super::*;
-use tutti_base::{SystemClock, sha256};
+use tutti_base::SystemClock;
 
 fn loader(folder: &tempfile::TempDir) -> Loader {
-    let mut options = WasmOptions::new(folder.path().join("cache"), Arc::new(SystemClock));
-    options.requests = 1;
-    Loader::new(crate::engine::engine(&options).unwrap(), &options).unwrap()
+    let options = WasmOptions::new(folder.path().join("cache"), Arc::new(SystemClock));
+    Loader::new(crate::engine::make(1).unwrap().0, &options).unwrap()
 }
 
 fn sample() -> Artifact {
@@ -56,4 +55,15 @@ fn components_kept_ready_are_bounded_and_the_least_used_goes() {
     assert!(loader.shared.find(&digest(0)).is_some(), "it was used last");
     assert!(loader.shared.find(&digest(1)).is_none());
     assert_eq!(loader.shared.ready.lock().unwrap().len(), READY);
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_those_of_the_digest_are_never_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader(&folder);
+    let mut artifact = sample();
+    artifact.layers[0].digest = sha256::digest(b"another");
+    let error = loader.load(&artifact).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&error, DriverError::Host { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path().join("cache")).unwrap().count(), 0);
 }

@@ -2,6 +2,14 @@
 //!
 //! Build the guests with `scripts/build-guests.sh` first.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the whole crate is a test: what fails here is to fail loudly"
+)]
+
 mod bodies;
 mod fixture;
 mod limits;

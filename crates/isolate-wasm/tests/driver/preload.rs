@@ -117,3 +117,36 @@ async fn a_damaged_cache_is_compiled_anew() {
         assert_eq!(service.text("/").await, "Hello from wasm, version 1.2\n");
     }
 }
+
+#[tokio::test]
+async fn a_component_that_cannot_be_instantiated_is_not_started() {
+    let host = Host::new();
+    let failing = component(&host, &service_with("(start $s) (func $s unreachable)"));
+    host.driver.preload(&failing).await.unwrap();
+    let error = host.driver.start(&host.spec(failing, manifest())).await.unwrap_err();
+    let DriverError::Unrunnable(text) = error else { panic!("{error}") };
+    assert!(text.contains("cannot be instantiated") && text.contains("unreachable"), "{text}");
+    let endless = component(&host, &service_with("(start $s) (func $s (loop $l (br $l)))"));
+    let error = host.driver.start(&host.spec(endless, manifest())).await.unwrap_err();
+    assert!(error.to_string().contains("time limit"), "{error}");
+}
+
+/// A component of the right world whose module has these parts, and a handler that does nothing.
+fn service_with(parts: &str) -> String {
+    format!(
+        r#"(component
+        (import "wasi:http/types@0.2.0" (instance $types
+            (export "incoming-request" (type (sub resource)))
+            (export "response-outparam" (type (sub resource)))))
+        (alias export $types "incoming-request" (type $request))
+        (alias export $types "response-outparam" (type $answer))
+        (core module $m (func (export "handle") (param i32 i32)) {parts})
+        (core instance $i (instantiate $m))
+        (type $own-request (own $request))
+        (type $own-answer (own $answer))
+        (func $handle (param "request" $own-request) (param "response-out" $own-answer)
+            (canon lift (core func $i "handle")))
+        (instance $handler (export "handle" (func $handle)))
+        (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    )
+}

@@ -1,6 +1,7 @@
 //! The end of an instance.
 
 use crate::fixture::{Host, PATIENCE, collect, guest, manifest};
+use http_body_util::BodyExt as _;
 use tutti_isolate::HandleError;
 use tutti_model::{Millis, log::Output};
 
@@ -53,5 +54,26 @@ async fn what_does_not_finish_in_time_is_cut_off() {
     assert_eq!(exit.text, "stopped; 1 request was cut off");
     let failure = spinning.await.unwrap().unwrap_err();
     assert!(matches!(&failure, HandleError::Trap(text) if text.contains("stopped")), "{failure}");
+    assert_eq!(service.running.usage().await.memory, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_hold_up_the_end_and_never_goes_on() {
+    let host = Host::new();
+    let service = host.hostile().await;
+    let mut body = service.get("/stream?events=1000000&ms=1").await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    let exit = tokio::time::timeout(PATIENCE, service.running.stop(Millis(0))).await.unwrap();
+    assert_eq!(exit.text, "stopped; 1 request was cut off");
+    let cpu = service.running.usage().await.cpu_micros;
+    let rest = loop {
+        match body.frame().await.expect("it must not end as if it were whole") {
+            // What was written before.
+            Ok(_) => {}
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(rest.contains("stopped"), "{rest}");
+    assert_eq!(service.running.usage().await.cpu_micros, cpu);
     assert_eq!(service.running.usage().await.memory, 0);
 }

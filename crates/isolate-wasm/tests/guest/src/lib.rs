@@ -7,8 +7,8 @@ use wasip2::{
     http::{
         outgoing_handler,
         types::{
-            ErrorCode, Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
-            ResponseOutparam, Scheme,
+            ErrorCode, Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest,
+            OutgoingResponse, ResponseOutparam, Scheme,
         },
     },
     io::streams::{OutputStream, StreamError},
@@ -25,7 +25,10 @@ impl Guest for Hostile {
         let number = |name: &str| value(query, name).and_then(|text| text.parse::<u64>().ok());
         match path {
             "/hello" => text(answer, "hello\n"),
-            "/env" => text(answer, &env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>()),
+            "/env" => text(
+                answer,
+                &env::vars().map(|(name, value)| format!("{name}={value}\n")).collect::<String>(),
+            ),
             "/headers" => text(answer, &headers(&request)),
             "/echo" => echo(&request, answer),
             "/log" => {
@@ -58,7 +61,9 @@ impl Guest for Hostile {
             "/trap" => panic!("a panic on purpose"),
             "/overflow" => text(answer, &format!("{}\n", descend(0))),
             "/silent" => {}
-            "/refuse" => ResponseOutparam::set(answer, Err(ErrorCode::InternalError(Some("no thanks".to_owned())))),
+            "/refuse" => {
+                ResponseOutparam::set(answer, Err(ErrorCode::InternalError(Some("no thanks".to_owned()))))
+            }
             "/handles" => handles(),
             "/fetch" => text(answer, &fetch()),
             "/files" => text(answer, &format!("{:?}\n", std::fs::read_dir("/").map(|_| "read it"))),
@@ -121,7 +126,10 @@ fn fetch() -> String {
         Err(error) => format!("{error:?}\n"),
         Ok(future) => {
             future.subscribe().block();
-            format!("{:?}\n", future.get().map(|result| result.map(|result| result.map(|response| response.status()))))
+            format!(
+                "{:?}\n",
+                future.get().map(|result| result.map(|result| result.map(|response| response.status())))
+            )
         }
     }
 }
