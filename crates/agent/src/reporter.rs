@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tutti_api::{ZoneApi, zone::InstanceReport};
 use tutti_base::{Backoff, Clock, Random};
 use tutti_model::{
-    InstanceId, Millis, Problem,
+    ErrorCode, InstanceId, Millis, Problem,
     instance::{InstanceState, InstanceStatus},
     limits,
     name::NodeName,
@@ -39,6 +40,9 @@ pub(crate) struct Reporter {
 struct Book {
     latest: BTreeMap<InstanceId, InstanceStatus>,
     unsaid: BTreeSet<InstanceId>,
+    /// After control has refused a report for what it says: the next is on one instance, the one after this. So one
+    /// status that control does not take holds up no other.
+    alone: Option<InstanceId>,
 }
 
 impl Reporter {
@@ -106,6 +110,9 @@ impl Reporter {
                 }
                 Err(problem) => {
                     failed();
+                    if !matches!(problem.code, ErrorCode::Unavailable | ErrorCode::Timeout) {
+                        self.refused(&reports);
+                    }
                     let pause = pauses.fail();
                     if pauses.failures() == 1 {
                         tracing::warn!(%problem, "control did not take a report; it is said again until it does");
@@ -134,18 +141,29 @@ impl Reporter {
 
     fn unsaid(&self) -> Vec<InstanceReport> {
         let book = self.lock();
-        let unsaid = book.unsaid.iter().take(REPORT_INSTANCES);
-        unsaid
-            .filter_map(|id| {
-                let status = book.latest.get(id)?.clone();
-                Some(InstanceReport { instance: id.clone(), status })
-            })
-            .collect()
+        let report = |id: &InstanceId| {
+            let status = book.latest.get(id)?.clone();
+            Some(InstanceReport { instance: id.clone(), status })
+        };
+        match &book.alone {
+            None => book.unsaid.iter().take(REPORT_INSTANCES).filter_map(report).collect(),
+            Some(last) => {
+                let next = book.unsaid.range((Bound::Excluded(last), Bound::Unbounded)).next();
+                next.or_else(|| book.unsaid.first()).and_then(report).into_iter().collect()
+            }
+        }
+    }
+
+    /// Control did not take these for what they say.
+    fn refused(&self, reports: &[InstanceReport]) {
+        let mut book = self.lock();
+        book.alone = reports.last().map(|report| report.instance.clone());
     }
 
     /// Control has these; what has changed since is still to be said.
     fn acknowledged(&self, reports: &[InstanceReport]) {
         let mut book = self.lock();
+        book.alone = None;
         for report in reports {
             if book.latest.get(&report.instance).is_none_or(|status| *status == report.status) {
                 book.unsaid.remove(&report.instance);

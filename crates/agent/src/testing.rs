@@ -35,12 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Tokio's time, which tests pause.
 #[derive(Debug)]
-pub(crate) struct TokioClock(tokio::time::Instant);
+struct TokioClock(tokio::time::Instant);
 
-impl TokioClock {
-    pub(crate) fn new() -> Arc<dyn Clock> {
-        Arc::new(TokioClock(tokio::time::Instant::now()))
-    }
+pub(crate) fn tokio_clock() -> Arc<dyn Clock> {
+    Arc::new(TokioClock(tokio::time::Instant::now()))
 }
 
 #[async_trait]
@@ -82,6 +80,8 @@ pub(crate) struct Heard {
     pub(crate) heartbeats: Vec<NodeHeartbeat>,
     pub(crate) refuse_reports: u32,
     pub(crate) forget_node: bool,
+    /// Every report on this instance is refused for what it says.
+    pub(crate) poison: Option<InstanceId>,
     instances: Vec<mpsc::UnboundedSender<Result<WatchEvent<InstanceSpec>, Problem>>>,
     node: Vec<mpsc::UnboundedSender<Result<WatchEvent<NodeSpec>, Problem>>>,
     wanted: BTreeMap<String, Resource<InstanceSpec>>,
@@ -241,6 +241,9 @@ impl ZoneApi for FakeZone {
             self.changed.notify_waiters();
             return Err(Problem::unavailable("on purpose"));
         }
+        if reports.iter().any(|report| heard.poison.as_ref() == Some(&report.instance)) {
+            return Err(Problem::conflict("on purpose"));
+        }
         for report in &reports {
             let before = heard.last(&report.instance).state;
             assert!(before.may_become(report.status.state), "{before} became {}", report.status.state);
@@ -311,12 +314,17 @@ pub(crate) struct Bench {
 impl Bench {
     /// A running agent on a folder of its own.
     pub(crate) fn new() -> Self {
+        Bench::with(Vec::new())
+    }
+
+    /// The same on other drivers than the mock ones.
+    pub(crate) fn with(drivers: Vec<Arc<dyn Driver>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = TokioClock::new();
+        let clock = tokio_clock();
         let process = MockDriver::new(Isolate::Process, Recovery::Undisturbed, Arc::clone(&clock));
         let wasm = MockDriver::new(Isolate::Wasm, Recovery::Gone, Arc::clone(&clock));
         let path = folder.path().to_owned();
-        let mut bench = Bench::on(&path, clock, process, wasm, Arc::default(), Arc::default());
+        let mut bench = Bench::on(&path, clock, process, wasm, Arc::default(), Arc::default(), drivers);
         bench._folder = Some(folder);
         bench
     }
@@ -328,11 +336,15 @@ impl Bench {
         wasm: MockDriver,
         zone: Arc<FakeZone>,
         registry: Arc<Registry>,
+        mut drivers: Vec<Arc<dyn Driver>>,
     ) -> Self {
+        if drivers.is_empty() {
+            drivers = vec![Arc::new(process.clone()), Arc::new(wasm.clone())];
+        }
         let agent = Agent::new(AgentOptions {
             node: node_name(),
             zone: Arc::clone(&zone) as Arc<dyn ZoneApi>,
-            drivers: vec![Arc::new(process.clone()) as Arc<dyn Driver>, Arc::new(wasm.clone())],
+            drivers,
             artifacts: Arc::clone(&registry) as Arc<dyn Artifacts>,
             folder: folder.to_owned(),
             clock: Arc::clone(&clock),
@@ -360,6 +372,7 @@ impl Bench {
             self.wasm.clone(),
             Arc::clone(&self.zone),
             Arc::clone(&self.registry),
+            Vec::new(),
         );
         next._folder = self._folder.take();
         next

@@ -84,6 +84,18 @@ async fn what_has_failed_or_stopped_stays_so_over_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_generation_once_seen_is_remembered_over_a_restart() {
+    let bench = Bench::new();
+    let first = bench.ready(1).await;
+    bench.zone.put(then(&first, Goal::Drain));
+    bench.zone.until_state(&id(1), S::Stopped).await;
+    let bench = bench.restart(|bench| bench.zone.put(first)).await;
+    bench.ready(2).await;
+    assert_eq!(bench.process.running(), [id(2)]);
+    assert_eq!(bench.zone.heard().last(&id(1)).observed_generation, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_ended_while_no_agent_watched_is_restarted() {
     let bench = Bench::new();
     bench.ready(1).await;
@@ -172,7 +184,7 @@ async fn a_folder_that_cannot_be_made_is_said_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let clock = crate::testing::TokioClock::new();
+    let clock = crate::testing::tokio_clock();
     let problem = crate::Agent::new(crate::AgentOptions {
         node: crate::testing::node_name(),
         zone: std::sync::Arc::<crate::testing::FakeZone>::default(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::TokioClock;
+use crate::testing::tokio_clock;
 use http::Response;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
@@ -93,7 +93,7 @@ async fn grpc_wants_serving_over_the_network_and_by_a_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_starting_instance_is_asked_often_and_by_its_deadline_given_up() {
-    let clock = TokioClock::new();
+    let clock = tokio_clock();
     let http = health(Probe::Http("/up".into()));
     let began = clock.now();
     let target = Target::Handler(Arc::new(Answers(AtomicU32::new(0), 200)));

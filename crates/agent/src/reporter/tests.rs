@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{FakeZone, TokioClock, id, node_name};
+use crate::testing::{FakeZone, id, node_name, tokio_clock};
 
 fn status(restarts: u32) -> InstanceStatus {
     InstanceStatus { state: InstanceState::Backoff, restarts, ..InstanceStatus::default() }
@@ -10,7 +10,7 @@ fn start(zone: &Arc<FakeZone>) -> Arc<Reporter> {
     let run = Arc::clone(&reporter).run(
         node_name(),
         Arc::clone(zone) as Arc<dyn ZoneApi>,
-        TokioClock::new(),
+        tokio_clock(),
         Random::seeded(1),
         || {},
         CancellationToken::new(),
@@ -64,4 +64,17 @@ async fn everything_is_said_again_when_asked_but_not_of_the_forgotten() {
     reporter.say_all_again();
     zone.until("the first is said again", |heard| heard.history[&id(1)].len() == 2).await;
     assert_eq!(zone.heard().history[&id(2)].len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_status_that_control_does_not_take_holds_up_no_other() {
+    let zone = Arc::new(FakeZone::default());
+    zone.heard().poison = Some(id(7));
+    let reporter = start(&zone);
+    for number in 0..20 {
+        reporter.say(&id(number), status(1));
+    }
+    zone.until("all others are known", |heard| heard.history.len() == 19).await;
+    zone.heard().poison = None;
+    zone.until("and at last this one", |heard| heard.history.contains_key(&id(7))).await;
 }

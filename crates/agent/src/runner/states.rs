@@ -181,20 +181,8 @@ impl Runner {
             };
             tokio::select! {
                 biased;
-                () = self.orders.changed() => match self.obey().await {
-                    None => {}
-                    Some(Interrupt::Drain) => return State::Draining(running, slot),
-                    Some(interrupt) => {
-                        node.directory.close(&version, &slot);
-                        if let Interrupt::Shutdown(deadline) = interrupt {
-                            let finish = Millis(deadline.0 / 2);
-                            tokio::select! {
-                                () = slot.emptied() => {}
-                                () = node.clock.sleep(finish) => {}
-                            }
-                        }
-                        return self.give_up(interrupt, Some(running)).await;
-                    }
+                () = self.orders.changed() => if let Some(interrupt) = self.obey().await {
+                    return self.leave_ready(interrupt, running, slot).await;
                 },
                 exit = exited(&mut exit) => {
                     node.directory.close(&version, &slot);
@@ -214,6 +202,30 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// It is told to end while it takes requests.
+    async fn leave_ready(
+        &mut self,
+        interrupt: Interrupt,
+        running: Arc<dyn Running>,
+        slot: Arc<Slot>,
+    ) -> State {
+        let node = Arc::clone(&self.node);
+        match interrupt {
+            Interrupt::Drain => return State::Draining(running, slot),
+            // What runs on takes requests to the last.
+            Interrupt::Leave => return State::Over,
+            Interrupt::Stop | Interrupt::Remove | Interrupt::Shutdown(_) => {}
+        }
+        node.directory.close(&self.entry.spec.version, &slot);
+        if let Interrupt::Shutdown(deadline) = interrupt {
+            tokio::select! {
+                () = slot.emptied() => {}
+                () = node.clock.sleep(Millis(deadline.0 / 2)) => {}
+            }
+        }
+        self.give_up(interrupt, Some(running)).await
     }
 
     /// It has ended and is started again after a pause.

@@ -1,9 +1,21 @@
 use crate::testing::{Bench, eventually, id, instance, then};
+use async_trait::async_trait;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering},
+};
+use tokio::sync::watch;
 use tutti_api::{Change, WatchEvent};
+use tutti_base::{Body, body};
+use tutti_isolate::{
+    Artifact, Driver, DriverError, Exit, HandleError, Handler, Recovery, Running, StartSpec, Target, Usage,
+};
 use tutti_model::{
     ErrorCode, Millis, Problem, Timestamp,
     instance::{Goal, InstanceState as S},
     manifest::Probe,
+    node::Fingerprint,
+    version::Isolate,
 };
 use tutti_proxy::HopError;
 
@@ -147,20 +159,103 @@ async fn readiness_is_noticed_within_milliseconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ready_instance_that_stops_answering_is_taken_out_and_restarted() {
+async fn a_later_start_that_ends_early_is_tried_again_and_not_failed() {
     let bench = Bench::new();
-    // It answers 503 until `ready_after`: a later start never gets there.
-    let mut wanted = instance(1);
-    wanted.spec.manifest.health.probe = Probe::Http("/".into());
-    wanted.spec.manifest.health.start = Millis::seconds(3);
     bench.process.turn(|knobs| knobs.crash_on_start = Some(2));
-    bench.zone.put(wanted);
-    bench.zone.until_state(&id(1), S::Ready).await;
+    bench.ready(1).await;
     bench.process.crash(&id(1), 1);
-    // The second start ends at once, though the first life was ready: it is tried again, not failed.
     bench.zone.until("it came back twice", |heard| heard.last(&id(1)).restarts == 2).await;
     bench.zone.until_state(&id(1), S::Ready).await;
     assert_eq!(bench.process.starts(&id(1)), 3);
+}
+
+/// A guest whose answers the test sets while it runs.
+#[derive(Debug, Clone)]
+struct Moody(Arc<AtomicU16>, watch::Sender<Option<Exit>>);
+
+#[async_trait]
+impl Handler for Moody {
+    async fn handle(&self, _: http::Request<Body>) -> Result<http::Response<Body>, HandleError> {
+        let status = self.0.load(Ordering::SeqCst);
+        Ok(http::Response::builder().status(status).body(body::empty()).unwrap())
+    }
+}
+
+#[async_trait]
+impl Running for Moody {
+    fn target(&self) -> Target {
+        Target::Handler(Arc::new(self.clone()))
+    }
+    fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        self.1.subscribe()
+    }
+    async fn stop(&self, _: Millis) -> Exit {
+        let exit = Exit { code: Some(0), signal: None, text: "exited with code 0".into() };
+        self.1.send_replace(Some(exit.clone()));
+        exit
+    }
+    async fn usage(&self) -> Usage {
+        Usage::default()
+    }
+    fn weaker(&self) -> Vec<String> {
+        vec!["nothing is enforced".into()]
+    }
+}
+
+#[async_trait]
+impl Driver for Moody {
+    fn isolate(&self) -> Isolate {
+        Isolate::Process
+    }
+    async fn fingerprint(&self) -> Fingerprint {
+        Fingerprint { isolate: Isolate::Process, usable: true, notes: Vec::new() }
+    }
+    async fn preload(&self, _: &Artifact) -> Result<(), DriverError> {
+        Ok(())
+    }
+    async fn start(&self, _: &StartSpec) -> Result<Arc<dyn Running>, DriverError> {
+        Ok(Arc::new(Moody(Arc::clone(&self.0), watch::Sender::new(None))))
+    }
+    fn recovery(&self) -> Recovery {
+        Recovery::Gone
+    }
+    async fn recover(&self, _: &StartSpec) -> Result<Option<Arc<dyn Running>>, DriverError> {
+        Ok(None)
+    }
+    async fn remove(&self, _: &StartSpec) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ready_instance_that_stops_answering_is_taken_out_and_restarted() {
+    let mood = Moody(Arc::new(AtomicU16::new(200)), watch::Sender::new(None));
+    let bench = Bench::with(vec![Arc::new(mood.clone())]);
+    let mut wanted = instance(1);
+    wanted.spec.manifest.health.probe = Probe::Http("/".into());
+    bench.zone.put(wanted);
+    let status = bench.zone.until_state(&id(1), S::Ready).await;
+    assert_eq!(status.weaker, ["nothing is enforced"]);
+
+    // Two bad answers are forgiven, at one probe in 5 s.
+    let wait = async |seconds| tokio::time::sleep(Millis::seconds(seconds).duration()).await;
+    mood.0.store(500, Ordering::SeqCst);
+    wait(11).await;
+    mood.0.store(200, Ordering::SeqCst);
+    wait(11).await;
+    assert_eq!(bench.zone.heard().last(&id(1)).state, S::Ready);
+
+    mood.0.store(500, Ordering::SeqCst);
+    let status = bench.zone.until_state(&id(1), S::Backoff).await;
+    let reason = status.reason.unwrap();
+    assert!(
+        reason.starts_with("failed its probe 3 times in a row: GET / answered 500 (restart 1, next in "),
+        "{reason}"
+    );
+    assert!(matches!(bench.send(1).await, Err(HopError::Misdirected { .. })));
+    mood.0.store(204, Ordering::SeqCst);
+    bench.zone.until_state(&id(1), S::Ready).await;
+    assert!(bench.send(1).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
