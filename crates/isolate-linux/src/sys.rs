@@ -7,9 +7,9 @@ use rustix::{
     thread::{UnshareFlags, unshare_unsafe},
 };
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 /// Which side of a fork this is.
@@ -68,13 +68,27 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::close_range(first, u32::MAX, flag) }).map(drop)
 }
 
-/// Makes the standard streams the same as `file`.
-pub(crate) fn replace_standard_streams(file: &std::fs::File) -> io::Result<()> {
-    for stream in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+/// Makes the standard streams these three.
+pub(crate) fn replace_standard_streams(files: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+    for (file, stream) in
+        files.into_iter().zip([libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO])
+    {
         // SAFETY: the standard streams belong to the process and are never closed, only changed in what they mean.
         check(unsafe { libc::dup2(file.as_raw_fd(), stream) })?;
     }
     Ok(())
+}
+
+/// Becomes another program. Unlike the standard library's, which does as shells do, it never takes a file that is no
+/// program for a shell script. Returns only if that fails.
+pub(crate) fn exec(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let list = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (list(arguments), list(environment));
+    // SAFETY: both lists end in a null pointer and point to strings that live until the call is over.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// What is done on a signal.

@@ -109,10 +109,13 @@ fn told(error: DriverError) -> String {
 
 /// The spec of an instance of its own.
 fn spec(subject: &dyn Subject, number: u64, sample: &Sample) -> Result<StartSpec, String> {
-    let instance = InstanceId::from_bits(number);
+    let folder = subject.folder();
+    // Another one each time: what a driver names after its instances may be the whole machine's to see.
+    let seed = tutti_base::sha256::digest(format!("{} {number}", folder.display()).as_bytes());
+    let bits = seed.hex().get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(number);
+    let instance = InstanceId::from_bits(bits);
     let version: VersionRef =
         "example.com:web@1.0".parse().map_err(|error: tutti_model::Problem| error.detail)?;
-    let folder = subject.folder();
     Ok(StartSpec {
         folder: folder.join("instances").join(instance.as_str()),
         logs: folder.join("logs").join(instance.as_str()),

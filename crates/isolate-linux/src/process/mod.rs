@@ -165,13 +165,9 @@ impl ProcessDriver {
         })?;
         fs::create_dir_all(&spec.folder).map_err(what("its folder"))?;
         let folder = spec.folder.canonicalize().map_err(what("its folder"))?;
-        if !running::wait_gone(&folder).map_err(what("its lock"))? {
+        let Some(lock) = running::wait_gone(&folder).map_err(what("its lock"))? else {
             return Err(what("starting")(io::Error::new(io::ErrorKind::AlreadyExists, "it already runs")));
-        }
-        let lock = record::lock(&folder).map_err(what("its lock"))?;
-        let lock = lock
-            .ok_or_else(|| io::Error::new(io::ErrorKind::AlreadyExists, "it already runs"))
-            .map_err(what("starting"))?;
+        };
         fs::create_dir_all(&spec.logs).map_err(what("its log"))?;
         let entry = self.register.enter(&spec.instance, &folder).map_err(what("its user"))?;
         lay_out(&folder, entry.uid).map_err(what("its folder"))?;
@@ -363,8 +359,8 @@ impl Driver for ProcessDriver {
                         let folder = spec.folder.clone();
                         let what = format!("instance {}: reaching its shim", spec.instance);
                         let ended = off_executor(move || match running::wait_gone(&folder) {
-                            Ok(true) => Ok((running::settle(&folder, &state), state)),
-                            Ok(false) => Err(host(what)(io::Error::other("it lives and does not answer"))),
+                            Ok(Some(_lock)) => Ok((running::settle(&folder, &state), state)),
+                            Ok(None) => Err(host(what)(io::Error::other("it lives and does not answer"))),
                             Err(error) => Err(host(what)(error)),
                         });
                         let (ended, state) = ended.await?;

@@ -1,9 +1,10 @@
 //! Ports for instances, each given to one at a time.
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::{
     collections::BTreeSet,
     io,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4},
     sync::{Arc, Mutex, PoisonError},
 };
 use tutti_base::Random;
@@ -61,7 +62,15 @@ impl Port {
 
     /// Whether nobody listens on it, at any address of this host.
     fn is_free(&self) -> bool {
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.number)).is_ok()
+        let bind = || {
+            let flags = SocketFlags::CLOEXEC;
+            let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+            // Bound and never listening, so that a copy which another fork of ours holds until its exec is in nobody's
+            // way.
+            rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+            rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.number))
+        };
+        bind().is_ok()
     }
 }
 
@@ -74,6 +83,7 @@ impl Drop for Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     #[test]
     fn no_port_is_given_twice_nor_one_that_is_in_use() {

@@ -9,6 +9,7 @@ use crate::{
 use async_trait::async_trait;
 use rustix::fs::{Mode, OFlags};
 use std::{
+    fs::File,
     io,
     net::{Ipv4Addr, SocketAddr},
     os::fd::AsRawFd as _,
@@ -190,7 +191,15 @@ impl Watched {
             // The connection ended without a word: the shim was killed, or it turned us away and lives.
             let (folder, state) = (self.folder.clone(), self.state.clone());
             let settled = tokio::task::spawn_blocking(move || {
-                if wait_gone(&folder)? { Ok(Some(settle(&folder, &state))) } else { Ok::<_, io::Error>(None) }
+                match wait_gone(&folder) {
+                    Ok(None) => Ok(None),
+                    Ok(Some(_lock)) => Ok(Some(settle(&folder, &state))),
+                    // The folder was removed, and its shim ended for that.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        Ok(Some(settle(&folder, &state)))
+                    }
+                    Err(error) => Err(error),
+                }
             });
             match settled.await {
                 Ok(Ok(Some(ended))) => break ended,
@@ -224,17 +233,16 @@ fn lost(why: &str) -> Ended {
     Ended { code: None, signal: None, text: format!("ended, it is not known how: {why}"), at: now() }
 }
 
-/// Waits until no shim lives in `folder`; `false` if one still does.
-pub(super) fn wait_gone(folder: &Path) -> io::Result<bool> {
+/// Waits until no shim lives in `folder` and takes its lock; `None` if one still does.
+pub(super) fn wait_gone(folder: &Path) -> io::Result<Option<File>> {
     let deadline = Instant::now() + GONE_WITHIN;
     loop {
-        match record::lock(folder) {
-            Ok(Some(_)) => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            Err(error) => return Err(error),
-            Ok(None) if Instant::now() >= deadline => return Ok(false),
-            // The kernel tells nobody when a lock is let go, other than those who wait for it without a bound.
-            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+        match record::lock(folder)? {
+            Some(lock) => return Ok(Some(lock)),
+            None if Instant::now() >= deadline => return Ok(None),
+            // The kernel tells nobody when a lock is let go, other than those who wait for it without a bound. Besides
+            // shims, any process of ours holds it for the moment between its fork and its exec.
+            None => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }
@@ -269,9 +277,9 @@ pub(super) fn clear(folder: &Path) -> io::Result<()> {
         {
             state.shim.kill();
         }
-        if !wait_gone(folder)? {
+        let Some(_lock) = wait_gone(folder)? else {
             return Err(io::Error::other(format!("the shim in {} does not end", folder.display())));
-        }
+        };
         if let Ok(Some(state)) = record::read::<State>(folder, record::STATE) {
             settle(folder, &state);
         }

@@ -14,14 +14,14 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    ffi::CString,
     fs::File,
     io::{self, BufRead as _, BufReader, Write as _},
     os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt as _, process::CommandExt as _},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt as _,
     },
     path::{Component, Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 /// Where programs are looked for, if the manifest does not say.
@@ -160,19 +160,31 @@ fn become_program(
         Ok(program) => program,
         Err(failed) => return failed,
     };
-    if let Err(error) = sys::close_on_exec_from(3) {
-        return Failed::host("closing files", error);
+    match exec(spec, &program, &environment, &places, [stdout.as_fd(), stderr.as_fd()]) {
+        Ok(error) => not_run(&program, &error),
+        Err(error) => Failed::host(&format!("running {}", program.display()), error),
     }
-    let error = Command::new(&program)
-        .args(spec.run.iter().skip(1))
-        .env_clear()
-        .envs(environment)
-        .current_dir(&places.app)
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(stderr)
-        .exec();
-    not_run(&program, &error)
+}
+
+/// Becomes the program; gives the reason if the kernel does not let it.
+fn exec(
+    spec: &ShimSpec,
+    program: &Path,
+    environment: &BTreeMap<String, String>,
+    places: &Places,
+    [stdout, stderr]: [BorrowedFd<'_>; 2],
+) -> io::Result<io::Error> {
+    let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
+    let variables: io::Result<Vec<CString>> =
+        environment.iter().map(|(name, value)| text(format!("{name}={value}").into_bytes())).collect();
+    let arguments: io::Result<Vec<CString>> =
+        spec.run.iter().map(|word| text(word.clone().into_bytes())).collect();
+    let name = text(program.as_os_str().as_encoded_bytes().to_vec())?;
+    std::env::set_current_dir(&places.app)?;
+    let null = File::open("/dev/null")?;
+    sys::replace_standard_streams([null.as_fd(), stdout, stderr])?;
+    sys::close_on_exec_from(3)?;
+    Ok(sys::exec(&name, &arguments?, &variables?))
 }
 
 fn tell(report: &mut File, message: &Report) {

@@ -54,7 +54,7 @@ fn run(folder: &Path) -> io::Result<ExitCode> {
     let _lock = io::stdin().as_fd().try_clone_to_owned()?;
     let mut answer = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    sys::replace_standard_streams(&null)?;
+    sys::replace_standard_streams([null.as_fd(); 3])?;
     drop(null);
 
     let started = start(folder);

@@ -127,7 +127,8 @@ impl Running {
     fn ask(&mut self, stopping: &mut Stopping, grace: Millis) {
         // Years would overflow the clock; a day is for ever here.
         let deadline = Instant::now() + grace.duration().min(Duration::from_secs(86_400));
-        if stopping.deadline.is_none() {
+        // Without grace there is nothing to ask for.
+        if stopping.deadline.is_none() && grace.0 > 0 {
             let _ = rustix::process::pidfd_send_signal(&self.launched.handle, Signal::TERM);
         }
         if stopping.deadline.is_none_or(|before| deadline < before) {
@@ -239,7 +240,10 @@ fn describe(status: WaitStatus, stopping: &Stopping, memory: Option<ByteSize>) -
         (None, None) => "ended".to_owned(),
     };
     if stopping.killed && signal == Some(libc::SIGKILL) {
-        text.push_str(&format!(": did not stop within {}", stopping.grace));
+        text.push_str(&match stopping.grace {
+            Millis(0) => ": ended at once, without grace".to_owned(),
+            grace => format!(": did not stop within {grace}"),
+        });
     } else if let Some(memory) = memory {
         let what = if code.is_some() { " after one of its processes was killed: " } else { ": " };
         text.push_str(&format!("{what}out of memory (its limit is {memory})"));

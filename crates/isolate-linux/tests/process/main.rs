@@ -2,5 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod confinement;
 mod conformance;
+mod limits;
+mod ordinary_user;
 mod subject;
+mod survival;

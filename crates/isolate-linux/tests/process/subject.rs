@@ -92,6 +92,47 @@ impl Host {
         (own.map(|line| line.line).collect(), exit)
     }
 
+    /// What is still there of this host's instances: processes, mounts and control groups that name them.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let folder = self.folder.path().to_str().unwrap();
+        let mut left = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            // This test's own helper processes do not count, shims and what they run do.
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            let ours = String::from_utf8_lossy(&environment).contains("TUTTI_INSTANCE=")
+                && std::fs::read_link(entry.path().join("root")).is_ok_and(|root| root.starts_with(folder));
+            if ours || (command.contains(folder) && command.starts_with("tutti")) {
+                // A shim may be in its last moment, its work done.
+                let pid: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+                let handle = rustix::process::Pid::from_raw(pid).and_then(|pid| {
+                    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+                });
+                let second = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
+                let gone = handle.is_none_or(|handle| {
+                    let mut waits = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
+                    rustix::event::poll(&mut waits, Some(&second)).is_ok_and(|ready| ready == 1)
+                });
+                if !gone {
+                    left.push(format!("process {pid}: {}", command.replace('\0', " ")));
+                }
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        left.extend(mounts.lines().filter(|line| line.contains(folder)).map(|line| format!("mount {line}")));
+        for number in 0..20 {
+            let instance = instance(self.folder.path(), number);
+            for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok)
+            {
+                let group = hierarchy.path().join("tutti").join(instance.as_str());
+                if group.exists() {
+                    left.push(format!("control group {}", group.display()));
+                }
+            }
+        }
+        left
+    }
+
     pub(crate) async fn end(&self, spec: &StartSpec, running: &dyn Running) {
         running.stop(Millis::seconds(5)).await;
         self.driver().remove(spec).await.unwrap();
@@ -125,8 +166,14 @@ pub(crate) fn artifact(folder: &Path, files: &[(&str, &[u8], u32)]) -> Artifact 
     Artifact { digest, layers: vec![layer] }
 }
 
+/// The id of an instance; tests that run beside one another share no control groups.
+fn instance(folder: &Path, number: u64) -> InstanceId {
+    let digest = tutti_base::sha256::digest(folder.as_os_str().as_encoded_bytes());
+    InstanceId::from_bits(u64::from_str_radix(&digest.hex()[..16], 16).unwrap().wrapping_add(number))
+}
+
 pub(crate) fn spec(folder: &Path, number: u64, sample: &Sample) -> StartSpec {
-    let instance = InstanceId::from_bits(number);
+    let instance = instance(folder, number);
     StartSpec {
         folder: folder.join("instances").join(instance.as_str()),
         logs: folder.join("logs").join(instance.as_str()),
