@@ -24,6 +24,8 @@ pub(crate) struct Runnable {
     pub(crate) pre: ProxyPre<State>,
     /// The memory that it has from its first instruction on, in bytes.
     pub(crate) initial_memory: u64,
+    /// Its compiled code, in bytes of address space; the pages that are used are in memory.
+    pub(crate) code: u64,
 }
 
 /// The layer of an artifact that holds its component.
@@ -84,5 +86,7 @@ pub(crate) fn link(
     let needs =
         component.resources_required().ok_or("the component makes its parts from parts it is given")?;
     let largest = needs.max_initial_memory_size.unwrap_or(0);
-    Ok(Runnable { pre, initial_memory: largest.saturating_mul(PAGE_BYTES) })
+    let code = component.image_range();
+    let code = (code.end.addr() as u64).saturating_sub(code.start.addr() as u64);
+    Ok(Runnable { pre, initial_memory: largest.saturating_mul(PAGE_BYTES), code })
 }

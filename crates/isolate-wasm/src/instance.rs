@@ -203,8 +203,12 @@ impl Running for RunningInstance {
         instance.exit.borrow().clone().unwrap_or(exit)
     }
 
+    /// Its memory is what its requests hold at this moment, and its code, which it shares with its siblings.
     async fn usage(&self) -> Usage {
-        Usage { memory: self.0.memory_held.bytes(), cpu_micros: self.0.cpu.load(Ordering::Relaxed) / 1000 }
+        Usage {
+            memory: self.0.memory_held.bytes().saturating_add(self.0.runnable.code),
+            cpu_micros: self.0.cpu.load(Ordering::Relaxed) / 1000,
+        }
     }
 
     fn weaker(&self) -> Vec<String> {

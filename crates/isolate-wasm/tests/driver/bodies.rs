@@ -90,9 +90,9 @@ async fn a_client_that_goes_away_ends_the_guest() {
     let service = host.hostile().await;
     let mut body = service.get("/stream?events=1000000&ms=1").await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
-    assert!(service.running.usage().await.memory > 0);
+    assert!(service.held().await > 0);
     drop(body);
-    assert_eq!(service.running.usage().await.memory, 0);
+    assert_eq!(service.held().await, 0);
 }
 
 #[tokio::test]
@@ -118,15 +118,15 @@ async fn going_on_after_the_answer_is_bounded_in_time_and_number() {
     manifest.concurrency = 2;
     let service = host.start(crate::fixture::guest("hostile_guest"), manifest).await;
     assert_eq!(service.text("/tail?ms=600000").await, "first\n");
-    let one = service.running.usage().await.memory;
+    let one = service.held().await;
     for _ in 0..5 {
         assert_eq!(service.text("/tail?ms=600000").await, "first\n");
     }
-    assert_eq!(service.running.usage().await.memory, 2 * one, "the manifest's concurrency is two");
+    assert_eq!(service.held().await, 2 * one, "the manifest's concurrency is two");
     service
         .log_until(|lines| lines.iter().filter(|line| line.line.contains("time limit")).count() >= 2)
         .await;
-    assert_eq!(service.running.usage().await.memory, 0);
+    assert_eq!(service.held().await, 0);
 }
 
 #[tokio::test]

@@ -55,7 +55,8 @@ impl Host {
 
     pub(crate) async fn start(&self, artifact: Artifact, manifest: Manifest) -> Service {
         let running = self.driver.start(&self.spec(artifact, manifest)).await.unwrap();
-        Service { running, logs: self.folder.path().join("logs") }
+        let idle = running.usage().await.memory;
+        Service { running, idle, logs: self.folder.path().join("logs") }
     }
 
     /// The guest that misbehaves, with little memory and time.
@@ -74,6 +75,7 @@ fn options(folder: &TempDir) -> WasmOptions {
 /// A running instance.
 #[derive(Clone)]
 pub(crate) struct Service {
+    idle: u64,
     pub(crate) running: Arc<dyn Running>,
     pub(crate) logs: PathBuf,
 }
@@ -98,6 +100,11 @@ impl Service {
 
     pub(crate) async fn text(&self, path: &str) -> String {
         text(self.get(path).await.unwrap()).await
+    }
+
+    /// Bytes of memory that its requests hold.
+    pub(crate) async fn held(&self) -> u64 {
+        self.running.usage().await.memory - self.idle
     }
 
     /// The lines of the log as they are once `enough` says so.

@@ -17,3 +17,4 @@ mod log;
 mod preload;
 mod requests;
 mod stop;
+mod suite;

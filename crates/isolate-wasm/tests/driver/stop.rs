@@ -47,14 +47,14 @@ async fn what_does_not_finish_in_time_is_cut_off() {
         let service = service.clone();
         async move { service.get("/spin").await.map(|_| ()) }
     });
-    while service.running.usage().await.memory == 0 {
+    while service.held().await == 0 {
         tokio::task::yield_now().await;
     }
     let exit = tokio::time::timeout(PATIENCE, service.running.stop(Millis(20))).await.unwrap();
     assert_eq!(exit.text, "stopped; 1 request was cut off");
     let failure = spinning.await.unwrap().unwrap_err();
     assert!(matches!(&failure, HandleError::Trap(text) if text.contains("stopped")), "{failure}");
-    assert_eq!(service.running.usage().await.memory, 0);
+    assert_eq!(service.held().await, 0);
 }
 
 #[tokio::test]
@@ -75,5 +75,5 @@ async fn a_body_that_nobody_reads_does_not_hold_up_the_end_and_never_goes_on() {
     };
     assert!(rest.contains("stopped"), "{rest}");
     assert_eq!(service.running.usage().await.cpu_micros, cpu);
-    assert_eq!(service.running.usage().await.memory, 0);
+    assert_eq!(service.held().await, 0);
 }
