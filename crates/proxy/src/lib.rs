@@ -12,6 +12,7 @@ pub mod resolve;
 pub mod respond;
 pub mod serve;
 pub mod upgrade;
+pub mod upload;
 
 pub use hop::{Hop, HopError, HopTarget};
 pub use pool::{ForwardError, Pool, PoolOptions, Protocol, Timeouts};

@@ -10,7 +10,6 @@ mod http1;
 mod http2;
 #[cfg(test)]
 mod tests;
-mod upload;
 
 pub use error::ForwardError;
 

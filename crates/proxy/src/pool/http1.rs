@@ -1,6 +1,7 @@
 //! HTTP/1.1 connections: one request at a time, driven by that request.
 
-use super::{ForwardError, Permit, Timeouts, Upstream, upload};
+use super::{ForwardError, Permit, Timeouts, Upstream};
+use crate::upload;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body as _, Frame, SizeHint};

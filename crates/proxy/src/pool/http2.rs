@@ -1,6 +1,7 @@
 //! HTTP/2 connections in clear text: many requests at once on each, and a task for each.
 
-use super::{ForwardError, Permit, Timeouts, Upstream, upload};
+use super::{ForwardError, Permit, Timeouts, Upstream};
+use crate::upload;
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version, header, uri};
 use http_body::{Body as _, Frame, SizeHint};

@@ -17,14 +17,15 @@ use tutti_base::{Body, body::BodyError};
 
 /// The way of one request's body.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub struct Progress {
     frames: AtomicUsize,
     finished: AtomicBool,
 }
 
 impl Progress {
     /// Starts to watch a body; `None` for an empty one, which needs no watching.
-    pub(super) fn watch(body: Body) -> (Body, Option<Arc<Progress>>) {
+    #[must_use]
+    pub fn watch(body: Body) -> (Body, Option<Arc<Progress>>) {
         if http_body::Body::is_end_stream(&body) {
             return (body, None);
         }
@@ -35,13 +36,14 @@ impl Progress {
 }
 
 /// Whether the whole body was handed to the connection.
-pub(super) fn is_finished(progress: Option<&Arc<Progress>>) -> bool {
+#[must_use]
+pub fn is_finished(progress: Option<&Arc<Progress>>) -> bool {
     progress.is_none_or(|progress| progress.finished.load(Ordering::Acquire))
 }
 
 /// Waits for the head of an answer. The time starts again while the body still moves: the other side cannot be blamed
 /// for a slow upload. `None` when it ran out.
-pub(super) async fn within<F: Future>(
+pub async fn within<F: Future>(
     limit: Duration,
     progress: Option<&Arc<Progress>>,
     answer: F,
