@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::upgrade::OnUpgrade;
 use std::{
     net::SocketAddr,
     pin::Pin,
@@ -83,17 +82,7 @@ impl NodeProxy {
         let slot = Arc::clone(permit.slot());
         let mut response = match &slot.target {
             Target::Handler(handler) => call(handler.as_ref(), request, deadline, group.timeout).await?,
-            Target::Address(address) => {
-                let client = request.extensions().get::<OnUpgrade>().cloned();
-                let response = self.forward(*address, request, deadline, group.timeout).await?;
-                match switched(response, client, permit) {
-                    Switched::Tunnel(response) => return Ok(response),
-                    Switched::Answer(mut response, permit) => {
-                        response.headers_mut().insert(INSTANCE, slot.header.clone());
-                        return Ok(held(response, permit));
-                    }
-                }
-            }
+            Target::Address(address) => self.forward(*address, request, deadline, group.timeout).await?,
         };
         response.headers_mut().insert(INSTANCE, slot.header.clone());
         Ok(held(response, permit))
@@ -180,31 +169,12 @@ async fn call(
     }
 }
 
-/// What an answer from an address is.
-enum Switched {
-    /// The connection was switched to another protocol; the tunnel runs by itself and holds its place.
-    Tunnel(Response<Body>),
-    /// An answer with a body.
-    Answer(Response<Body>, Permit),
-}
-
-fn switched(mut response: Response<Body>, client: Option<OnUpgrade>, permit: Permit) -> Switched {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Switched::Answer(response, permit);
+/// Lets the answer's body hold the request's place, or the tunnel that the answer begins.
+fn held(mut response: Response<Body>, permit: Permit) -> Response<Body> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        upgrade::hold(&mut response, permit);
+        return response;
     }
-    let (Some(client), Some(upstream)) = (client, response.extensions_mut().remove::<OnUpgrade>()) else {
-        return Switched::Answer(response, permit);
-    };
-    response.headers_mut().insert(INSTANCE, permit.slot().header.clone());
-    tokio::spawn(async move {
-        upgrade::tunnel(client, upstream).await;
-        drop(permit);
-    });
-    Switched::Tunnel(response)
-}
-
-/// Lets the answer's body hold the request's place.
-fn held(response: Response<Body>, permit: Permit) -> Response<Body> {
     response.map(|body| Held { body, permit: Some(permit) }.boxed_unsync())
 }
 

@@ -4,7 +4,7 @@ use crate::{
 };
 use std::time::Duration;
 use tutti_model::{
-    Millis,
+    Millis, Problem,
     instance::{Goal, InstanceState as S},
     manifest::Probe,
     quantity::ByteSize,
@@ -81,6 +81,21 @@ async fn what_has_failed_or_stopped_stays_so_over_a_restart() {
     bench.zone.until("the failure is said again", |heard| heard.history[&id(1)].len() > said).await;
     assert_eq!(bench.zone.heard().last(&id(1)).reason.as_deref(), Some("wrong machine"));
     assert!(bench.process.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ran_before_is_not_given_up_because_the_registry_has_lost_it_for_now() {
+    let bench = Bench::new();
+    let mut wasm = instance(1);
+    wasm.spec.isolate = Isolate::Wasm;
+    bench.zone.put(wasm);
+    bench.zone.until_state(&id(1), S::Ready).await;
+    let lost = || Some(Problem::not_found("artifact", "sha256:0"));
+    let bench = bench.restart(|bench| *bench.registry.fault.lock().unwrap() = lost()).await;
+    bench.zone.until("it says what is missing", |heard| heard.last(&id(1)).reason.is_some()).await;
+    assert_eq!(bench.zone.heard().last(&id(1)).state, S::Preloading);
+    *bench.registry.fault.lock().unwrap() = None;
+    bench.zone.until_state(&id(1), S::Ready).await;
 }
 
 #[tokio::test(start_paused = true)]

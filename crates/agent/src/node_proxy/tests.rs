@@ -188,17 +188,13 @@ async fn a_tunnel_holds_its_place_until_it_ends() {
     let proxy = bench.agent.node_proxy();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = listener.local_addr().unwrap();
+    let service = move |request, _| {
+        let proxy = Arc::clone(&proxy);
+        async move { proxy.send(&node_name(), &target(1), request).await.unwrap() }
+    };
+    let tasks = bench.tasks.clone();
     tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
-            let request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
-            Ok::<_, Infallible>(proxy.send(&node_name(), &target(1), request).await.unwrap())
-        });
-        let stream = hyper_util::rt::TokioIo::new(stream);
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(stream, service)
-            .with_upgrades()
-            .await;
+        tutti_proxy::serve(listener, service, tutti_proxy::Limits::default(), &tasks).await
     });
     let mut client = tokio::net::TcpStream::connect(front).await.unwrap();
     client

@@ -74,6 +74,8 @@ impl Runner {
             };
             let text = match result {
                 Ok(artifact) => return State::Starting(artifact),
+                // What ran before can run: then it is rather the registry that has lost something, or is not itself.
+                Err(PreloadError::Unrunnable(text)) if self.entry.ever_ready => text,
                 Err(PreloadError::Unrunnable(reason)) => {
                     return State::Failed { reason, last_lines: Vec::new() };
                 }
