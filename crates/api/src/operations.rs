@@ -52,7 +52,7 @@ pub static OPERATIONS: &[Operation] = &[
     op("health", Method::GET, "/healthz", Right::Public, "Answers 200 once the API serves."),
     op("release", Method::GET, "/v1/release", Right::Public, "Which release answers."),
     op("openapi", Method::GET, "/v1/openapi.json", Right::Public, "This API as an OpenAPI document."),
-    op("metrics", Method::GET, "/metrics", Right::Anyone, "Figures for Prometheus; an admin's show every domain."),
+    op("metrics", Method::GET, "/metrics", Right::Admin, "Figures for Prometheus."),
     op("whoami", Method::GET, "/v1/whoami", Right::Anyone, "Whose token this is."),
     op("status", Method::GET, "/v1/status", Right::Anyone, "Is all well? What the caller may see of it."),
     op("explain", Method::GET, "/v1/explain/{kind}/{name}", Right::View, "Why an object is as it is."),
@@ -64,21 +64,75 @@ pub static OPERATIONS: &[Operation] = &[
     op("list_services", Method::GET, "/v1/services", Right::Anyone, "Lists or watches services."),
     op("create_service", Method::POST, "/v1/services", Right::Deploy, "Makes a service."),
     op("get_service", Method::GET, "/v1/services/{name}", Right::View, "Gives one service."),
-    op("delete_service", Method::DELETE, "/v1/services/{name}", Right::Own, "Removes a service, its versions and routes."),
-    op("service_summary", Method::GET, "/v1/services/{name}/summary", Right::View, "Gives what serves a service now."),
-    op("scale_service", Method::PUT, "/v1/services/{name}/scale", Right::Deploy, "Sets the number of workers."),
-    op("rollback_service", Method::POST, "/v1/services/{name}/rollback", Right::Deploy, "Returns to the previous weights, or aborts the running deployment."),
+    op(
+        "delete_service",
+        Method::DELETE,
+        "/v1/services/{name}",
+        Right::Own,
+        "Removes a service, its versions and routes.",
+    ),
+    op(
+        "service_summary",
+        Method::GET,
+        "/v1/services/{name}/summary",
+        Right::View,
+        "Gives what serves a service now.",
+    ),
+    op(
+        "scale_service",
+        Method::PUT,
+        "/v1/services/{name}/scale",
+        Right::Deploy,
+        "Sets the number of workers.",
+    ),
+    op(
+        "rollback_service",
+        Method::POST,
+        "/v1/services/{name}/rollback",
+        Right::Deploy,
+        "Returns to the previous weights, or aborts the running deployment.",
+    ),
     op("list_versions", Method::GET, "/v1/versions", Right::Anyone, "Lists or watches versions."),
-    op("create_version", Method::POST, "/v1/versions", Right::Deploy, "Makes a version of a pushed artifact."),
+    op(
+        "create_version",
+        Method::POST,
+        "/v1/versions",
+        Right::Deploy,
+        "Makes a version of a pushed artifact.",
+    ),
     op("get_version", Method::GET, "/v1/versions/{name}", Right::View, "Gives one version."),
-    op("delete_version", Method::DELETE, "/v1/versions/{name}", Right::Deploy, "Removes a version that has no share."),
+    op(
+        "delete_version",
+        Method::DELETE,
+        "/v1/versions/{name}",
+        Right::Deploy,
+        "Removes a version that has no share.",
+    ),
     op("list_deployments", Method::GET, "/v1/deployments", Right::Anyone, "Lists or watches deployments."),
     op("create_deployment", Method::POST, "/v1/deployments", Right::Deploy, "Starts a rollout."),
     op("get_deployment", Method::GET, "/v1/deployments/{name}", Right::View, "Gives one deployment."),
-    op("pause_deployment", Method::POST, "/v1/deployments/{name}/pause", Right::Deploy, "Holds it at the weights of now."),
+    op(
+        "pause_deployment",
+        Method::POST,
+        "/v1/deployments/{name}/pause",
+        Right::Deploy,
+        "Holds it at the weights of now.",
+    ),
     op("resume_deployment", Method::POST, "/v1/deployments/{name}/resume", Right::Deploy, "Lets it go on."),
-    op("promote_deployment", Method::POST, "/v1/deployments/{name}/promote", Right::Deploy, "Moves it to the next or last step at once."),
-    op("abort_deployment", Method::POST, "/v1/deployments/{name}/abort", Right::Deploy, "Returns to the weights from before it."),
+    op(
+        "promote_deployment",
+        Method::POST,
+        "/v1/deployments/{name}/promote",
+        Right::Deploy,
+        "Moves it to the next or last step at once.",
+    ),
+    op(
+        "abort_deployment",
+        Method::POST,
+        "/v1/deployments/{name}/abort",
+        Right::Deploy,
+        "Returns to the weights from before it.",
+    ),
     op("list_instances", Method::GET, "/v1/instances", Right::Anyone, "Lists or watches instances."),
     op("get_instance", Method::GET, "/v1/instances/{name}", Right::View, "Gives one instance."),
     op("list_routes", Method::GET, "/v1/routes", Right::Anyone, "Lists or watches routes."),
@@ -87,13 +141,25 @@ pub static OPERATIONS: &[Operation] = &[
     op("delete_route", Method::DELETE, "/v1/routes/{name}", Right::Deploy, "Removes a route."),
     op("list_nodes", Method::GET, "/v1/nodes", Right::Admin, "Lists or watches nodes."),
     op("get_node", Method::GET, "/v1/nodes/{name}", Right::Admin, "Gives one node."),
-    op("cordon_node", Method::PUT, "/v1/nodes/{name}/cordon", Right::Admin, "Says whether it takes new instances."),
+    op(
+        "cordon_node",
+        Method::PUT,
+        "/v1/nodes/{name}/cordon",
+        Right::Admin,
+        "Says whether it takes new instances.",
+    ),
     op("list_zones", Method::GET, "/v1/zones", Right::Admin, "Lists or watches zones."),
     op("list_tables", Method::GET, "/v1/tables", Right::Admin, "Lists or watches routing tables."),
     op("list_tokens", Method::GET, "/v1/tokens", Right::Admin, "Lists tokens, without their secrets."),
     op("create_token", Method::POST, "/v1/tokens", Right::Admin, "Makes a token and shows its secret, once."),
     op("delete_token", Method::DELETE, "/v1/tokens/{name}", Right::Admin, "Revokes a token."),
-    op("registry", Method::GET, "/v2/", Right::Anyone, "The OCI distribution API; the right is that of the repository's domain."),
+    op(
+        "registry",
+        Method::GET,
+        "/v2/",
+        Right::Anyone,
+        "The OCI distribution API; the right is that of the repository's domain.",
+    ),
 ];
 
 /// The operation of this id.
@@ -118,8 +184,14 @@ pub fn path(template: &str, names: &[&str]) -> String {
 }
 
 /// What must be encoded in one path segment (RFC 3986, 3.3): everything but unreserved characters, `:` and `@`.
-const SEGMENT: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'@').remove(b'*');
+const SEGMENT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'*');
 
 #[cfg(test)]
 mod tests {
@@ -138,6 +210,9 @@ mod tests {
     fn names_stay_in_their_segment() {
         let template = "/v1/routes/{name}";
         assert_eq!(path(template, &["shop.example.com/api"]), "/v1/routes/shop.example.com%2Fapi");
-        assert_eq!(path("/v1/explain/{kind}/{name}", &["service", "example.com:web"]), "/v1/explain/service/example.com:web");
+        assert_eq!(
+            path("/v1/explain/{kind}/{name}", &["service", "example.com:web"]),
+            "/v1/explain/service/example.com:web"
+        );
     }
 }

@@ -1,1 +1,117 @@
-//! (to be written)
+//! The API over HTTP: who calls, whether they may, and what is answered.
+//!
+//! Every operation of [`tutti_api::operations::OPERATIONS`] has one handler in [`dispatch`]'s table and goes the same
+//! way: request id, bearer ([`tokens`]), the object's domain ([`subject`]), the right, a remembered answer
+//! ([`replay`]), the handler, one line of audit. Handlers change objects and nothing else: what follows from a change
+//! is the reconcilers' business, and how bytes of artifacts are stored the registry's.
+
+mod audit;
+mod call;
+mod defaults;
+mod deployments;
+mod dispatch;
+mod domains;
+mod explain;
+mod facts;
+mod lists;
+mod logs;
+mod names;
+mod nodes;
+mod registry;
+mod replay;
+mod reply;
+mod routes;
+mod serve;
+mod services;
+mod status;
+mod streams;
+mod subject;
+mod system;
+mod tokens;
+mod versions;
+mod watches;
+
+#[cfg(test)]
+mod tests;
+
+use crate::Objects;
+use async_trait::async_trait;
+use std::{fmt::Debug, sync::Arc};
+use tokio_util::sync::CancellationToken;
+use tutti_api::logs::LogSource;
+use tutti_base::Tasks;
+use tutti_model::{Digest, Problem, ServiceRef};
+
+pub use defaults::{ensure_admin_token, ensure_defaults};
+pub use serve::serve;
+
+/// Which artifacts have been pushed.
+#[async_trait]
+pub trait ArtifactIndex: Send + Sync + Debug + 'static {
+    /// Whether the OCI manifest `artifact` was pushed to the repository of `service`. It asks for the repository too,
+    /// so that knowing a digest is not enough to run another domain's bytes.
+    async fn exists(&self, service: &ServiceRef, artifact: &Digest) -> Result<bool, Problem>;
+}
+
+/// What the API needs.
+pub struct ServerOptions {
+    /// The objects.
+    pub objects: Objects,
+    /// Where log lines are read from.
+    pub logs: Arc<dyn LogSource>,
+    /// The routes below `/v2`. They are called only once the caller's right is checked.
+    pub registry: axum::Router,
+    /// What `/metrics` answers.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Which artifacts there are.
+    pub artifacts: Arc<dyn ArtifactIndex>,
+    /// The release, as `/v1/release` answers it.
+    pub release: String,
+    /// Whether a domain is vouched for by being created, as in dev.
+    pub vouch: bool,
+    /// Suffixes under which every service answers by itself, as `LABEL.DOMAIN.SUFFIX`; `localhost` in dev.
+    pub host_suffixes: Vec<String>,
+    /// Where the watch over tokens runs, and whose end ends watches and followed logs.
+    pub tasks: Tasks,
+}
+
+impl Debug for ServerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerOptions").field("objects", &self.objects).finish_non_exhaustive()
+    }
+}
+
+/// What every handler may use.
+struct App {
+    objects: Objects,
+    logs: Arc<dyn LogSource>,
+    registry: axum::Router,
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    artifacts: Arc<dyn ArtifactIndex>,
+    release: String,
+    vouch: bool,
+    host_suffixes: Vec<String>,
+    tokens: tokens::TokenIndex,
+    streams: streams::Streams,
+    replays: replay::Replays,
+    stopping: CancellationToken,
+}
+
+/// The whole API. It must be called inside a runtime: the watch over tokens starts at once.
+pub fn router(options: ServerOptions) -> axum::Router {
+    let tokens = tokens::TokenIndex::start(&options.objects, &options.tasks);
+    dispatch::router(Arc::new(App {
+        objects: options.objects,
+        logs: options.logs,
+        registry: options.registry,
+        metrics: options.metrics,
+        artifacts: options.artifacts,
+        release: options.release,
+        vouch: options.vouch,
+        host_suffixes: options.host_suffixes,
+        tokens,
+        streams: streams::Streams::default(),
+        replays: replay::Replays::default(),
+        stopping: options.tasks.stopping(),
+    }))
+}

@@ -1,0 +1,96 @@
+//! Why an object is as it is: the chain of reasons from what was asked down to what is, in words a newcomer
+//! understands, and what to do next.
+//!
+//! [`read`] takes the snapshot, [`explain`] is a pure function of it.
+
+mod words;
+
+use super::{
+    call::{Answer, Call},
+    facts::{ServiceFacts, ZoneFacts},
+    names, reply,
+    subject::Subject,
+};
+use tutti_model::{
+    Problem, Resource, VersionRef, deployment::DeploymentSpec, domain::DomainSpec, instance::InstanceSpec,
+    node::NodeSpec, route::RouteSpec, service::ServiceSpec, version::VersionSpec,
+};
+
+pub(super) use words::explain;
+
+/// What an explanation is about.
+#[derive(Debug, Clone)]
+pub(super) enum About {
+    /// A service.
+    Service,
+    /// A deployment of it.
+    Deployment(Box<Resource<DeploymentSpec>>),
+    /// A version of it.
+    Version(Box<Resource<VersionSpec>>),
+    /// An instance of it.
+    Instance(Box<Resource<InstanceSpec>>),
+    /// A route to it.
+    Route(Box<Resource<RouteSpec>>),
+    /// A node, with how many instances it has.
+    Node(Box<Resource<NodeSpec>>, usize),
+    /// A domain, with its services.
+    Domain(Box<Resource<DomainSpec>>, Vec<String>),
+}
+
+/// All that an explanation is made from.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    /// What it is about.
+    pub(super) about: About,
+    /// The service concerned; `None` for nodes and domains, or when it has gone.
+    pub(super) service: Option<ServiceFacts>,
+    /// The zone.
+    pub(super) zone: ZoneFacts,
+}
+
+/// `GET /v1/explain/{kind}/{name}`
+pub(super) async fn answer(call: Call) -> Answer {
+    Ok(reply::ok(&explain(&read(&call).await?)))
+}
+
+async fn read(call: &Call) -> Result<Snapshot, Problem> {
+    let objects = &call.app.objects;
+    let (about, service) = match &call.subject {
+        Subject::Service(service) => (About::Service, Some(service.clone())),
+        Subject::Version(version) => {
+            (About::Version(Box::new(existing(call, version).await?)), Some(version.service.clone()))
+        }
+        Subject::Deployment(deployment) => {
+            (About::Deployment(deployment.clone()), Some(deployment.spec.service.clone()))
+        }
+        Subject::Instance(instance) => {
+            (About::Instance(instance.clone()), Some(instance.spec.version.service.clone()))
+        }
+        Subject::Route(route) => (About::Route(route.clone()), Some(route.spec.service.clone())),
+        Subject::Node(node) => {
+            let instances = objects.list::<InstanceSpec>("").await?.items;
+            let here = instances.iter().filter(|instance| instance.spec.node == node.spec.node).count();
+            (About::Node(node.clone(), here), None)
+        }
+        Subject::Domain(domain) => {
+            let services = objects.list::<ServiceSpec>(&format!("{}:", domain.name)).await?.items;
+            (About::Domain(domain.clone(), services.into_iter().map(|service| service.name).collect()), None)
+        }
+        Subject::Platform => return Err(Problem::invalid("this kind of object cannot be explained")),
+    };
+    let facts = match &service {
+        Some(service) => ServiceFacts::read(objects, service).await?,
+        None => None,
+    };
+    if let (About::Service, None, Some(service)) = (&about, &facts, &service) {
+        return Err(names::missing::<ServiceSpec>(&call.app, &call.caller, &service.to_string()).await);
+    }
+    Ok(Snapshot { about, service: facts, zone: ZoneFacts::read(objects).await? })
+}
+
+async fn existing(call: &Call, version: &VersionRef) -> Result<Resource<VersionSpec>, Problem> {
+    super::versions::existing(&call.app, &call.caller, version).await
+}
+
+#[cfg(test)]
+mod tests;

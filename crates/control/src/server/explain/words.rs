@@ -1,0 +1,481 @@
+//! The words of an explanation, as a pure function of what was read.
+
+use super::{About, Snapshot};
+use crate::server::{
+    facts::ServiceFacts,
+    status::{serving, summarize},
+};
+use tutti_api::wire::{Explanation, Reason};
+use tutti_model::{
+    Resource, Share,
+    deployment::{DeploymentSpec, Intent, Phase, Target},
+    domain::{DomainSpec, Ownership},
+    instance::{Goal, InstanceSpec, InstanceState},
+    node::NodeSpec,
+    report::{Progress, ReportSpec},
+    route::RouteSpec,
+    table::Backend,
+    version::VersionSpec,
+};
+
+/// Most instances that an explanation goes into; the others are like these.
+const INSTANCES: usize = 5;
+
+/// Explains.
+pub(in crate::server) fn explain(snapshot: &Snapshot) -> Explanation {
+    let mut words = Words { snapshot, reasons: Vec::new(), hints: Vec::new() };
+    let (object, well, summary) = match &snapshot.about {
+        About::Service => words.service(),
+        About::Deployment(deployment) => words.deployment(deployment),
+        About::Version(version) => words.version(version),
+        About::Instance(instance) => words.instance(instance),
+        About::Route(route) => words.route(route),
+        About::Node(node, instances) => words.node(node, *instances),
+        About::Domain(domain, services) => words.domain(domain, services),
+    };
+    Explanation { object, summary, well, reasons: words.reasons, hints: words.hints }
+}
+
+/// What an explanation says at its head: the object, whether it is well, and its state.
+type Head = (String, bool, String);
+
+struct Words<'a> {
+    snapshot: &'a Snapshot,
+    reasons: Vec<Reason>,
+    hints: Vec<String>,
+}
+
+impl<'a> Words<'a> {
+    fn say(&mut self, about: impl Into<String>, text: impl Into<String>) {
+        self.reasons.push(Reason { about: about.into(), text: text.into(), lines: Vec::new() });
+    }
+
+    fn hint(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if !self.hints.contains(&text) {
+            self.hints.push(text);
+        }
+    }
+
+    fn facts(&self) -> Option<&'a ServiceFacts> {
+        self.snapshot.service.as_ref()
+    }
+
+    fn service(&mut self) -> Head {
+        let Some(facts) = self.facts() else {
+            return ("service".to_owned(), false, "it is not there".to_owned());
+        };
+        let service = &facts.service;
+        let summary = summarize(facts);
+        if let Some(deployment) = &facts.deployment {
+            let head = self.deployment(deployment);
+            let text = format!("deployment {} is changing it: {}", deployment.name, head.2);
+            return (service.object(), head.1, text);
+        }
+        if service.deleted_at.is_some() {
+            self.say(
+                service.object(),
+                "its removal was asked for; its instances finish what they serve and stop, then it goes",
+            );
+            self.zone_says(facts.report.as_ref());
+            return (service.object(), true, "it is being removed".to_owned());
+        }
+        if !service.spec.upstreams.is_empty() {
+            self.say(
+                service.object(),
+                format!("is served by the addresses {}", summary.upstreams.join(", ")),
+            );
+        } else if service.status.split.is_empty() {
+            self.say(service.object(), "nothing was ever deployed, so it has no instances");
+            self.hint(format!("push a version with: tutti push PATH {}@1.0", service.name));
+            self.hint(format!("deploy it with: tutti deploy {}@1.0", service.name));
+        } else {
+            self.say(service.object(), format!("is to serve {}", service.status.split));
+            self.zone_says(facts.report.as_ref());
+            self.unready(facts, |_| true);
+        }
+        self.table_says(facts);
+        let text = match summary.state.as_str() {
+            "serving" if summary.upstreams.is_empty() => format!("it serves {}", summary.serving),
+            "serving" => "it serves its addresses".to_owned(),
+            "idle" => "it has nothing to serve".to_owned(),
+            _ => format!("it is not as it should be: {}", summary.reason.unwrap_or_default()),
+        };
+        let well = matches!(summary.state.as_str(), "serving" | "idle");
+        if !well {
+            self.hint(format!("read what its instances wrote: tutti logs {}", service.name));
+        }
+        (service.object(), well, text)
+    }
+
+    fn deployment(&mut self, deployment: &Resource<DeploymentSpec>) -> Head {
+        let (spec, status) = (&deployment.spec, &deployment.status);
+        let object = deployment.object();
+        self.say(&object, asked(spec));
+        let (well, text) = match status.phase {
+            Phase::Done => (true, format!("it is done: {}", or(&status.message, "its weights serve"))),
+            Phase::Failed => (false, "it failed, and the weights from before serve".to_owned()),
+            Phase::Aborted => (false, "it was aborted, and the weights from before serve".to_owned()),
+            Phase::Failing => {
+                (false, "its version would not start; the weights from before are being restored".to_owned())
+            }
+            Phase::Aborting => (false, "the weights from before are being restored".to_owned()),
+            phase if spec.intent == Intent::Pause => {
+                self.hint(format!("let it go on with: tutti deployment resume {}", deployment.name));
+                (
+                    true,
+                    format!(
+                        "it is paused ({phase}), because that was asked for; nothing changes until it is resumed or aborted"
+                    ),
+                )
+            }
+            phase => (true, doing(phase).to_owned()),
+        };
+        let unfinished = !status.phase.is_final();
+        if unfinished && !status.message.is_empty() {
+            self.say(&object, &status.message);
+        }
+        if let Some(failure) = &status.failure {
+            let about =
+                failure.instance.as_ref().map_or_else(|| object.clone(), |id| format!("instance {id}"));
+            self.reasons.push(Reason {
+                about,
+                text: failure.reason.clone(),
+                lines: failure.last_lines.clone(),
+            });
+        }
+        let stuck = unfinished && self.way_of(deployment);
+        if status.phase == Phase::Failed || status.phase == Phase::Failing {
+            self.hint("mend what its last lines say, push it as a new version, and deploy that");
+        }
+        if unfinished && !status.phase.is_undoing() {
+            self.hint(format!(
+                "return to the weights from before with: tutti deployment abort {}",
+                deployment.name
+            ));
+        }
+        (object, well && !stuck, text)
+    }
+
+    /// What the zone does for an unfinished deployment; true if it cannot go on by itself.
+    fn way_of(&mut self, deployment: &Resource<DeploymentSpec>) -> bool {
+        let status = &deployment.status;
+        let Some(facts) = self.facts() else { return false };
+        if status.phase == Phase::Observing {
+            if deployment.spec.intent != Intent::Pause && status.message.contains("only") {
+                self.hint("send it requests: a step is judged by at least 50 answers, and waits for them rather than pass");
+                self.hint(format!(
+                    "or move on without judging: tutti deployment promote {}",
+                    deployment.name
+                ));
+            }
+            return false;
+        }
+        self.zone_says(facts.report.as_ref());
+        let version = match &deployment.spec.target {
+            Target::Version { version, .. } => Some(version),
+            Target::Split(_) => None,
+        };
+        self.unready(facts, |instance| {
+            version.is_none_or(|version| instance.spec.version.version == *version)
+        });
+        let placing =
+            matches!(facts.report.as_ref().map(|report| &report.spec.progress), Some(Progress::Placing));
+        let reasons = facts.report.as_ref().is_some_and(|report| !report.spec.reasons.is_empty());
+        let stuck = status.phase == Phase::Placing && placing && reasons;
+        if stuck {
+            self.nodes_say();
+            self.hint("free some room (tutti scale, tutti service delete), or add a node");
+            self.hint("or ask for less: lower memory, cpu or min in the manifest, and push a new version");
+        }
+        stuck
+    }
+
+    fn version(&mut self, version: &Resource<VersionSpec>) -> Head {
+        let object = version.object();
+        let spec = &version.spec;
+        self.say(&object, format!("runs artifact {} in the isolate {}", spec.artifact.short(), spec.isolate));
+        let Some(facts) = self.facts() else {
+            return (object, false, "its service is gone".to_owned());
+        };
+        let name = &spec.version.version;
+        let share = facts.service.status.share(name);
+        let really = serving(facts.table.as_ref().map(|table| &table.spec)).share(name);
+        let counted = facts
+            .report
+            .as_ref()
+            .and_then(|report| report.spec.versions.iter().find(|of| of.version == *name));
+        if let Some(of) = counted {
+            let zone = facts.report.as_ref().map(|report| report.spec.zone.to_string()).unwrap_or_default();
+            self.say(
+                format!("zone {zone}"),
+                format!(
+                    "{} of {} wanted instances are ready, {} are starting, {} stand by and {} are draining",
+                    of.ready, of.wanted, of.starting, of.standby, of.draining
+                ),
+            );
+        }
+        self.unready(facts, |instance| instance.spec.version.version == *name);
+        if share == Share::ZERO && really == Share::ZERO {
+            self.hint(format!("deploy it with: tutti deploy {} 10%", version.name));
+            let text = match counted.is_some_and(|of| of.standby > 0) {
+                true => "it has no share of the requests, and stands by for a rollback",
+                false => "it has no share of the requests",
+            };
+            return (object, true, text.to_owned());
+        }
+        if share == really {
+            return (object, true, format!("it serves {share} of the requests"));
+        }
+        if let Some(deployment) = &facts.deployment {
+            self.say(deployment.object(), &deployment.status.message);
+        }
+        (
+            object,
+            facts.deployment.is_some(),
+            format!("it is to serve {share} of the requests, and serves {really}"),
+        )
+    }
+
+    fn instance(&mut self, instance: &Resource<InstanceSpec>) -> Head {
+        let object = instance.object();
+        let (spec, status) = (&instance.spec, &instance.status);
+        let goal = match spec.goal {
+            Goal::Serve => "run and take requests",
+            Goal::Standby { .. } => "stand by for a rollback",
+            Goal::Drain => "finish what it serves, and stop",
+            Goal::Stop => "stop",
+        };
+        self.say(&object, format!("runs {} on node {}, and is to {goal}", spec.version, spec.node));
+        let why = status.reason.clone().unwrap_or_default();
+        if !why.is_empty() || !status.last_lines.is_empty() {
+            let text = if why.is_empty() { "its last lines were".to_owned() } else { why };
+            self.reasons.push(Reason { about: object.clone(), text, lines: status.last_lines.clone() });
+        }
+        if status.restarts > 0 {
+            self.say(
+                &object,
+                format!("was started again {} times after it ended by itself", status.restarts),
+            );
+        }
+        for weaker in &status.weaker {
+            self.say(format!("node {}", spec.node), weaker);
+        }
+        let well = match (spec.goal.runs(), status.state) {
+            (_, InstanceState::Failed | InstanceState::Backoff) => false,
+            (true, InstanceState::Stopped | InstanceState::Draining) => false,
+            _ => true,
+        };
+        let text = match status.state {
+            InstanceState::Pending => format!("node {} has not taken it up yet", spec.node),
+            InstanceState::Preloading => "its artifact is being pulled, verified and compiled".to_owned(),
+            InstanceState::Starting => "it was started, and does not answer its health probe yet".to_owned(),
+            InstanceState::Ready => "it is ready".to_owned(),
+            InstanceState::Backoff => "it ends again and again, and is started anew after a pause".to_owned(),
+            InstanceState::Failed => "it cannot run".to_owned(),
+            InstanceState::Draining => "it finishes what it serves".to_owned(),
+            InstanceState::Stopped => "it has stopped".to_owned(),
+        };
+        if !well {
+            self.hint(format!("read what it wrote: tutti logs {}", instance.name));
+        }
+        self.nodes_unready(&spec.node.to_string());
+        (object, well, text)
+    }
+
+    fn route(&mut self, route: &Resource<RouteSpec>) -> Head {
+        let object = route.object();
+        self.say(&object, format!("leads to service {}", route.spec.service));
+        let Some(facts) = self.facts() else {
+            self.hint(format!("remove it with: tutti route delete {}", route.name));
+            return (object, false, "its service is gone, so it leads nowhere".to_owned());
+        };
+        let there =
+            facts.table.as_ref().is_some_and(|table| table.spec.matches.contains(&route.spec.r#match));
+        if !there {
+            self.say(facts.service.object(), "its routing table does not have this route yet");
+            self.ingresses_say();
+            return (object, false, "it has not reached the ingress yet".to_owned());
+        }
+        let (_, well, text) = self.service();
+        (object, well, format!("it reaches {}; {text}", facts.service.object()))
+    }
+
+    fn node(&mut self, node: &Resource<NodeSpec>, instances: usize) -> Head {
+        let object = node.object();
+        let (spec, status) = (&node.spec, &node.status);
+        self.say(
+            &object,
+            format!(
+                "has {} instances, and {} memory and {} cpu in all",
+                instances, status.capacity.memory, status.capacity.cpu
+            ),
+        );
+        for fingerprint in &status.isolates {
+            let can = if fingerprint.usable { "can be used here" } else { "cannot be used here" };
+            let notes = if fingerprint.notes.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", fingerprint.notes.join("; "))
+            };
+            self.say(format!("isolate {}", fingerprint.isolate), format!("{can}{notes}"));
+        }
+        if !status.ready {
+            self.hint(format!("see whether tutti runs on {}, and what it logs", node.name));
+            return (
+                object,
+                false,
+                "its agent is not heard of, or is still taking up what it ran before".to_owned(),
+            );
+        }
+        if spec.cordoned {
+            self.hint(format!("let it take instances again with: tutti node uncordon {}", node.name));
+            return (
+                object,
+                true,
+                "it is ready, and takes no new instances because it is cordoned".to_owned(),
+            );
+        }
+        (object, true, "it is ready and takes instances".to_owned())
+    }
+
+    fn domain(&mut self, domain: &Resource<DomainSpec>, services: &[String]) -> Head {
+        let object = domain.object();
+        let count = services.len();
+        self.say(
+            &object,
+            if count == 1 { "has 1 service".to_owned() } else { format!("has {count} services") },
+        );
+        match domain.status.ownership {
+            Ownership::Vouched => (object, true, "it serves; its user vouches for it, as in dev".to_owned()),
+            Ownership::Verified => (object, true, "it serves; a DNS record shows whose it is".to_owned()),
+            Ownership::Unverified => (object, false, "it was not shown yet whose it is".to_owned()),
+        }
+    }
+
+    fn zone_says(&mut self, report: Option<&Resource<ReportSpec>>) {
+        let Some(report) = report else {
+            self.say("zone", "has not reported on this service yet");
+            return;
+        };
+        let zone = format!("zone {}", report.spec.zone);
+        match &report.spec.progress {
+            Progress::Failed { failure } => {
+                let about =
+                    failure.instance.as_ref().map_or_else(|| zone.clone(), |id| format!("instance {id}"));
+                self.reasons.push(Reason {
+                    about,
+                    text: failure.reason.clone(),
+                    lines: failure.last_lines.clone(),
+                });
+            }
+            Progress::Placing => self.say(&zone, "not every instance has a node"),
+            Progress::Preloading => self.say(&zone, "nodes pull, verify and compile the artifact"),
+            Progress::Starting => self.say(&zone, "instances start, and are probed until they are ready"),
+            Progress::Shifting => {
+                self.say(&zone, "the new weights are written, and not every ingress has them yet");
+                self.ingresses_say();
+            }
+            Progress::Settled => {
+                self.say(&zone, format!("serves {}, and every ingress has it", report.spec.split))
+            }
+        }
+        for reason in &report.spec.reasons {
+            self.say(&zone, reason);
+        }
+    }
+
+    /// What keeps instances from being ready.
+    fn unready(&mut self, facts: &ServiceFacts, concerns: impl Fn(&Resource<InstanceSpec>) -> bool) {
+        let wanting = facts.instances.iter().filter(|instance| {
+            instance.spec.goal.runs() && instance.status.state != InstanceState::Ready && concerns(instance)
+        });
+        for instance in wanting.take(INSTANCES) {
+            let status = &instance.status;
+            let why = status.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            self.reasons.push(Reason {
+                about: instance.object(),
+                text: format!("is {} on node {}{why}", status.state, instance.spec.node),
+                lines: status.last_lines.clone(),
+            });
+        }
+    }
+
+    fn table_says(&mut self, facts: &ServiceFacts) {
+        if let Some(Backend::None { reason }) = facts.table.as_ref().map(|table| &table.spec.backend) {
+            self.say("ingress", format!("answers 503: {reason}"));
+        }
+        let hosts: Vec<String> =
+            facts.table.iter().flat_map(|table| &table.spec.matches).map(ToString::to_string).collect();
+        if !hosts.is_empty() {
+            self.say("ingress", format!("sends it the requests for {}", hosts.join(", ")));
+        }
+    }
+
+    fn ingresses_say(&mut self) {
+        if self.snapshot.zone.ingresses.is_empty() {
+            self.say("ingress", "none lives now");
+        }
+    }
+
+    fn nodes_say(&mut self) {
+        if self.snapshot.zone.nodes.is_empty() {
+            self.say("zone", "has no node");
+        }
+        for node in self.snapshot.zone.nodes.iter().take(INSTANCES) {
+            let text = match (node.status.ready, node.spec.cordoned) {
+                (false, _) => "is not ready",
+                (true, true) => "is ready, but cordoned",
+                (true, false) => continue,
+            };
+            self.say(node.object(), text);
+        }
+    }
+
+    fn nodes_unready(&mut self, name: &str) {
+        if let Some(node) = self.snapshot.zone.nodes.iter().find(|node| node.name == name)
+            && !node.status.ready
+        {
+            self.say(node.object(), "is not ready");
+        }
+    }
+}
+
+fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    if text.is_empty() { otherwise } else { text }
+}
+
+/// What was asked of a deployment.
+fn asked(spec: &DeploymentSpec) -> String {
+    match &spec.target {
+        Target::Version { version, steps } => {
+            let shares: Vec<String> = steps.iter().map(ToString::to_string).collect();
+            let mut text =
+                format!("was asked to bring {}@{version} to {}", spec.service, shares.join(", then "));
+            if steps.len() > 1 {
+                text.push_str(&format!(", observing each step for {}", spec.every));
+            }
+            let conditions: Vec<String> = spec.abort_if.iter().map(ToString::to_string).collect();
+            if !conditions.is_empty() {
+                text.push_str(&format!(", and to go back if {}", conditions.join(" or ")));
+            }
+            text
+        }
+        Target::Split(split) => format!("was asked to return {} to {split}", spec.service),
+    }
+}
+
+/// What a phase means for a newcomer.
+const fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Placing => "it looks for nodes with room for its instances",
+        Phase::Preloading => "its nodes pull, verify and compile the artifact",
+        Phase::Starting => "its instances start, and are probed until they are ready",
+        Phase::Shifting => "its new weights are on their way to every ingress",
+        Phase::Observing => "its step serves, and is being judged",
+        Phase::Failing | Phase::Aborting => "the weights from before are being restored",
+        Phase::Done => "it is done",
+        Phase::Failed => "it failed",
+        Phase::Aborted => "it was aborted",
+    }
+}

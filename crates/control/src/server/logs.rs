@@ -1,0 +1,153 @@
+//! Lines that instances wrote, and go on to write.
+
+use super::{
+    App,
+    call::{Answer, Call},
+    lists::{Scope, all},
+    reply,
+    streams::Place,
+    subject::Subject,
+};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
+use std::{collections::BTreeSet, sync::Arc};
+use tokio_util::sync::CancellationToken;
+use tutti_api::{Change, WatchEvent, WatchStream, logs::LogSource};
+use tutti_model::{
+    InstanceId, Problem, Resource, Timestamp, VersionName,
+    instance::InstanceSpec,
+    log::{LogLine, LogQuery},
+};
+
+/// Most instances whose lines are read in one request: the newest. Each costs a file or two.
+const INSTANCES: usize = 200;
+
+type Lines = BoxStream<'static, Result<LogLine, Problem>>;
+
+/// `GET /v1/logs`
+pub(super) async fn read(call: Call) -> Answer {
+    let of = Of::new(&call.subject)?;
+    let tail: Option<usize> = call.query.read("tail", "a number of lines")?;
+    let since: Option<u64> = call.query.read("since", "a time in milliseconds since 1970")?;
+    let follow = call.query.switch("follow")?;
+    let mut instances = of.instances(&call.app).await?;
+    instances.sort_by_key(|instance| (instance.created_at, instance.name.clone()));
+    let left_out = instances.len().saturating_sub(INSTANCES);
+    let ids: Vec<InstanceId> =
+        instances.iter().skip(left_out).map(|instance| instance.spec.instance.clone()).collect();
+    let query = LogQuery { instances: ids.clone(), tail, since: since.map(Timestamp), follow };
+    let place = call.app.streams.open(call.caller.token())?;
+    let lines = match ids.is_empty() {
+        true => stream::empty().boxed(),
+        false => call.app.logs.read(query).await?,
+    };
+    if !follow {
+        return Ok(reply::lines(lines.map(move |line| {
+            let _open = &place;
+            line
+        })));
+    }
+    let following = Following {
+        of,
+        known: ids.into_iter().collect(),
+        instances: call.app.objects.watch::<InstanceSpec>(None),
+        lines: SelectAll::from_iter([lines]),
+        logs: call.app.logs.clone(),
+        stopping: call.app.stopping.clone(),
+        _place: place,
+    };
+    Ok(reply::lines(stream::unfold(following, |mut following| async move {
+        let line = following.next().await?;
+        Some((line, following))
+    })))
+}
+
+/// Whose lines.
+struct Of {
+    scope: Scope,
+    version: Option<VersionName>,
+    instance: Option<InstanceId>,
+}
+
+impl Of {
+    fn new(subject: &Subject) -> Result<Of, Problem> {
+        let (service, version, instance) = match subject {
+            Subject::Service(service) => (service.clone(), None, None),
+            Subject::Version(version) => (version.service.clone(), Some(version.version.clone()), None),
+            Subject::Instance(found) => {
+                (found.spec.version.service.clone(), None, Some(found.spec.instance.clone()))
+            }
+            _ => return Err(Problem::internal("logs of something that does not write any")),
+        };
+        Ok(Of { scope: Scope { domain: None, service: Some(service) }, version, instance })
+    }
+
+    fn has(&self, instance: &Resource<InstanceSpec>) -> bool {
+        self.scope.has(instance)
+            && self.version.as_ref().is_none_or(|version| instance.spec.version.version == *version)
+            && self.instance.as_ref().is_none_or(|id| instance.spec.instance == *id)
+    }
+
+    async fn instances(&self, app: &App) -> Result<Vec<Resource<InstanceSpec>>, Problem> {
+        let mut instances = all::<InstanceSpec>(&app.objects, &self.scope).await?;
+        instances.retain(|instance| self.has(instance));
+        Ok(instances)
+    }
+}
+
+/// Lines as they come, of instances as they come.
+struct Following {
+    of: Of,
+    known: BTreeSet<InstanceId>,
+    instances: WatchStream<InstanceSpec>,
+    lines: SelectAll<Lines>,
+    logs: Arc<dyn LogSource>,
+    stopping: CancellationToken,
+    _place: Place,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Result<LogLine, Problem>> {
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return None,
+                Some(line) = self.lines.next() => return Some(line),
+                event = self.instances.next() => {
+                    if let Err(problem) = self.changed(event?).await {
+                        return Some(Err(problem));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn changed(&mut self, event: Result<WatchEvent<InstanceSpec>, Problem>) -> Result<(), Problem> {
+        match event? {
+            WatchEvent::InitItem(instance) => self.appeared(&instance).await,
+            WatchEvent::Changes { changes, .. } => {
+                for change in changes {
+                    match change {
+                        Change::Put(instance) => self.appeared(&instance).await?,
+                        Change::Delete { name } => self.known.retain(|id| id.as_str() != name),
+                    }
+                }
+                Ok(())
+            }
+            WatchEvent::Init | WatchEvent::InitDone { .. } => Ok(()),
+        }
+    }
+
+    async fn appeared(&mut self, instance: &Resource<InstanceSpec>) -> Result<(), Problem> {
+        let id = &instance.spec.instance;
+        if !self.of.has(instance) || self.known.contains(id) || self.lines.len() >= INSTANCES {
+            return Ok(());
+        }
+        self.known.insert(id.clone());
+        let query = LogQuery { instances: vec![id.clone()], tail: None, since: None, follow: true };
+        let lines = self.logs.read(query).await?;
+        self.lines.push(lines);
+        Ok(())
+    }
+}

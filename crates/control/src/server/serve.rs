@@ -1,0 +1,84 @@
+//! Serving the router on a socket, with bounds, until the process is to end.
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tutti_base::Tasks;
+
+/// Most connections at once; further ones wait in the kernel's queue. Twice the open streams, since each of those may
+/// hold one.
+const CONNECTIONS: usize = 2048;
+/// Longest time for a request's head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most streams of one HTTP/2 connection at once.
+const HTTP2_STREAMS: u32 = 128;
+/// Largest head of a request, in bytes.
+const HEADER_BYTES: u32 = 32 * 1024;
+/// Pause after a connection could not be accepted (out of file descriptors, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `router` on `listener` until `tasks` are to stop. Each connection is one of `tasks`: it finishes the requests
+/// it is at, and [`Tasks::drain`] waits for it.
+pub async fn serve(listener: TcpListener, router: axum::Router, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let stopping = tasks.stopping();
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => return,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let (router, stopping) = (router.clone(), stopping.clone());
+                tasks.spawn("api connection", async move {
+                    connection(stream, router, stopping).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the API cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+async fn connection(stream: TcpStream, router: axum::Router, stopping: tokio_util::sync::CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(HEADER_BYTES)
+        .keep_alive_interval(Duration::from_secs(30));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the API ended badly");
+    }
+}

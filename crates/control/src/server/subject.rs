@@ -1,0 +1,258 @@
+//! Which object an operation is about, and so in which domain the caller's right is checked: the one place of
+//! authorization.
+//!
+//! A handler works on the subject that was authorized, never on the name again.
+
+use super::{
+    App,
+    call::{Call, Caller, Query, read_json},
+    lists::Visible,
+    names,
+};
+use tutti_api::{
+    operations::{Operation, Right},
+    wire::{CreateDeployment, CreateRoute, CreateService, CreateVersion},
+};
+use tutti_model::{
+    DomainName, ErrorCode, Kind, Problem, Resource, ServiceRef, VersionRef,
+    deployment::DeploymentSpec,
+    domain::DomainSpec,
+    instance::InstanceSpec,
+    name::{ServiceText, VersionText},
+    node::NodeSpec,
+    route::{RouteMatch, RouteSpec},
+    token::Role,
+};
+
+/// What an operation is about.
+#[derive(Debug, Clone)]
+pub(super) enum Subject {
+    /// The platform, or whatever of a list the caller may see.
+    Platform,
+    /// A domain that is there.
+    Domain(Box<Resource<DomainSpec>>),
+    /// A service, there or not, in a domain that is.
+    Service(ServiceRef),
+    /// A version, there or not, in a domain that is.
+    Version(VersionRef),
+    /// A deployment.
+    Deployment(Box<Resource<DeploymentSpec>>),
+    /// An instance.
+    Instance(Box<Resource<InstanceSpec>>),
+    /// A route.
+    Route(Box<Resource<RouteSpec>>),
+    /// A node.
+    Node(Box<Resource<NodeSpec>>),
+}
+
+impl Subject {
+    /// The domain it lives in.
+    pub(super) fn domain(&self) -> Option<DomainName> {
+        match self {
+            Subject::Platform | Subject::Node(_) => None,
+            Subject::Domain(domain) => DomainSpec::domain(domain),
+            Subject::Service(service) => Some(service.domain.clone()),
+            Subject::Version(version) => Some(version.service.domain.clone()),
+            Subject::Deployment(deployment) => Some(deployment.spec.service.domain.clone()),
+            Subject::Instance(instance) => Some(instance.spec.version.service.domain.clone()),
+            Subject::Route(route) => Some(route.spec.service.domain.clone()),
+        }
+    }
+
+    /// How the log names it.
+    pub(super) fn object(&self) -> String {
+        match self {
+            Subject::Platform => String::new(),
+            Subject::Domain(domain) => domain.object(),
+            Subject::Service(service) => format!("service {service}"),
+            Subject::Version(version) => format!("version {version}"),
+            Subject::Deployment(deployment) => deployment.object(),
+            Subject::Instance(instance) => instance.object(),
+            Subject::Route(route) => route.object(),
+            Subject::Node(node) => node.object(),
+        }
+    }
+}
+
+fn astray() -> Problem {
+    Problem::internal("the operation is not about what its handler expects")
+}
+
+impl Call {
+    /// The service it is about.
+    pub(super) fn service(&self) -> Result<&ServiceRef, Problem> {
+        match &self.subject {
+            Subject::Service(service) => Ok(service),
+            Subject::Version(version) => Ok(&version.service),
+            _ => Err(astray()),
+        }
+    }
+
+    /// The version it is about.
+    pub(super) fn version(&self) -> Result<&VersionRef, Problem> {
+        if let Subject::Version(version) = &self.subject { Ok(version) } else { Err(astray()) }
+    }
+
+    /// The deployment it is about.
+    pub(super) fn deployment(&self) -> Result<&Resource<DeploymentSpec>, Problem> {
+        if let Subject::Deployment(deployment) = &self.subject { Ok(deployment) } else { Err(astray()) }
+    }
+}
+
+/// What a request is about, once the caller's right to it is checked.
+///
+/// # Errors
+/// `not_found` for what is not there or in a domain where the caller has no role; `forbidden` where it has one that is
+/// too weak.
+pub(super) async fn authorize(
+    app: &App,
+    operation: &Operation,
+    caller: &Caller,
+    names: &[String],
+    query: &Query,
+    body: &[u8],
+) -> Result<Subject, Problem> {
+    if matches!(operation.right, Right::Public | Right::Anyone) {
+        return Ok(Subject::Platform);
+    }
+    if operation.right == Right::Admin && !caller.is_admin() {
+        return Err(forbidden(operation, caller, "an admin's token"));
+    }
+    let name = names.first().map_or("", String::as_str);
+    let subject = match operation.id {
+        "create_service" => service(app, caller, &read_json::<CreateService>(body)?.service).await?,
+        "create_version" => version(app, caller, &read_json::<CreateVersion>(body)?.version).await?,
+        "create_deployment" => version(app, caller, &read_json::<CreateDeployment>(body)?.version).await?,
+        "create_route" => service(app, caller, &read_json::<CreateRoute>(body)?.service).await?,
+        "explain" => {
+            let kind: Kind = name.parse()?;
+            let name = names.get(1).map_or("", String::as_str);
+            named(app, caller, kind, name).await?
+        }
+        "logs" => logs(app, caller, query).await?,
+        _ => match kind_of(operation.path) {
+            Some(kind) => named(app, caller, kind, name).await?,
+            None => Subject::Platform,
+        },
+    };
+    check(operation, caller, &subject)?;
+    Ok(subject)
+}
+
+/// Checks the right of an operation against the caller's role in a domain. Whether the caller sees the domain at all
+/// was checked when the subject was found.
+fn check(operation: &Operation, caller: &Caller, subject: &Subject) -> Result<(), Problem> {
+    let role = match subject.domain() {
+        Some(domain) => caller.role_in(&domain),
+        None if caller.is_admin() => Some(Role::Admin),
+        None => None,
+    };
+    let (enough, wanted) = match operation.right {
+        Right::Public | Right::Anyone => (true, ""),
+        Right::View => (role.is_some(), "an admin's token"),
+        Right::Deploy => {
+            (matches!(role, Some(Role::Admin | Role::Owner | Role::Deployer)), "the role deployer or owner")
+        }
+        Right::Own => (matches!(role, Some(Role::Admin | Role::Owner)), "the role owner"),
+        Right::Admin => (role == Some(Role::Admin), "an admin's token"),
+    };
+    if enough { Ok(()) } else { Err(forbidden(operation, caller, wanted)) }
+}
+
+/// Checks a right in a domain that the caller was found to see.
+pub(super) fn check_domain(
+    operation: &Operation,
+    right: Right,
+    caller: &Caller,
+    domain: &DomainName,
+) -> Result<(), Problem> {
+    let operation = Operation { right, ..operation.clone() };
+    let subject = Subject::Service(ServiceRef {
+        domain: domain.clone(),
+        service: "any".parse().map_err(|_| astray())?,
+    });
+    check(&operation, caller, &subject)
+}
+
+fn forbidden(operation: &Operation, caller: &Caller, wanted: &str) -> Problem {
+    let Caller::Bearer { token, role, domain } = caller else {
+        return Problem::new(ErrorCode::Unauthenticated, "this needs a token, and the request has none");
+    };
+    let place = domain.as_ref().map(|domain| format!(" of {domain}")).unwrap_or_default();
+    Problem::new(
+        ErrorCode::Forbidden,
+        format!("{} needs {wanted}; token \"{token}\" is a {role}{place}", operation.id.replace('_', " ")),
+    )
+    .hint("ask an admin for a token that may")
+}
+
+/// The kind that the segment before `{name}` names.
+fn kind_of(path: &str) -> Option<Kind> {
+    let mut segments = path.trim_start_matches("/v1/").split('/');
+    let plural = segments.next()?;
+    segments.next().filter(|segment| *segment == "{name}")?;
+    Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
+}
+
+async fn service(app: &App, caller: &Caller, text: &ServiceText) -> Result<Subject, Problem> {
+    names::service(app, caller, text).await.map(Subject::Service)
+}
+
+async fn version(app: &App, caller: &Caller, text: &VersionText) -> Result<Subject, Problem> {
+    names::version(app, caller, text).await.map(Subject::Version)
+}
+
+async fn named(app: &App, caller: &Caller, kind: Kind, name: &str) -> Result<Subject, Problem> {
+    Ok(match kind {
+        Kind::Domain => Subject::Domain(Box::new(names::existing_domain(app, caller, &name.parse()?).await?)),
+        Kind::Service => service(app, caller, &name.parse()?).await?,
+        Kind::Version => version(app, caller, &name.parse()?).await?,
+        Kind::Deployment => Subject::Deployment(seen(app, caller, name).await?),
+        Kind::Instance => Subject::Instance(seen(app, caller, name).await?),
+        Kind::Route => Subject::Route(seen(app, caller, &name.parse::<RouteMatch>()?.to_string()).await?),
+        Kind::Node if caller.is_admin() => Subject::Node(seen(app, caller, name).await?),
+        Kind::Token if caller.is_admin() => Subject::Platform,
+        Kind::Node
+        | Kind::Token
+        | Kind::Zone
+        | Kind::Table
+        | Kind::Ingress
+        | Kind::Report
+        | Kind::Assignment => {
+            return Err(if caller.is_admin() {
+                Problem::invalid(format!("a {kind} cannot be explained"))
+                    .hint("explain takes domain, service, version, deployment, instance, route or node")
+            } else {
+                Problem::new(ErrorCode::Forbidden, format!("a {kind} is shown to admins only"))
+                    .hint("ask an admin, or ask about a service, version, deployment, instance or route")
+            });
+        }
+    })
+}
+
+/// The object of this name, if it is in a domain that the caller sees.
+async fn seen<S: Visible>(app: &App, caller: &Caller, name: &str) -> Result<Box<Resource<S>>, Problem> {
+    // What cannot be a key was never stored.
+    let object = match name.len() <= tutti_model::limits::STORE_KEY_BYTES / 2 {
+        true => app.objects.find::<S>(name).await?,
+        false => None,
+    };
+    let sees = |object: &Resource<S>| match S::domain(object) {
+        Some(domain) => caller.sees(&domain),
+        None => caller.is_admin(),
+    };
+    match object.filter(sees) {
+        Some(object) => Ok(Box::new(object)),
+        None => Err(names::missing::<S>(app, caller, name).await),
+    }
+}
+
+async fn logs(app: &App, caller: &Caller, query: &Query) -> Result<Subject, Problem> {
+    match (query.get("service"), query.get("version"), query.get("instance")) {
+        (Some(text), None, None) => service(app, caller, &text.parse()?).await,
+        (None, Some(text), None) => version(app, caller, &text.parse()?).await,
+        (None, None, Some(name)) => named(app, caller, Kind::Instance, name).await,
+        _ => Err(Problem::invalid("logs are of one thing: give service, version or instance")
+            .hint("for example ?service=example.com:web")),
+    }
+}

@@ -1,0 +1,37 @@
+//! Operations about the API itself.
+
+use super::{
+    call::{Answer, Call, Caller},
+    reply,
+};
+use tutti_api::wire::{Release, WhoAmI};
+use tutti_model::Problem;
+
+/// `GET /healthz`
+pub(super) async fn health(_call: Call) -> Answer {
+    Ok(reply::text("text/plain; charset=utf-8", "ok\n".to_owned()))
+}
+
+/// `GET /v1/release`
+pub(super) async fn release(call: Call) -> Answer {
+    Ok(reply::ok(&Release { release: call.app.release.clone() }))
+}
+
+/// `GET /v1/openapi.json`
+pub(super) async fn openapi(call: Call) -> Answer {
+    Ok(reply::ok(&tutti_api::openapi::document(&call.app.release)))
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(call: Call) -> Answer {
+    let text = (call.app.metrics)();
+    Ok(reply::text("application/openmetrics-text; version=1.0.0; charset=utf-8", text))
+}
+
+/// `GET /v1/whoami`
+pub(super) async fn whoami(call: Call) -> Answer {
+    match call.caller {
+        Caller::Bearer { token, role, domain } => Ok(reply::ok(&WhoAmI { token, role, domain })),
+        Caller::Anonymous => Err(Problem::internal("whoami without a token").into()),
+    }
+}
