@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{Bench, id, instance, node_name, target, version};
+use futures_util::StreamExt as _;
 use std::{convert::Infallible, sync::Mutex, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -129,6 +130,39 @@ async fn an_answer_that_does_not_come_is_a_timeout_and_a_failing_guest_a_failure
     );
     let text = bench.agent.metrics();
     assert!(text.contains("{outcome=\"timed_out\"} 1") && text.contains("{outcome=\"failed\"} 1"), "{text}");
+}
+
+/// Answers once it has read everything.
+struct Reads;
+
+#[async_trait]
+impl Handler for Reads {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, HandleError> {
+        let read = request.into_body().collect().await.unwrap().to_bytes();
+        Ok(Response::new(body::full(read)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_is_not_the_instances_fault_but_one_that_stands_still_ends() {
+    let bench = Bench::new();
+    open(&bench, 1, Target::Handler(Arc::new(Reads)));
+    let trickle = |pauses: Vec<u64>| {
+        let pieces = futures_util::stream::iter(pieces(pauses)).then(async |(pause, piece)| {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            Ok::<_, BodyError>(Frame::data(piece))
+        });
+        let body = http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(Box::pin(pieces)));
+        Request::post("/").body(body).unwrap()
+    };
+    let response = bench.send_request(1, trickle(vec![1; 10])).await.unwrap();
+    assert_eq!(text_of(response.into_body()).await.len(), 10);
+    let stuck = bench.send_request(1, trickle(vec![1, 1, 60])).await;
+    assert!(matches!(stuck, Err(HopError::Timeout(_))));
+}
+
+fn pieces(pauses: Vec<u64>) -> Vec<(u64, Bytes)> {
+    pauses.into_iter().map(|pause| (pause, Bytes::from_static(b"x"))).collect()
 }
 
 async fn echo_server() -> SocketAddr {
