@@ -55,27 +55,27 @@ struct Hierarchy {
 pub(crate) fn create(instance: &str, limits: Limits) -> (Vec<Group>, Vec<String>) {
     let mut groups = Vec::new();
     let mut weaker = Vec::new();
+    let mut refused: Vec<(String, String)> = Vec::new();
     for hierarchy in hierarchies() {
         match make(&hierarchy, instance) {
             Ok(group) => groups.push(group),
-            Err(error) if hierarchy.controllers.is_empty() => drop(error),
             Err(error) => {
-                weaker.push(format!("no control group for {}: {error}", hierarchy.controllers.join(", ")))
+                refused.extend(hierarchy.controllers.into_iter().map(|name| (name, error.to_string())))
             }
         }
     }
-    for (controller, what) in
-        [("memory", "its memory"), ("cpu", "its share of cpu"), ("pids", "its number of processes")]
-    {
-        match groups.iter().find(|group| group.has(controller)) {
-            None => {
-                weaker.push(format!("{what} is not limited: this host offers no {controller} control group"))
-            }
-            Some(group) => {
-                if let Err(error) = group.limit(controller, limits) {
-                    weaker.push(format!("{what} is not limited: {error}"));
-                }
-            }
+    let limited =
+        [("memory", "its memory"), ("cpu", "its share of cpu"), ("pids", "its number of processes")];
+    for (controller, what) in limited {
+        let result = match groups.iter().find(|group| group.has(controller)) {
+            Some(group) => group.limit(controller, limits).map_err(|error| error.to_string()),
+            None => Err(match refused.iter().find(|(name, _)| name == controller) {
+                Some((_, why)) => format!("no {controller} control group: {why}"),
+                None => format!("this host offers no {controller} control group"),
+            }),
+        };
+        if let Err(why) = result {
+            weaker.push(format!("{what} is not limited: {why}"));
         }
     }
     (groups, weaker)

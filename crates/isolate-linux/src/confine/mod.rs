@@ -16,7 +16,7 @@ use crate::{
 };
 use rustix::{
     process::{Resource, Rlimit, Signal},
-    thread::{CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags},
+    thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags},
 };
 use std::{io, os::unix::fs::MetadataExt as _, path::PathBuf};
 
@@ -68,10 +68,9 @@ pub(crate) fn confine(
     sys::unblock_signals().map_err(|error| Failed::host("resetting signals", error))?;
     rustix::process::setsid().map_err(|error| Failed::host("starting a session", error))?;
     cgroup::enter(groups).map_err(|error| Failed::host("control groups", error))?;
-    limit(notes);
-
     let places = separate(spec, own_pids, notes)?;
     let uid = spec.uid.filter(|_| places.own_root || may_pass(&places, notes));
+    limit(uid.is_some(), notes);
 
     rustix::thread::set_no_new_privs(true)
         .map_err(|error| Failed::host("giving up new privileges", error))?;
@@ -84,7 +83,7 @@ pub(crate) fn confine(
     Ok(places)
 }
 
-fn limit(notes: &mut Notes) {
+fn limit(own_user: bool, notes: &mut Notes) {
     let to = |resource, most: u64| {
         let hard = rustix::process::getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })
@@ -92,6 +91,13 @@ fn limit(notes: &mut Notes) {
     };
     notes.unless(to(Resource::Core, 0), "it may leave core dumps");
     notes.unless(to(Resource::Nofile, OPEN_FILES), "its open files are not limited");
+    if own_user {
+        // The kernel counts by user, so this holds an instance only where no other has its user.
+        notes.unless(
+            to(Resource::Nproc, u64::from(cgroup::TASKS)),
+            "its processes are not limited by its user",
+        );
+    }
 }
 
 /// Leaves the host's namespaces, and gives the process a file system of its own.
@@ -146,6 +152,10 @@ fn drop_privileges(uid: Option<u32>, notes: &mut Notes) -> Result<(), Failed> {
                 notes.unless(removed, "a capability stays in its bounding set");
             }
         }
+        // Also a program that still runs as root is given no capability for that alone.
+        let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+        let locked = rustix::thread::set_capabilities_secure_bits(bits).map_err(io::Error::from);
+        notes.unless(locked, "root keeps its meaning inside");
     }
     if let Some(uid) = uid {
         let change = || -> io::Result<()> {

@@ -115,10 +115,9 @@ impl ProcessDriver {
     /// A driver over what an earlier one left below the same root.
     #[must_use]
     pub fn new(options: ProcessOptions) -> Self {
-        let own_users = rustix::process::geteuid().is_root();
         ProcessDriver {
             unpacked: artifact::Unpacked::new(&options.root, options.random.clone()),
-            register: Register::new(&options.root, own_users),
+            register: Register::new(&options.root, register::may_give_users()),
             ports: Ports::new(options.random.clone()),
             options,
         }
@@ -236,12 +235,11 @@ impl ProcessDriver {
     }
 
     async fn probe_in(&self, folder: &Path, instance: InstanceId) -> Result<State, DriverError> {
-        let own_users = rustix::process::geteuid().is_root();
         let port = self.ports.reserve(None).map_err(host("a port"))?;
         let made = || {
             fs::create_dir_all(folder)?;
             let folder = folder.canonicalize()?;
-            let uid = own_users.then_some(PROBE_USER);
+            let uid = register::may_give_users().then_some(PROBE_USER);
             lay_out(&folder, uid)?;
             let spec = ShimSpec {
                 instance,

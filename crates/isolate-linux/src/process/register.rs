@@ -2,6 +2,7 @@
 //! instance starts and removed after nothing is left of it, so that nobody is forgotten and no user is given twice.
 
 use crate::record;
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -18,6 +19,24 @@ const FIRST_USER: u32 = 200_000;
 const USERS: u32 = 60_000;
 /// The user id under which a host is tried out.
 pub(super) const PROBE_USER: u32 = FIRST_USER + USERS;
+
+/// Whether this process may give instances users of their own: it has the capabilities, and the users exist in its
+/// user namespace, which in a container they may not.
+pub(super) fn may_give_users() -> bool {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
+    let able = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+    let mapped =
+        |table: &str| fs::read_to_string(table).is_ok_and(|table| maps(&table, FIRST_USER, PROBE_USER));
+    able && mapped("/proc/self/uid_map") && mapped("/proc/self/gid_map")
+}
+
+/// Whether one line of a table of ids (first inside, first outside, count) holds all from `first` to `last`.
+fn maps(table: &str, first: u32, last: u32) -> bool {
+    table.lines().any(|line| {
+        let fields: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        matches!(*fields, [inside, _, count] if inside <= first.into() && inside + count > last.into())
+    })
+}
 
 /// One instance of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +124,15 @@ fn file(instance: &InstanceId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_that_are_not_mapped_are_not_given() {
+        let (first, last) = (FIRST_USER, PROBE_USER);
+        assert!(maps("         0          0 4294967295\n", first, last));
+        assert!(!maps("0 1000 1\n", first, last));
+        assert!(!maps("0 1000 1\n1 100000 65536\n", first, last));
+        assert!(!maps("", first, last));
+    }
 
     #[test]
     fn each_has_its_user_and_keeps_it() {
