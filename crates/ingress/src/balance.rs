@@ -276,11 +276,11 @@ impl Version {
 }
 
 /// The upstreams in the order in which to try them on this turn; those left out come last.
-pub(crate) fn in_turn<'a>(
-    addresses: &'a [Address],
+pub(crate) fn in_turn(
+    addresses: &[Address],
     turn: Turn,
     now: impl Fn() -> Timestamp + Copy,
-) -> impl Iterator<Item = &'a Address> {
+) -> impl Iterator<Item = &Address> {
     let count = u64::try_from(addresses.len()).unwrap_or(u64::MAX).max(1);
     let first = usize::try_from(turn.number % count).unwrap_or(0);
     let all = move || addresses.iter().cycle().skip(first).take(addresses.len());

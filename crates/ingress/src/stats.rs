@@ -105,6 +105,9 @@ const METRIC_BUCKETS: [u64; 14] = [
     10_000_000, 30_000_000,
 ];
 
+/// Takes one figure out of all.
+type Figure = fn(&VersionStats) -> u64;
+
 /// Everything in Prometheus' text format. Labels are names from tables, so there are no more of them than versions.
 pub(crate) fn metrics(edge: &Edge) -> String {
     let mut out = String::new();
@@ -136,7 +139,7 @@ pub(crate) fn metrics(edge: &Edge) -> String {
     for (code, count) in ErrorCode::ALL.iter().zip(&edge.failures.0) {
         let _ = writeln!(out, "{name}{{code=\"{code}\"}} {}", count.load(Ordering::Relaxed));
     }
-    let figures: [(&str, &str, &str, fn(&VersionStats) -> u64); 3] = [
+    let figures: [(&str, &str, &str, Figure); 3] = [
         ("tutti_ingress_answers_total", "counter", "Requests answered, errors included.", |stats| {
             stats.answers
         }),

@@ -93,7 +93,7 @@ proptest! {
         let mut weights = weights;
         weights.push(rest);
         let service = Service::new(&table(&weights, instances), None);
-        let turn = (0..=skip).map(|_| service.lasting.turns.next()).last().unwrap();
+        let turn = (0..=skip).map(|_| service.lasting.turns.next()).next_back().unwrap();
         let mut tried: Vec<&InstanceId> = Vec::new();
         while let Some((_, place)) = pick(versions(&service), turn, &tried, || Timestamp(1000)) {
             prop_assert!(!tried.contains(&&place.target.instance));

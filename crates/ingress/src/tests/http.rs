@@ -206,7 +206,8 @@ async fn both_ways_stream_at_once() {
 #[tokio::test]
 async fn a_large_body_passes_whole() {
     let world = World::with(vec![web()], hop_to(server(echo).await)).await;
-    let parts = (0..512).map(|number: u32| Frame::data(Bytes::from(vec![(number % 251) as u8; 64 * 1024])));
+    let parts = (0..512)
+        .map(|number: u32| Frame::data(Bytes::from(vec![u8::try_from(number % 251).unwrap(); 64 * 1024])));
     let response = world.send(post(frames(parts.collect()))).await;
     let whole = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(whole.len(), 512 * 64 * 1024);
@@ -290,4 +291,44 @@ async fn a_websocket_is_carried_both_ways() {
     assert_eq!(world.ingress.stats()[0].stats.running, 1, "a tunnel runs until it ends");
     drop(stream);
     until("the tunnel has ended", || world.ingress.stats()[0].stats.running == 0).await;
+}
+
+/// RFC 8441: a WebSocket as one stream of an HTTP/2 connection.
+#[tokio::test]
+async fn a_websocket_over_http2_is_carried_too() {
+    let world = World::with(vec![web()], hop_to(websocket_server().await)).await;
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let handshake =
+        hyper::client::conn::http2::Builder::new(executor).handshake::<_, Body>(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    let (mut connection, settled) = (Box::pin(connection), Arc::new(tokio::sync::Notify::new()));
+    let offered = Arc::clone(&settled);
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(1));
+    tokio::spawn(std::future::poll_fn(move |cx| {
+        // Settings are seen by another task of hyper's, which does not wake this one.
+        while tick.poll_tick(cx).is_ready() {}
+        let polled = connection.as_mut().poll(cx);
+        if connection.is_extended_connect_protocol_enabled() {
+            offered.notify_one();
+        }
+        polled
+    }));
+    tokio::time::timeout(PATIENCE, settled.notified()).await.expect("the ingress offers it");
+    let mut request = ::http::Request::connect("http://web.test/chat")
+        .version(::http::Version::HTTP_2)
+        .body(body::empty())
+        .unwrap();
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    request.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
+    let mut response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut socket = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    for number in 0..20 {
+        let sent = format!("message {number}");
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        let mut back = vec![0; sent.len()];
+        tokio::time::timeout(PATIENCE, socket.read_exact(&mut back)).await.unwrap().unwrap();
+        assert_eq!(back, sent.as_bytes());
+    }
 }

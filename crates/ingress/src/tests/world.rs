@@ -162,9 +162,7 @@ pub(super) fn hop_to(address: SocketAddr) -> Arc<dyn Hop> {
         let pool = pool.clone();
         async move {
             let protocol = Protocol::of(request.headers());
-            pool.send(address, protocol, request, &Timeouts::default())
-                .await
-                .map_err(|error| HopError::Failed(error.chain()))
+            Ok(pool.send(address, protocol, request, &Timeouts::default()).await?)
         }
     })
 }

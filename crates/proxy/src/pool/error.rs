@@ -1,5 +1,6 @@
 //! Why a request got no answer, and whether it may have been delivered.
 
+use crate::HopError;
 use http::Request;
 use std::net::SocketAddr;
 use tutti_base::Body;
@@ -66,6 +67,19 @@ impl ForwardError {
         match self {
             ForwardError::Connect { request, .. } | ForwardError::Full { request, .. } => Some(*request),
             ForwardError::Upstream { .. } | ForwardError::Timeout { .. } => None,
+        }
+    }
+}
+
+impl From<ForwardError> for HopError {
+    /// What surely was not delivered may go to another instance; the rest may not.
+    fn from(error: ForwardError) -> Self {
+        let reason = error.chain();
+        match error {
+            ForwardError::Connect { request, .. } => HopError::Misdirected { reason, request },
+            ForwardError::Full { request, .. } => HopError::Overloaded { reason, request },
+            ForwardError::Upstream { .. } => HopError::Failed(reason),
+            ForwardError::Timeout { after, .. } => HopError::Timeout(after),
         }
     }
 }

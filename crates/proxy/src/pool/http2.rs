@@ -16,7 +16,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -46,10 +46,16 @@ struct Connection {
     running: AtomicUsize,
     /// Requests that the peer allows at once, as its settings last said.
     allowed: Arc<AtomicUsize>,
+    /// Set when it gave a request back: it ends as soon as the running ones have.
+    ending: AtomicBool,
     used: Mutex<Instant>,
 }
 
 impl Connection {
+    fn takes_requests(&self) -> bool {
+        !self.sender.is_closed() && !self.ending.load(Ordering::Relaxed)
+    }
+
     fn room(&self, wanted: usize) -> usize {
         wanted.min(self.allowed.load(Ordering::Relaxed)).saturating_sub(self.running.load(Ordering::Relaxed))
     }
@@ -90,7 +96,7 @@ impl Shared {
     /// A place on the emptiest connection that has one below `wanted` requests.
     fn take(&self, wanted: usize) -> Option<Stream> {
         let mut open = self.lock();
-        open.retain(|connection| !connection.sender.is_closed());
+        open.retain(|connection| connection.takes_requests());
         let best = open.iter().max_by_key(|connection| connection.room(wanted))?;
         (best.room(wanted) > 0).then(|| Stream::on(best))
     }
@@ -100,7 +106,7 @@ impl Shared {
             connection.running.load(Ordering::Relaxed) == 0
                 && connection.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= age
         };
-        self.lock().retain(|connection| !connection.sender.is_closed() && !rested(connection));
+        self.lock().retain(|connection| connection.takes_requests() && !rested(connection));
     }
 }
 
@@ -162,8 +168,13 @@ async fn open(upstream: &Arc<Upstream>, limit: Duration) -> Result<Stream, NoStr
         .await;
         drop(permit);
     });
-    let connection =
-        Connection { sender, running: AtomicUsize::new(0), allowed, used: Mutex::new(Instant::now()) };
+    let connection = Connection {
+        sender,
+        running: AtomicUsize::new(0),
+        allowed,
+        ending: AtomicBool::new(false),
+        used: Mutex::new(Instant::now()),
+    };
     let connection = Arc::new(connection);
     let stream = Stream::on(&connection);
     upstream.http2.lock().push(connection);
@@ -207,6 +218,7 @@ pub(super) async fn send(
             Some(Ok(response)) => return Ok(answer(response, stream, timeouts.idle)),
             Some(Err(mut error)) => match error.take_message() {
                 Some(back) => {
+                    stream.0.ending.store(true, Ordering::Relaxed);
                     request = back;
                     unsent = Some(error.into_error());
                 }

@@ -4,7 +4,7 @@ use http_body_util::StreamBody;
 use proptest::prelude::*;
 
 fn chunks(sizes: &[usize]) -> (Body, Vec<u8>) {
-    let all: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
+    let all: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let mut from = 0;
     let frames: Vec<_> = sizes
         .iter()
