@@ -5,9 +5,12 @@
 //! can be killed whole. Groups are `tutti/INSTANCE` below the mount, or below the agent's own group where that is all
 //! it may write to.
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -191,6 +194,11 @@ impl Group {
         self.controllers.iter().any(|name| name == controller)
     }
 
+    fn processes(&self) -> BTreeSet<i32> {
+        let listed = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        listed.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
     fn limit(&self, controller: &str, limits: Limits) -> io::Result<()> {
         let set = |file: &str, value: String| {
             fs::write(self.path.join(file), value)
@@ -272,11 +280,18 @@ pub(crate) fn kill(groups: &[Group]) {
             // No more forks: else a fork bomb might outrun the loop below.
             let _ = fs::write(group.path.join("pids.max"), "0");
         }
-        let listed = fs::read_to_string(group.path.join("cgroup.procs")).unwrap_or_default();
-        for pid in
-            listed.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // A number may be given to a stranger between our look and our kill. So each process is held first and killed
+        // only if its number still is in the group: what is held then is what is in it.
+        let held: Vec<(i32, OwnedFd)> = group
+            .processes()
+            .into_iter()
+            .filter_map(|number| {
+                Some((number, pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?))
+            })
+            .collect();
+        let still = group.processes();
+        for (_, process) in held.into_iter().filter(|(number, _)| still.contains(number)) {
+            let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
 }

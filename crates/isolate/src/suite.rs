@@ -4,20 +4,17 @@
 //! program that ignores being asked to stop, the subject leaves out, and the cases that need it are not run. [`run`]
 //! returns the names of those that were, so that a test can insist on them.
 
-use crate::contract::{Artifact, Driver, DriverError, Exit, Recovery, Running, StartSpec, Target, Usage};
+mod client;
+
+use crate::contract::{Artifact, Driver, DriverError, Exit, Recovery, Running, StartSpec, Usage};
 use async_trait::async_trait;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1;
+pub use client::get;
 use std::{
     future::Future,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
-use tutti_base::body;
 use tutti_model::{InstanceId, Millis, VersionRef, log::LogLine, manifest::Manifest};
 
 /// How long anything that is waited for may take; on a busy machine a start may take seconds.
@@ -152,38 +149,6 @@ async fn until<T, F: Future<Output = Option<T>>>(mut attempt: impl FnMut() -> F)
         }
         // There is nothing to wait on: what is asked is another program's inside.
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// The answer to `GET /`: status and body.
-pub async fn get(target: &Target) -> Result<(u16, String), String> {
-    match target {
-        Target::Handler(handler) => {
-            let request =
-                http::Request::get("http://example.com/").body(body::empty()).map_err(|e| e.to_string())?;
-            let response = handler.handle(request).await.map_err(|error| error.to_string())?;
-            let status = response.status().as_u16();
-            let bytes = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-            Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
-        }
-        Target::Address(address) => get_at(*address).await,
-    }
-}
-
-async fn get_at(address: SocketAddr) -> Result<(u16, String), String> {
-    let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) = http1::handshake(Io(stream)).await.map_err(|error| error.to_string())?;
-    let request = http::Request::get("/").header("host", "example.com").body(Empty::<Bytes>::new());
-    let exchange = async {
-        let response = sender.send_request(request.map_err(|error| error.to_string())?).await;
-        let response = response.map_err(|error| error.to_string())?;
-        let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
-    };
-    tokio::select! {
-        answer = exchange => answer,
-        _ = async { let _ = connection.await; std::future::pending::<()>().await } => Err("the connection ended".into()),
     }
 }
 
@@ -413,47 +378,4 @@ async fn what_cannot_run_says_why(subject: &dyn Subject) -> Outcome {
     }
     driver.remove(&spec).await.map_err(told)?;
     Ok(true)
-}
-
-/// A stream of the runtime as the HTTP client wants it.
-struct Io(tokio::net::TcpStream);
-
-impl hyper::rt::Read for Io {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        mut buffer: hyper::rt::ReadBufCursor<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        // Small answers only: what is read is copied once.
-        let mut bytes = [0; 4096];
-        let room = bytes.len().min(buffer.remaining());
-        let mut space = tokio::io::ReadBuf::new(bytes.get_mut(..room).unwrap_or_default());
-        std::task::ready!(std::pin::Pin::new(&mut self.0).poll_read(context, &mut space))?;
-        buffer.put_slice(space.filled());
-        std::task::Poll::Ready(Ok(()))
-    }
-}
-
-impl hyper::rt::Write for Io {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_shutdown(context)
-    }
 }

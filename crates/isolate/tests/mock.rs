@@ -1,7 +1,5 @@
 //! The mock driver is held to the same contract as the real ones.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use async_trait::async_trait;
 use std::{
     path::{Path, PathBuf},

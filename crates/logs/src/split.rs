@@ -98,8 +98,8 @@ mod tests {
     fn a_line_past_the_limit_goes_on_and_cuts_no_character() {
         let exact = vec![b'x'; LOG_LINE_BYTES];
         let with_end = [exact.clone(), b"\r\n".to_vec()].concat();
-        assert_eq!(split(&[&with_end]), [exact.clone()]);
-        assert_eq!(split(&[&with_end[..LOG_LINE_BYTES + 1], b"\n"]), [exact]);
+        assert_eq!(split(&[&with_end]), vec![exact.clone()]);
+        assert_eq!(split(&[&with_end[..LOG_LINE_BYTES + 1], b"\n"]), vec![exact]);
         let long = "é".repeat(LOG_LINE_BYTES) + "x";
         let lines = split(&[long.as_bytes()]);
         assert!(lines.len() >= 2 && lines.iter().all(|line| line.len() <= LOG_LINE_BYTES + 1));

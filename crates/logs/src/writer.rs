@@ -156,3 +156,24 @@ fn end_torn_record(file: &mut File) -> io::Result<u64> {
     file.write_all(b"\n")?;
     Ok(length.saturating_add(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_and_gotten_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = InstanceId::from_bits(1);
+        let mut writer = Writer::open(folder.path(), id.clone()).unwrap();
+        writer.append(Output::Stdout, Timestamp(1), b"before").unwrap();
+        // A device on which nothing has room.
+        let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut writer.file, full);
+        let error = writer.append(Output::Stdout, Timestamp(2), b"lost").unwrap_err();
+        assert!(error.to_string().starts_with(&format!("log of {id}: No space left")), "{error}");
+        writer.file = file;
+        writer.append(Output::Stdout, Timestamp(3), b"after").unwrap();
+        assert_eq!(crate::last_lines(folder.path(), 9), ["before", "after"]);
+    }
+}

@@ -15,6 +15,7 @@ use crate::{
     sys::{self, Disposition},
 };
 use rustix::{
+    fs::Mode,
     process::{Resource, Rlimit, Signal},
     thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags},
 };
@@ -66,6 +67,8 @@ pub(crate) fn confine(
             .map_err(|error| Failed::host("resetting signals", error))?;
     }
     sys::unblock_signals().map_err(|error| Failed::host("resetting signals", error))?;
+    // Whatever the agent's is: its files are its own, which their folder's mode sees to.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::setsid().map_err(|error| Failed::host("starting a session", error))?;
     cgroup::enter(groups).map_err(|error| Failed::host("control groups", error))?;
     let places = separate(spec, own_pids, notes)?;

@@ -11,42 +11,23 @@
 //! instance: how long it is kept is the agent's business.
 
 mod artifact;
+mod left;
 mod ports;
 mod register;
 mod running;
+mod start;
 
 pub use artifact::MEDIA_TYPE;
 
-use crate::{
-    record::{self, Failed, ShimSpec, Started, State},
-    shim::now,
-};
 use async_trait::async_trait;
-use ports::{Port, Ports};
-use register::{PROBE_USER, Register};
+use left::Found;
+use ports::Ports;
+use register::Register;
 use running::ProcessRunning;
-use std::{
-    fs::{self, File, Permissions},
-    io,
-    os::unix::fs::{PermissionsExt as _, chown},
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{
-    io::AsyncReadExt as _,
-    process::{Child, Command},
-};
+use std::{io, path::PathBuf, sync::Arc};
 use tutti_base::{Clock, Random};
 use tutti_isolate::{Artifact, Driver, DriverError, Recovery, Running, StartSpec};
 use tutti_model::{InstanceId, node::Fingerprint, version::Isolate};
-
-/// How long a shim may take until its process runs. It needs some ten milliseconds; a host that swaps needs longer.
-const STARTED_WITHIN: Duration = Duration::from_secs(20);
-
-/// Longest answer of a shim, in bytes: its sentences about the host are some hundred each.
-const ANSWER_BYTES: u64 = 64 * 1024;
 
 /// What the driver needs.
 #[derive(Debug, Clone)]
@@ -80,26 +61,9 @@ pub struct ProcessDriver {
     ports: Ports,
 }
 
-/// What is ready for a shim to be started.
-struct Prepared {
-    lock: File,
-    port: Port,
-    folder: PathBuf,
-}
-
 fn host(what: impl Into<String>) -> impl FnOnce(io::Error) -> DriverError {
     let what = what.into();
     move |source| DriverError::Host { what, source }
-}
-
-impl From<Failed> for DriverError {
-    fn from(failed: Failed) -> Self {
-        if failed.unrunnable {
-            DriverError::Unrunnable(failed.text)
-        } else {
-            DriverError::Host { what: "starting the process".into(), source: io::Error::other(failed.text) }
-        }
-    }
 }
 
 async fn off_executor<T: Send + 'static>(
@@ -129,15 +93,15 @@ impl ProcessDriver {
     /// # Errors
     /// What the host refused; the others are ended nevertheless.
     pub async fn sweep(&self, known: &[InstanceId]) -> Result<Vec<InstanceId>, DriverError> {
-        let (register, known) = (self.register.clone(), known.to_vec());
+        let (register, root, known) = (self.register.clone(), self.options.root.clone(), known.to_vec());
         off_executor(move || {
             let mut swept = Vec::new();
-            let mut result = Ok(());
+            let mut result = start::clear_probes(&root).map_err(host("removing old probes"));
             for entry in register.all().map_err(host("reading the register of instances"))? {
                 if known.contains(&entry.instance) {
                     continue;
                 }
-                match running::clear(&entry.folder).and_then(|()| register.leave(&entry.instance)) {
+                match left::clear(&entry.folder).and_then(|()| register.leave(&entry.instance)) {
                     Ok(()) => swept.push(entry.instance),
                     Err(error) => result = Err(host(format!("removing instance {}", entry.instance))(error)),
                 }
@@ -146,164 +110,6 @@ impl ProcessDriver {
         })
         .await
     }
-
-    /// Makes the instance's folder and all that its shim needs.
-    fn prepare(&self, spec: &StartSpec) -> Result<Prepared, DriverError> {
-        let what = |part: &str| host(format!("instance {}: {part}", spec.instance));
-        let app = self.unpacked.find(&spec.artifact.digest).ok_or_else(|| {
-            DriverError::Unrunnable(format!("artifact {} was not preloaded", spec.artifact.digest.short()))
-        })?;
-        let run = if spec.manifest.run.is_empty() {
-            vec![artifact::only_executable(&app).map_err(DriverError::Unrunnable)?]
-        } else {
-            spec.manifest.run.clone()
-        };
-        let port = self.ports.reserve(spec.manifest.port).map_err(match spec.manifest.port {
-            Some(port) => what(&format!("port {port}")),
-            None => what("a port"),
-        })?;
-        fs::create_dir_all(&spec.folder).map_err(what("its folder"))?;
-        let folder = spec.folder.canonicalize().map_err(what("its folder"))?;
-        let Some(lock) = running::wait_gone(&folder).map_err(what("its lock"))? else {
-            return Err(what("starting")(io::Error::new(io::ErrorKind::AlreadyExists, "it already runs")));
-        };
-        fs::create_dir_all(&spec.logs).map_err(what("its log"))?;
-        let entry = self.register.enter(&spec.instance, &folder).map_err(what("its user"))?;
-        lay_out(&folder, entry.uid).map_err(what("its folder"))?;
-        let shim = ShimSpec {
-            instance: spec.instance.clone(),
-            artifact: app.canonicalize().map_err(what("its artifact"))?,
-            folder: folder.clone(),
-            logs: spec.logs.canonicalize().map_err(what("its log"))?,
-            run,
-            env: environment(spec),
-            port: port.number(),
-            uid: entry.uid,
-            memory: spec.manifest.memory.0,
-            milli_cpu: spec.manifest.cpu.0,
-            grace: spec.manifest.drain,
-            probe: false,
-        };
-        record::write(&folder, record::SPEC, &shim).map_err(what("its spec"))?;
-        Ok(Prepared { lock, port, folder })
-    }
-
-    /// Starts a shim and hears what became of it.
-    async fn launch(&self, folder: &Path, lock: File) -> Result<(Child, State), DriverError> {
-        let mut child = Command::new(&self.options.shim)
-            .arg0("tutti")
-            .args(&self.options.shim_args)
-            .arg(folder)
-            .env_clear()
-            .current_dir("/")
-            // A group of its own: what is typed at the agent's terminal is not for it.
-            .process_group(0)
-            .stdin(Stdio::from(lock))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(host(format!("starting the shim {}", self.options.shim.display())))?;
-        let answer = tokio::time::timeout(STARTED_WITHIN, answer(&mut child)).await;
-        let (answer, complaint) = match answer {
-            Ok(answer) => answer.map_err(host("hearing from the shim"))?,
-            Err(_) => {
-                let _ = child.kill().await;
-                return Err(host("waiting for the shim")(io::ErrorKind::TimedOut.into()));
-            }
-        };
-        match serde_json::from_slice(&answer) {
-            Ok(Started::Running(state)) => Ok((child, state)),
-            Ok(Started::Failed(failed)) => {
-                let _ = child.wait().await;
-                Err(failed.into())
-            }
-            Err(_) => {
-                let _ = child.kill().await;
-                let complaint = String::from_utf8_lossy(&complaint).trim().to_owned();
-                Err(host("the shim gave no answer")(io::Error::other(complaint)))
-            }
-        }
-    }
-
-    /// Starts nothing, but goes all the way there.
-    async fn probe(&self) -> Result<State, DriverError> {
-        let folder = self.options.root.join(format!("probe-{}", self.options.random.uid()));
-        let instance = self.options.random.instance_id();
-        let result = self.probe_in(&folder, instance).await;
-        let _ = off_executor(move || running::clear(&folder).map_err(host("removing a probe"))).await;
-        result
-    }
-
-    async fn probe_in(&self, folder: &Path, instance: InstanceId) -> Result<State, DriverError> {
-        let port = self.ports.reserve(None).map_err(host("a port"))?;
-        let made = || {
-            fs::create_dir_all(folder)?;
-            let folder = folder.canonicalize()?;
-            let uid = register::may_give_users().then_some(PROBE_USER);
-            lay_out(&folder, uid)?;
-            let spec = ShimSpec {
-                instance,
-                artifact: folder.join(record::DATA),
-                logs: folder.join("log"),
-                run: Vec::new(),
-                env: Default::default(),
-                port: port.number(),
-                uid,
-                memory: 16 << 20,
-                milli_cpu: 100,
-                grace: tutti_model::Millis(0),
-                probe: true,
-                folder: folder.clone(),
-            };
-            record::write(&folder, record::SPEC, &spec)?;
-            let lock = record::lock(&folder)?.ok_or_else(|| io::Error::other("a new folder is locked"))?;
-            Ok((folder, lock))
-        };
-        let (folder, lock) = made().map_err(host(format!("making {}", folder.display())))?;
-        let (mut child, state) = self.launch(&folder, lock).await?;
-        let _ = child.wait().await;
-        Ok(state)
-    }
-}
-
-/// Everything that a shim says: its answer, and what it complains of if it could not even begin.
-async fn answer(child: &mut Child) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let (mut answer, mut complaint) = (Vec::new(), Vec::new());
-    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let (mut stdout, mut stderr) = (stdout.take(ANSWER_BYTES), stderr.take(ANSWER_BYTES));
-    tokio::try_join!(stdout.read_to_end(&mut answer), stderr.read_to_end(&mut complaint))?;
-    Ok((answer, complaint))
-}
-
-/// Makes what is in an instance's folder, and removes what an earlier run left there beside its data.
-fn lay_out(folder: &Path, uid: Option<u32>) -> io::Result<()> {
-    // Others may pass, for hosts where the instance has no root of its own, but not look.
-    fs::set_permissions(folder, Permissions::from_mode(0o711))?;
-    for name in [record::STATE, record::EXIT, record::SOCKET] {
-        record::remove(&folder.join(name))?;
-    }
-    artifact::remove_tree(&folder.join(record::TMP))?;
-    for name in [record::DATA, record::TMP, record::ROOT] {
-        fs::create_dir_all(folder.join(name))?;
-    }
-    for name in [record::DATA, record::TMP] {
-        let path = folder.join(name);
-        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
-        if let Some(uid) = uid {
-            chown(&path, Some(uid), Some(uid))?;
-        }
-    }
-    Ok(())
-}
-
-/// What the instance learns of itself.
-fn environment(spec: &StartSpec) -> std::collections::BTreeMap<String, String> {
-    let mut environment = spec.manifest.env.clone();
-    environment.insert("TUTTI_INSTANCE".into(), spec.instance.to_string());
-    environment.insert("TUTTI_SERVICE".into(), spec.version.service.to_string());
-    environment.insert("TUTTI_VERSION".into(), spec.version.version.to_string());
-    environment
 }
 
 #[async_trait]
@@ -342,7 +148,7 @@ impl Driver for ProcessDriver {
     async fn recover(&self, spec: &StartSpec) -> Result<Option<Arc<dyn Running>>, DriverError> {
         let folder = spec.folder.clone();
         let what = format!("instance {}: taking it up again", spec.instance);
-        let found = off_executor(move || find(&folder).map_err(host(what))).await?;
+        let found = off_executor(move || left::find(&folder).map_err(host(what))).await?;
         match found {
             Found::Nothing => Ok(None),
             Found::Ended(state, ended) => {
@@ -356,8 +162,8 @@ impl Driver for ProcessDriver {
                     Err(_) => {
                         let folder = spec.folder.clone();
                         let what = format!("instance {}: reaching its shim", spec.instance);
-                        let ended = off_executor(move || match running::wait_gone(&folder) {
-                            Ok(Some(_lock)) => Ok((running::settle(&folder, &state), state)),
+                        let ended = off_executor(move || match left::wait_gone(&folder) {
+                            Ok(Some(_lock)) => Ok((left::settle(&folder, &state), state)),
                             Ok(None) => Err(host(what)(io::Error::other("it lives and does not answer"))),
                             Err(error) => Err(host(what)(error)),
                         });
@@ -372,44 +178,10 @@ impl Driver for ProcessDriver {
     async fn remove(&self, spec: &StartSpec) -> Result<(), DriverError> {
         let (register, spec) = (self.register.clone(), spec.clone());
         off_executor(move || {
-            running::clear(&spec.folder)
+            left::clear(&spec.folder)
                 .and_then(|()| register.leave(&spec.instance))
                 .map_err(host(format!("instance {}: removing it", spec.instance)))
         })
         .await
-    }
-}
-
-/// What is found in a folder that an earlier agent may have used.
-enum Found {
-    Nothing,
-    Alive(State),
-    Ended(Option<State>, record::Ended),
-}
-
-/// How long a living shim may take until it has noted who runs; it does so right after the start.
-const NOTED_WITHIN: Duration = STARTED_WITHIN;
-
-fn find(folder: &Path) -> io::Result<Found> {
-    if !folder.join(record::LOCK).exists() {
-        return Ok(Found::Nothing);
-    }
-    let begun = now();
-    loop {
-        let alive = record::lock(folder)?.is_none();
-        let state: Option<State> = record::read(folder, record::STATE)?;
-        match (alive, state) {
-            (true, Some(state)) => return Ok(Found::Alive(state)),
-            (false, Some(state)) => {
-                let ended = running::settle(folder, &state);
-                return Ok(Found::Ended(Some(state), ended));
-            }
-            // Its shim was killed before anything ran, or could run nothing.
-            (false, None) => return Ok(Found::Nothing),
-            (true, None) if now().since(begun).duration() > NOTED_WITHIN => {
-                return Err(io::Error::other("its shim lives but never said who runs"));
-            }
-            (true, None) => std::thread::sleep(Duration::from_millis(5)),
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! A running instance as the agent holds it: a connection to its shim.
 
-use super::{artifact, ports::Port};
+use super::{
+    left::{settle, wait_gone},
+    ports::Port,
+};
 use crate::{
     cgroup,
     record::{self, Ended, Message, State},
@@ -9,13 +12,12 @@ use crate::{
 use async_trait::async_trait;
 use rustix::fs::{Mode, OFlags};
 use std::{
-    fs::File,
     io,
     net::{Ipv4Addr, SocketAddr},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -33,9 +35,6 @@ use tutti_model::Millis;
 /// What a shim may take beyond the grace to kill what is left, empty the pipes and note the end: its own bounds are 5 s
 /// for control groups and 1 s for output. After that it is taken for dead.
 const BEYOND_GRACE: Duration = Duration::from_secs(10);
-
-/// How long a shim whose connection ended may take to be gone. It exits right after closing.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Longest message of a shim, in bytes.
 const MESSAGE_BYTES: u64 = 4096;
@@ -231,60 +230,6 @@ async fn heard(read: &mut OwnedReadHalf) -> Option<Ended> {
 
 fn lost(why: &str) -> Ended {
     Ended { code: None, signal: None, text: format!("ended, it is not known how: {why}"), at: now() }
-}
-
-/// Waits until no shim lives in `folder` and takes its lock; `None` if one still does.
-pub(super) fn wait_gone(folder: &Path) -> io::Result<Option<File>> {
-    let deadline = Instant::now() + GONE_WITHIN;
-    loop {
-        match record::lock(folder)? {
-            Some(lock) => return Ok(Some(lock)),
-            None if Instant::now() >= deadline => return Ok(None),
-            // The kernel tells nobody when a lock is let go, other than those who wait for it without a bound. Besides
-            // shims, any process of ours holds it for the moment between its fork and its exec.
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
-/// How an instance ended whose shim is gone. If the shim was killed, nothing of the instance may stay.
-pub(super) fn settle(folder: &Path, state: &State) -> Ended {
-    if let Ok(Some(ended)) = record::read(folder, record::EXIT) {
-        return ended;
-    }
-    let same_boot = record::boot_id().is_ok_and(|boot| boot == state.boot);
-    let text = if same_boot {
-        for process in [Some(state.process), state.init].into_iter().flatten() {
-            process.kill();
-        }
-        match cgroup::end(&state.groups) {
-            Ok(()) => "killed by signal 9 (SIGKILL): its shim was killed".to_owned(),
-            Err(error) => format!("killed by signal 9 (SIGKILL): its shim was killed; {error}"),
-        }
-    } else {
-        "ended with the machine, which was started again since".to_owned()
-    };
-    let ended = Ended { code: None, signal: same_boot.then_some(libc::SIGKILL), text, at: now() };
-    let _ = record::write_durably(folder, record::EXIT, &ended);
-    ended
-}
-
-/// Kills whatever runs in `folder` and removes it.
-pub(super) fn clear(folder: &Path) -> io::Result<()> {
-    if folder.exists() {
-        if record::lock(folder)?.is_none()
-            && let Ok(Some(state)) = record::read::<State>(folder, record::STATE)
-        {
-            state.shim.kill();
-        }
-        let Some(_lock) = wait_gone(folder)? else {
-            return Err(io::Error::other(format!("the shim in {} does not end", folder.display())));
-        };
-        if let Ok(Some(state)) = record::read::<State>(folder, record::STATE) {
-            settle(folder, &state);
-        }
-    }
-    artifact::remove_tree(folder)
 }
 
 /// As the contract gives it.

@@ -8,7 +8,7 @@ use crate::{
 };
 use rustix::{
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, PidfdFlags, Signal},
+    process::{DumpableBehavior, Pid, PidfdFlags, Signal},
     thread::{CapabilitySet, UnshareFlags},
 };
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,7 @@ pub(super) fn launch(spec: &ShimSpec, groups: &[Group]) -> Result<Launched, Fail
         None
     };
     let launched = start(spec, groups, init, notes);
+    hide();
     if launched.is_err()
         && let Some(init) = init
     {
@@ -118,6 +119,11 @@ fn own_users(notes: &mut Notes) -> Result<(), Failed> {
     map().map_err(|error| Failed::host("mapping the user into its own namespace", error))
 }
 
+/// Keeps others of the same user out of this process, its memory, and by `/proc` its view of the files.
+fn hide() {
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
 /// The first process of the pid namespace. It does nothing: orphans are reaped by the kernel, since it ignores their
 /// ends; and when it is killed, the kernel kills all others.
 fn start_init() -> io::Result<Pid> {
@@ -127,6 +133,7 @@ fn start_init() -> io::Result<Pid> {
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             let _ = sys::on_signal(libc::SIGCHLD, Disposition::Ignore);
             let _ = rustix::thread::set_name(c"tutti-init");
+            hide();
             // The pipes and the lock of the shim are not its business.
             let _ = sys::close_from(0);
             loop {

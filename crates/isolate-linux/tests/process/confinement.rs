@@ -193,9 +193,11 @@ async fn each_has_its_own_folders_and_keeps_its_data() {
 
 #[tokio::test]
 async fn what_cannot_be_run_is_told_plainly() {
+    /// Files of the artifact, the command, and what is said.
+    type Case<'a> = (&'a [(&'a str, &'a [u8], u32)], &'a [&'a str], &'a str);
     let host = Host::new();
     let driver = host.driver();
-    let cases: [(&[(&str, &[u8], u32)], &[&str], &str); 6] = [
+    let cases: [Case<'_>; 6] = [
         (&[("main.py", b"print()", 0o644)], &["main.py"], "is not executable"),
         (
             &[("run", b"#!/no/such/interpreter\n", 0o755)],

@@ -82,3 +82,38 @@ async fn daemons_do_not_outlive_their_instance() {
     assert!(lines.contains(&"leaving".to_owned()));
     assert_eq!(host.leftovers(), Vec::<String>::new());
 }
+
+/// Private memory of a process, in KiB.
+fn private_kib(pid: i64) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    smaps
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .map(|kib| kib.parse::<u64>().unwrap())
+        .sum()
+}
+
+/// What a shim may hold: there is one for each instance.
+const SHIM_KIB: u64 = 3 * 1024;
+
+#[tokio::test]
+async fn a_shim_is_small_even_after_much_output() {
+    let host = Host::new();
+    let program = "import time\nfor n in range(200000): print('a line of output', n)\nprint('done')\ntime.sleep(1000)\n";
+    let begun = std::time::Instant::now();
+    let (spec, running) = host.start(1, &host.python(program, &[])).await;
+    eprintln!("started within {:?}", begun.elapsed());
+    let done = async {
+        while !tutti_logs::last_lines(&spec.logs, 1).contains(&"done".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), done).await.unwrap();
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(spec.folder.join("state.json")).unwrap()).unwrap();
+    let held = ["shim", "init"].map(|who| private_kib(state[who]["pid"].as_i64().unwrap()));
+    eprintln!("private memory of shim and init: {held:?} KiB");
+    assert!(held.iter().sum::<u64>() < SHIM_KIB, "{held:?} KiB");
+    host.end(&spec, &*running).await;
+}

@@ -217,7 +217,7 @@ async fn what_nobody_knows_any_more_is_swept_away() {
     suite::answers(&*running).await.unwrap();
     drop(forgotten);
     let found = host.driver().sweep(std::slice::from_ref(&kept.instance)).await.unwrap();
-    assert_eq!(found, [swept.instance.clone()]);
+    assert_eq!(found, vec![swept.instance.clone()]);
     assert!(!swept.folder.exists());
     suite::answers(&*running).await.unwrap();
     host.end(&kept, &*running).await;
