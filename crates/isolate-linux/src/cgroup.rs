@@ -189,6 +189,24 @@ fn enable(folder: &Path, controllers: &[String]) {
     }
 }
 
+/// The groups that an instance left, where nobody noted which they are.
+pub(crate) fn left(instance: &str) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for hierarchy in hierarchies() {
+        for parent in [hierarchy.mount.clone(), hierarchy.mount.join(&hierarchy.own)] {
+            let path = parent.join("tutti").join(instance);
+            if path.is_dir() && groups.iter().all(|group: &Group| group.path != path) {
+                groups.push(Group {
+                    path,
+                    unified: hierarchy.unified,
+                    controllers: hierarchy.controllers.clone(),
+                });
+            }
+        }
+    }
+    groups
+}
+
 impl Group {
     pub(crate) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)

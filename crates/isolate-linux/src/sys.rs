@@ -49,12 +49,6 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for a signal, for ever.
-pub(crate) fn pause() {
-    // SAFETY: no arguments, no memory.
-    unsafe { libc::pause() };
-}
-
 /// Closes every descriptor from `first` on. Only for a process that has just begun and owns none of them.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: the caller, at the start of `main`, has opened nothing yet, so nobody relies on these descriptors.

@@ -3,7 +3,7 @@
 use super::{artifact, start::STARTED_WITHIN};
 use crate::{
     cgroup,
-    record::{self, Ended, State},
+    record::{self, Ended, ShimSpec, State},
     shim::now,
 };
 use std::{
@@ -99,6 +99,10 @@ pub(super) fn clear(folder: &Path) -> io::Result<()> {
         };
         if let Ok(Some(state)) = record::read::<State>(folder, record::STATE) {
             settle(folder, &state);
+        }
+        // A shim that was killed before it could note anything.
+        if let Ok(Some(spec)) = record::read::<ShimSpec>(folder, record::SPEC) {
+            cgroup::end(&cgroup::left(spec.instance.as_str()))?;
         }
     }
     artifact::remove_tree(folder)

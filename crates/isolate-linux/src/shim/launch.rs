@@ -16,7 +16,7 @@ use std::{
     collections::BTreeMap,
     ffi::CString,
     fs::File,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt as _,
@@ -32,7 +32,7 @@ pub(super) struct Launched {
     pub(super) pid: Pid,
     /// Becomes readable when it ends.
     pub(super) handle: OwnedFd,
-    pub(super) init: Option<Pid>,
+    pub(super) init: Option<Init>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
     pub(super) weaker: Vec<String>,
@@ -57,10 +57,11 @@ pub(super) fn launch(spec: &ShimSpec, groups: &[Group]) -> Result<Launched, Fail
     } else {
         None
     };
+    let init_pid = init.as_ref().map(|init| init.pid);
     let launched = start(spec, groups, init, notes);
     hide();
     if launched.is_err()
-        && let Some(init) = init
+        && let Some(init) = init_pid
     {
         let _ = rustix::process::kill_process(init, Signal::KILL);
         let _ = rustix::process::waitpid(Some(init), rustix::process::WaitOptions::empty());
@@ -68,13 +69,16 @@ pub(super) fn launch(spec: &ShimSpec, groups: &[Group]) -> Result<Launched, Fail
     launched
 }
 
-fn start(spec: &ShimSpec, groups: &[Group], init: Option<Pid>, notes: Notes) -> Result<Launched, Failed> {
+fn start(spec: &ShimSpec, groups: &[Group], init: Option<Init>, notes: Notes) -> Result<Launched, Failed> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| Failed::host("making a pipe", error));
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
     let (report, report_end) = pipe()?;
     let pid = match sys::fork().map_err(|error| Failed::host("forking", error))? {
         Fork::Child => {
+            // With the shim's end closed here, a shim that was killed meanwhile shows as a broken pipe, which ends this
+            // process too: nobody goes on unseen.
+            drop((stdout, stderr, report));
             let mut report = File::from(report_end);
             let failed = become_program(spec, groups, init.is_some(), stdout_end, stderr_end, &mut report);
             tell(&mut report, &Report::Failed(failed));
@@ -124,21 +128,29 @@ fn hide() {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// The first process of the pid namespace. It does nothing: orphans are reaped by the kernel, since it ignores their
-/// ends; and when it is killed, the kernel kills all others.
-fn start_init() -> io::Result<Pid> {
+/// The first process of the pid namespace. When it is killed, the kernel kills all others.
+pub(super) struct Init {
+    pub(super) pid: Pid,
+    /// Closed with the shim, however it ends, and then the init ends too.
+    _lifeline: OwnedFd,
+}
+
+/// Starts the init. It does nothing: orphans are reaped by the kernel, since it ignores their ends.
+fn start_init() -> io::Result<Init> {
+    let (end, lifeline) = pipe_with(PipeFlags::CLOEXEC)?;
     match sys::fork()? {
-        Fork::Parent(pid) => Ok(pid),
+        Fork::Parent(pid) => Ok(Init { pid, _lifeline: lifeline }),
         Fork::Child => {
             let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             let _ = sys::on_signal(libc::SIGCHLD, Disposition::Ignore);
             let _ = rustix::thread::set_name(c"tutti-init");
             hide();
-            // The pipes and the lock of the shim are not its business.
-            let _ = sys::close_from(0);
-            loop {
-                sys::pause();
-            }
+            // The pipes and the lock of the shim are not its business; its standard input is the lifeline.
+            let _ = sys::replace_standard_streams([end.as_fd(); 3]);
+            let _ = sys::close_from(3);
+            // Nothing is ever written, so this returns when the shim is gone, even if that was before the first line.
+            while io::stdin().read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
+            sys::exit_now(0)
         }
     }
 }

@@ -135,7 +135,7 @@ fn describe(
         boot: record::boot_id()?,
         port: spec.port,
         started_at: now(),
-        init: launched.init.and_then(|init| Process::of(init).ok()),
+        init: launched.init.as_ref().and_then(|init| Process::of(init.pid).ok()),
         groups,
         weaker,
     })

@@ -138,8 +138,8 @@ impl Running {
     }
 
     fn kill(&self) {
-        if let Some(init) = self.launched.init {
-            let _ = rustix::process::kill_process(init, Signal::KILL);
+        if let Some(init) = &self.launched.init {
+            let _ = rustix::process::kill_process(init.pid, Signal::KILL);
         }
         let _ = rustix::process::pidfd_send_signal(&self.launched.handle, Signal::KILL);
         cgroup::kill(&self.state.groups);
@@ -153,9 +153,9 @@ impl Running {
         connections: &mut [Connection],
     ) -> io::Result<()> {
         let out_of_memory = cgroup::out_of_memory_kills(&self.state.groups) > 0;
-        if let Some(init) = self.launched.init {
-            let _ = rustix::process::kill_process(init, Signal::KILL);
-            let _ = rustix::process::waitpid(Some(init), WaitOptions::empty());
+        if let Some(init) = &self.launched.init {
+            let _ = rustix::process::kill_process(init.pid, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(init.pid), WaitOptions::empty());
         }
         let groups = cgroup::end(&self.state.groups);
         end_orphans();

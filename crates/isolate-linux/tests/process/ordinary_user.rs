@@ -59,3 +59,47 @@ fn an_ordinary_user_runs_processes_too() {
         }
     }
 }
+
+/// Becomes nobody, in a user namespace where nobody may make another, and then the test. A container without
+/// privileges is like this.
+const CLOSED: &str = r#"
+import ctypes, os, sys
+nobody, binary = 65534, sys.argv[1]
+libc = ctypes.CDLL(None, use_errno=True)
+os.setgroups([])
+os.setresgid(nobody, nobody, nobody)
+os.setresuid(nobody, nobody, nobody)
+libc.prctl(4, 1, 0, 0, 0)
+try:
+    if libc.unshare(0x10000000) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{nobody} {nobody} 1"), ("gid_map", f"{nobody} {nobody} 1")):
+        with open("/proc/self/" + name, "w") as file:
+            file.write(text)
+    with open("/proc/sys/user/max_user_namespaces", "w") as file:
+        file.write("0")
+except OSError as error:
+    print("skipped:", error)
+    sys.exit(0)
+os.chdir("/")
+os.execv(binary, [binary, "--exact", "ordinary_user::act_as_user", "--nocapture"])
+"#;
+
+#[test]
+fn an_ordinary_user_without_namespaces_runs_processes_too() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let output = Command::new("python3")
+        .args(["-c", CLOSED])
+        .arg(std::env::current_exe().unwrap())
+        .env(USER, "1")
+        .env("TMPDIR", "/tmp")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("skipped") || text.contains("no namespaces of its own"), "{text}");
+}

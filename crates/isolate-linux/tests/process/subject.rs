@@ -92,6 +92,19 @@ impl Host {
         (own.map(|line| line.line).collect(), exit)
     }
 
+    /// The shims of this host's instances.
+    pub(crate) fn shims(&self) -> Vec<rustix::process::Pid> {
+        let folder = self.folder.path().to_str().unwrap();
+        let commands = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter(|entry| {
+            let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            command.starts_with("tutti") && command.contains(folder)
+        });
+        commands
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(rustix::process::Pid::from_raw)
+            .collect()
+    }
+
     /// What is still there of this host's instances: processes, mounts and control groups that name them.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let folder = self.folder.path().to_str().unwrap();

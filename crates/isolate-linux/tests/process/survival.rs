@@ -47,6 +47,7 @@ async fn act_as_agent() {
     };
     let (driver, spec) = (driver(&folder), spec(&folder, 1, &sample));
     driver.preload(&spec.artifact).await.unwrap();
+    println!("\nagent begins");
     let running = driver.start(&spec).await.unwrap();
     suite::answers(&*running).await.unwrap();
     println!("\nagent is ready");
@@ -54,6 +55,11 @@ async fn act_as_agent() {
 }
 
 fn agent(folder: &Path) -> Child {
+    agent_until(folder, "agent is ready")
+}
+
+/// An agent that has come as far as to say this.
+fn agent_until(folder: &Path, point: &str) -> Child {
     let mut agent = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "survival::act_as_agent", "--nocapture"])
         .env(AGENT, folder)
@@ -62,7 +68,7 @@ fn agent(folder: &Path) -> Child {
         .spawn()
         .unwrap();
     let said = BufReader::new(agent.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(said.into_iter().any(|line| line == "agent is ready"), "the agent did not come up");
+    assert!(said.into_iter().any(|line| line == point), "the agent did not come up");
     agent
 }
 
@@ -123,6 +129,58 @@ async fn an_instance_outlives_its_killed_agent_and_no_line_is_lost() {
     assert_eq!(counted, wanted);
     driver.remove(&spec).await.unwrap();
     assert_eq!(host.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_agent_killed_at_any_moment_of_a_start_leaves_what_the_next_can_take_up() {
+    let (mut found, mut fresh) = (0, 0);
+    for moment in 0..16 {
+        let host = Host::new();
+        let mut agent = agent_until(host.folder.path(), "agent begins");
+        // Not a wait for anything: the moment of the fault, from before the shim to after the instance runs.
+        std::thread::sleep(Duration::from_micros(800 * moment));
+        rustix::process::kill_process_group(Pid::from_child(&agent), Signal::KILL).unwrap();
+        agent.wait().unwrap();
+        let (driver, spec) = (host.driver(), host.spec(1, &counter(&host)));
+        let running = match driver.recover(&spec).await.unwrap() {
+            Some(running) => {
+                found += 1;
+                running
+            }
+            None => {
+                fresh += 1;
+                driver.preload(&spec.artifact).await.unwrap();
+                driver.start(&spec).await.unwrap_or_else(|error| panic!("after {moment}: {}", error.chain()))
+            }
+        };
+        suite::answers(&*running).await.unwrap_or_else(|why| panic!("after {moment}: {why}"));
+        host.end(&spec, &*running).await;
+        assert_eq!(host.leftovers(), Vec::<String>::new(), "after {moment}");
+    }
+    eprintln!("killed {fresh} times before there was an instance, {found} times after");
+    assert!(found > 0, "no moment was late enough");
+}
+
+#[tokio::test]
+async fn agent_and_shim_killed_at_any_moment_of_a_start_leave_nothing_that_runs_unseen() {
+    for moment in 0..16 {
+        let host = Host::new();
+        let mut agent = agent_until(host.folder.path(), "agent begins");
+        // As above, the moment of the fault.
+        std::thread::sleep(Duration::from_micros(800 * moment));
+        rustix::process::kill_process_group(Pid::from_child(&agent), Signal::KILL).unwrap();
+        for shim in host.shims() {
+            let _ = rustix::process::kill_process(shim, Signal::KILL);
+        }
+        agent.wait().unwrap();
+        let (driver, spec) = (host.driver(), host.spec(1, &counter(&host)));
+        if let Some(running) = driver.recover(&spec).await.unwrap() {
+            let text = exited(&running).await.text;
+            assert_eq!(text, "killed by signal 9 (SIGKILL): its shim was killed", "after {moment}");
+        }
+        driver.remove(&spec).await.unwrap();
+        assert_eq!(host.leftovers(), Vec::<String>::new(), "after {moment}");
+    }
 }
 
 #[tokio::test]
