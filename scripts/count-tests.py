@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
 """Counts the tests of a stage from what it printed (cargo nextest or libtest) on standard input.
 
-    count-tests.py EXIT_CODE <output      prints "PASSED FAILED SKIPPED"
+    count-tests.py EXIT_CODE [JUNIT] <output      prints "PASSED FAILED SKIPPED"
     count-tests.py --self-test
 
 Exits with 1 if no test ran: a stage that tests nothing proves nothing. A stage that exited non-zero without a failed
 test (it did not build, or it was killed) counts as one failure.
+
+A test that cannot run on this host passes, and prints a line that starts with "skipped: ". nextest keeps what passed
+tests print in its JUnit file; given that, such tests are counted as skipped and named on standard error.
 """
 
+import os
 import re
 import sys
+import xml.etree.ElementTree
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # "Summary [ 1.2s] 12/15 tests run: 10 passed (1 slow, 1 flaky), 1 failed, 1 timed out, 3 skipped"
@@ -40,6 +45,18 @@ def count(text, code):
     return passed, failed, skipped
 
 
+SKIPPED = re.compile(r"^\s*skipped: (.*)$", re.IGNORECASE | re.MULTILINE)
+
+
+def could_not_run(junit):
+    """Names of tests that said they were skipped, with what they said."""
+    found = []
+    for case in xml.etree.ElementTree.fromstring(junit).iter("testcase"):
+        if case.find("failure") is None and (why := SKIPPED.search("\n".join(case.itertext()))):
+            found.append(f"{case.get('classname')} {case.get('name')}: {why[1]}")
+    return found
+
+
 def self_test():
     nextest = "\x1b[32m     Summary\x1b[0m [   1.204s] 15 tests run: 12 passed (1 slow, 2 flaky), 2 failed, 1 timed out, 4 skipped"
     assert count(nextest, 100) == (12, 3, 4), count(nextest, 100)
@@ -54,6 +71,12 @@ def self_test():
     assert count(libtest, 101) == (5, 1, 1)
     assert count("error: could not compile", 101) == (0, 1, 0)
     assert count("nothing", 0) == (0, 0, 0)
+    junit = """<testsuites><testsuite>
+        <testcase name="a" classname="c"><system-out>x\nskipped: no root\n</system-out></testcase>
+        <testcase name="b" classname="c"><system-err>it skipped: nothing</system-err></testcase>
+        <testcase name="f" classname="c"><failure/><system-err>skipped: half</system-err></testcase>
+        <testcase name="d" classname="c"/></testsuite></testsuites>"""
+    assert could_not_run(junit) == ["c a: no root"], could_not_run(junit)
 
 
 def main():
@@ -61,6 +84,11 @@ def main():
         self_test()
         return 0
     passed, failed, skipped = count(sys.stdin.read(), int(sys.argv[1]))
+    if len(sys.argv) > 2 and os.path.exists(sys.argv[2]):
+        with open(sys.argv[2]) as junit:
+            for line in could_not_run(junit.read()):
+                print(f"skipped: {line}", file=sys.stderr)
+                passed, skipped = passed - 1, skipped + 1
     print(passed, failed, skipped)
     return 0 if passed + failed > 0 else 1
 

@@ -22,12 +22,13 @@ check() {
 
 # suite NAME COMMAND... : a stage whose own tests are counted from what it prints.
 suite() {
-    local name=$1 output code=0
+    local name=$1 output junit=$target/nextest/default/junit.xml code=0
     shift
     output=$(mktemp)
+    rm -f "$junit"
     stage "$name" run_logged "$output" "$@" || code=$?
     [ "$code" -eq 0 ] || failed=yes
-    if ! scripts/count-tests.py "$code" <"$output" >>"$counts"; then
+    if ! scripts/count-tests.py "$code" "$junit" <"$output" >>"$counts"; then
         say "the stage \"$name\" ran no test"
         failed=yes
     fi

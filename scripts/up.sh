@@ -64,7 +64,7 @@ export TUTTI_API=$api
 TUTTI_TOKEN=$(cat "$token_file")
 export TUTTI_TOKEN
 
-"$tutti" version get "$version" >/dev/null 2>&1 ||
+"$tutti" version show "$version" >/dev/null 2>&1 ||
     "$tutti" push "$guests/hello-wasm/hello_wasm.wasm" "$version"
 host=hello.example.com.localhost
 address=${http#http://}

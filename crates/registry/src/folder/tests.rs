@@ -195,7 +195,7 @@ impl SmallDisk {
         match done {
             Ok(output) if output.status.success() => Some(SmallDisk(folder)),
             _ => {
-                eprintln!("SKIPPED: this test mounts a small disk, which needs root");
+                eprintln!("skipped: this test mounts a small disk, which needs root");
                 None
             }
         }
