@@ -30,6 +30,33 @@ pub async fn ensure_admin_token(objects: &Objects) -> Result<Option<Secret<Strin
     Ok(made.map(|_| secret))
 }
 
+/// Makes another admin token of this name, for a machine whose own has been lost.
+///
+/// # Errors
+/// `already_exists`, and the store's own.
+pub async fn make_admin_token(objects: &Objects, name: &str) -> Result<Secret<String>, Problem> {
+    let secret = tokens::mint(objects.random());
+    let spec =
+        TokenSpec { role: Role::Admin, domain: None, expires_at: None, hash: tokens::hash(secret.reveal()) };
+    match objects.write().create(&objects.make(name, spec)).commit().await? {
+        Some(_) => Ok(secret),
+        None => Err(Problem::already_exists("token", name)),
+    }
+}
+
+/// Whether this is the secret of an admin token that works now.
+///
+/// # Errors
+/// The store's own.
+pub async fn is_admin_token(objects: &Objects, secret: &str) -> Result<bool, Problem> {
+    let (hash, now) = (tokens::hash(secret), objects.clock().now());
+    let all = objects.list::<TokenSpec>("").await?.items;
+    let works = |token: &TokenSpec| {
+        token.role == Role::Admin && token.hash == hash && token.expires_at.is_none_or(|until| until > now)
+    };
+    Ok(all.iter().any(|token| works(&token.spec)))
+}
+
 /// Makes what must always be there: the zone, and in dev (`vouch`) on the first start the domain `example.com`.
 ///
 /// # Errors

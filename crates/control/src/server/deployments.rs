@@ -138,7 +138,7 @@ async fn locked(app: &App, service: &Resource<ServiceSpec>) -> Problem {
     };
     Problem::conflict(format!("service \"{}\" has the running deployment {id} ({how})", service.name))
         .object(format!("deployment {id}"))
-        .hint(format!("see it with: tutti explain deployment {id}; end it with: tutti deployment abort {id}"))
+        .hint(format!("see it with: tutti explain {id}; end it with: tutti deployment abort {id}"))
 }
 
 /// `GET /v1/deployments/{name}`
@@ -216,7 +216,7 @@ async fn steer(
         decide(&mut changed.spec, undoing, step).map_err(|why| {
             Problem::conflict(format!("deployment \"{name}\" {why}"))
                 .object(deployment.object())
-                .hint(format!("see it with: tutti explain deployment {name}"))
+                .hint(format!("see it with: tutti explain {name}"))
         })?;
         if changed.spec == deployment.spec {
             return Ok(reply::ok(&deployment));

@@ -29,8 +29,8 @@ use tutti_model::{
 };
 
 /// Longest time from a request's head to its answer's; streams go on after it. Several store transactions and a slow
-/// client's megabyte fit.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// client's megabyte fit, and it is over before the client of this release gives up.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(25);
 /// Largest answer that is held whole: a full page of the largest objects would be larger, but is never replayed.
 pub(super) const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 

@@ -42,7 +42,7 @@ use tutti_api::logs::LogSource;
 use tutti_base::Tasks;
 use tutti_model::{Digest, Problem, ServiceRef};
 
-pub use defaults::{ensure_admin_token, ensure_defaults};
+pub use defaults::{ensure_admin_token, ensure_defaults, is_admin_token, make_admin_token};
 pub use serve::serve;
 
 /// Which artifacts have been pushed.

@@ -39,7 +39,7 @@ pub(super) fn not_going(service: &Resource<ServiceSpec>) -> Result<(), Problem> 
     }
     Err(Problem::conflict(format!("service \"{}\" is being removed", service.name))
         .object(service.object())
-        .hint(format!("see how far it is with: tutti explain service {}", service.name)))
+        .hint(format!("see how far it is with: tutti explain {}", service.name)))
 }
 
 /// Adds the creation of a service to a transaction. Its domain is touched too, so that it cannot go meanwhile.

@@ -36,6 +36,9 @@ pub(in crate::server) fn explain(snapshot: &Snapshot) -> Explanation {
     Explanation { object, summary, well, reasons: words.reasons, hints: words.hints }
 }
 
+/// How the rollout's message says that too few answers came; see `tutti_plan::rollout`.
+const TOO_FEW: &str = "answers of the";
+
 /// What an explanation says at its head: the object, whether it is well, and its state.
 type Head = (String, bool, String);
 
@@ -144,7 +147,7 @@ impl<'a> Words<'a> {
                 lines: failure.last_lines.clone(),
             });
         }
-        let stuck = unfinished && self.way_of(deployment);
+        let stuck = if unfinished { self.way_of(deployment) } else { None };
         if status.phase == Phase::Failed || status.phase == Phase::Failing {
             self.hint("mend what its last lines say, push it as a new version, and deploy that");
         }
@@ -154,22 +157,29 @@ impl<'a> Words<'a> {
                 deployment.name
             ));
         }
-        (object, well && !stuck, text)
+        match stuck {
+            Some(stuck) => (object, false, stuck.to_owned()),
+            None => (object, well, text),
+        }
     }
 
-    /// What the zone does for an unfinished deployment; true if it cannot go on by itself.
-    fn way_of(&mut self, deployment: &Resource<DeploymentSpec>) -> bool {
+    /// What the zone does for an unfinished deployment, and what keeps it from going on by itself.
+    fn way_of(&mut self, deployment: &Resource<DeploymentSpec>) -> Option<&'static str> {
         let status = &deployment.status;
-        let Some(facts) = self.facts() else { return false };
+        let facts = self.facts()?;
         if status.phase == Phase::Observing {
-            if deployment.spec.intent != Intent::Pause && status.message.contains("only") {
-                self.hint("send it requests: a step is judged by at least 50 answers, and waits for them rather than pass");
+            if deployment.spec.intent != Intent::Pause && status.message.contains(TOO_FEW) {
+                self.hint(format!(
+                    "send it requests: a step is judged by at least {} answers, and waits for them rather than pass",
+                    tutti_model::limits::JUDGE_ANSWERS
+                ));
                 self.hint(format!(
                     "or move on without judging: tutti deployment promote {}",
                     deployment.name
                 ));
+                return Some("its step has had its time, and waits for enough answers to be judged");
             }
-            return false;
+            return None;
         }
         self.zone_says(facts.report.as_ref());
         let version = match &deployment.spec.target {
@@ -182,13 +192,19 @@ impl<'a> Words<'a> {
         let placing =
             matches!(facts.report.as_ref().map(|report| &report.spec.progress), Some(Progress::Placing));
         let reasons = facts.report.as_ref().is_some_and(|report| !report.spec.reasons.is_empty());
-        let stuck = status.phase == Phase::Placing && placing && reasons;
-        if stuck {
+        if status.phase == Phase::Placing && placing && reasons {
             self.nodes_say();
             self.hint("free some room (tutti scale, tutti service delete), or add a node");
             self.hint("or ask for less: lower memory, cpu or min in the manifest, and push a new version");
+            return Some("it cannot go on: no node can take its instances now");
         }
-        stuck
+        let crashing = facts.instances.iter().find(|instance| {
+            instance.spec.goal.runs()
+                && instance.status.state == InstanceState::Backoff
+                && version.is_none_or(|version| instance.spec.version.version == *version)
+        })?;
+        self.hint(format!("read what it wrote: tutti logs {}", crashing.name));
+        Some("its instances start, and one ends again and again; if that goes on, the deployment fails")
     }
 
     fn version(&mut self, version: &Resource<VersionSpec>) -> Head {
@@ -381,7 +397,10 @@ impl<'a> Words<'a> {
             }
         }
         for reason in &report.spec.reasons {
-            self.say(&zone, reason);
+            // A deployment's own message carries the zone's reasons along.
+            if !self.reasons.iter().any(|said| said.text.contains(reason.as_str())) {
+                self.say(&zone, reason);
+            }
         }
     }
 
@@ -395,7 +414,7 @@ impl<'a> Words<'a> {
             let why = status.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             self.reasons.push(Reason {
                 about: instance.object(),
-                text: format!("is {} on node {}{why}", status.state, instance.spec.node),
+                text: format!("{} on node {}{why}", state_words(status.state), instance.spec.node),
                 lines: status.last_lines.clone(),
             });
         }
@@ -425,7 +444,10 @@ impl<'a> Words<'a> {
         for node in self.snapshot.zone.nodes.iter().take(INSTANCES) {
             let text = match (node.status.ready, node.spec.cordoned) {
                 (false, _) => "is not ready",
-                (true, true) => "is ready, but cordoned",
+                (true, true) => {
+                    self.hint(format!("or let {0} take instances again: tutti node uncordon {0}", node.name));
+                    "is ready, and takes no new instances because it is cordoned"
+                }
                 (true, false) => continue,
             };
             self.say(node.object(), text);
@@ -462,6 +484,20 @@ fn asked(spec: &DeploymentSpec) -> String {
             text
         }
         Target::Split(split) => format!("was asked to return {} to {split}", spec.service),
+    }
+}
+
+/// What a state of an instance means for a newcomer.
+const fn state_words(state: InstanceState) -> &'static str {
+    match state {
+        InstanceState::Pending => "has not been taken up yet",
+        InstanceState::Preloading => "waits for its artifact to be pulled, verified and compiled",
+        InstanceState::Starting => "was started, and does not answer its health probe yet,",
+        InstanceState::Ready => "is ready",
+        InstanceState::Backoff => "ends again and again, and is started anew after a pause",
+        InstanceState::Failed => "cannot run",
+        InstanceState::Draining => "finishes what it serves",
+        InstanceState::Stopped => "has stopped",
     }
 }
 

@@ -1,0 +1,41 @@
+//! The API on a real socket.
+
+use super::*;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+async fn read_some(stream: &mut TcpStream) -> String {
+    let mut buffer = vec![0; 16 * 1024];
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut buffer))
+        .await
+        .expect("an answer in time");
+    String::from_utf8_lossy(&buffer[..read.unwrap()]).into_owned()
+}
+
+#[tokio::test]
+async fn it_answers_drains_and_ends() {
+    let api = Api::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve(listener, api.router.clone(), api.tasks.clone()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let answer = read_some(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer}");
+    let request = format!(
+        "GET /v1/services?watch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        api.tokens["admin"]
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(read_some(&mut stream).await.contains("x-ndjson"));
+    // A watch is open, and an idle connection: neither holds the end up.
+    let _idle = TcpStream::connect(address).await.unwrap();
+    assert!(api.tasks.drain(Duration::from_secs(10)).await);
+    server.await.unwrap();
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
