@@ -119,7 +119,7 @@ async fn a_closed_slot_lets_nobody_in_and_tells_when_it_is_empty() {
     tokio::task::yield_now().await;
     assert!(!emptied.is_finished());
     drop(inside);
-    emptied.await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(10), emptied).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
