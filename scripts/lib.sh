@@ -67,7 +67,8 @@ need_packages() {
     say "installing ${missing[*]}"
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2 ||
         say "the package lists could not be updated; going on with those that are here"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    # RUNLEVEL=1: what is installed is not to start as a service of this machine.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
         die "could not install: ${missing[*]}"
 }
