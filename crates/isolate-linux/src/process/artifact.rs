@@ -199,9 +199,10 @@ fn fill(folder: &Path, archive: impl Read) -> Result<(), UnpackError> {
         make_folders(folder, to.parent().unwrap_or(folder), &mut folders)?;
         make_link(folder, &name, &to, &target, symbolic)?;
     }
-    // Last, and the deepest first: nothing more is written.
-    for folder in folders.iter().rev() {
-        fs::set_permissions(folder, Permissions::from_mode(0o555))?;
+    // Whatever the agent's umask is. Instances have no right to write here, by their user, their mount or Landlock; but
+    // an operator who is not root must be able to remove it with plain `rm -r`.
+    for folder in &folders {
+        fs::set_permissions(folder, Permissions::from_mode(0o755))?;
     }
     Ok(())
 }

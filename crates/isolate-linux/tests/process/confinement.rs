@@ -90,6 +90,7 @@ x86 = platform.machine() == "x86_64"
 port = int(os.environ["PORT"])
 say("write_app", lambda: open("/app/new", "w"))
 say("change_app", lambda: open("/app/main.py", "a"))
+say("remove_app", lambda: os.remove("/app/main.py"))
 say("write_etc", lambda: open("/etc/tutti-new", "w"))
 say("write_usr", lambda: open("/usr/tutti-new", "w"))
 say("write_data", lambda: open("/data/new", "w").write("x"))

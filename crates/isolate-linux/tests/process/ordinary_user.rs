@@ -24,7 +24,7 @@ async fn act_as_user() {
     let done = suite::run(&host).await.unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(done.len(), 14, "{done:?}");
     // Whatever else is missing, these need no privileges.
-    let program = "for line in open('/proc/self/status'): print(line.strip())\ntry: open('/app/main.py', 'a')\nexcept OSError as e: print('write:', e.strerror)\n";
+    let program = "for line in open('/proc/self/status'): print(line.strip())\ntry: open('/app/main.py', 'a')\nexcept OSError as e: print('write:', e.strerror)\nimport os\ntry: open('/proc/self/cwd/new', 'w')\nexcept OSError as e: print('create:', e.strerror)\n";
     let (lines, exit) = host.outcome(1, &host.python(program, &[])).await;
     assert_eq!(exit.code, Some(0), "{lines:#?}");
     for wanted in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"]
@@ -32,7 +32,9 @@ async fn act_as_user() {
         let own_namespaces = !notes.iter().any(|note| note.starts_with("no namespaces"));
         assert!(lines.iter().any(|line| line == wanted) || !own_namespaces, "{wanted}: {lines:#?}");
     }
-    assert!(lines.iter().any(|line| line.starts_with("write:")), "{lines:#?}");
+    for refused in ["write:", "create:"] {
+        assert!(lines.iter().any(|line| line.starts_with(refused)), "{lines:#?}");
+    }
     assert_eq!(host.leftovers(), Vec::<String>::new());
 }
 

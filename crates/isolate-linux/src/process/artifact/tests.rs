@@ -51,7 +51,7 @@ fn files_folders_and_links_are_unpacked_read_only() {
     ]));
     let folder = result.unwrap();
     let mode = |name: &str| fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o7777;
-    assert_eq!((mode("bin/run"), mode("lib/data.txt"), mode("bin"), mode(".")), (0o555, 0o444, 0o555, 0o555));
+    assert_eq!((mode("bin/run"), mode("lib/data.txt"), mode("bin"), mode(".")), (0o555, 0o444, 0o755, 0o755));
     assert_eq!(fs::read_to_string(folder.join("bin/data")).unwrap(), "text");
     assert_eq!(fs::read_to_string(folder.join("copy")).unwrap(), "text");
     assert_eq!(only_executable(&folder).unwrap(), "bin/run");
