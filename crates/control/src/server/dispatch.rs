@@ -34,6 +34,10 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(25);
 /// Largest answer that is held whole: a full page of the largest objects would be larger, but is never replayed.
 pub(super) const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
+/// Requests that are done at once; further ones wait their turn within their time. With the largest bodies they take
+/// 256 MiB.
+pub(super) const REQUESTS: usize = 256;
+
 /// Every handler by its operation.
 #[rustfmt::skip]
 pub(super) static HANDLERS: &[(&str, Handler)] = &[
@@ -180,6 +184,7 @@ async fn operate(
     let names: Vec<String> = names.iter().map(|(_, name)| name.to_owned()).collect();
     let mut object = names.join(" ");
     let whole = async {
+        let _turn = app.requests.acquire().await.map_err(|_| Problem::unavailable("the API is ending"))?;
         let body = read_body(body, &parts.headers).await?;
         let query = Query::parse(operation, &parts.uri)?;
         let subject = subject::authorize(app, operation, &caller, &names, &query, &body).await?;

@@ -4,9 +4,10 @@ use super::{
     App,
     call::{Answer, Call},
     lists::{Scope, all},
-    reply,
+    reply, services,
     streams::Place,
     subject::Subject,
+    versions,
 };
 use futures_util::{
     StreamExt as _,
@@ -29,6 +30,15 @@ type Lines = BoxStream<'static, Result<LogLine, Problem>>;
 /// `GET /v1/logs`
 pub(super) async fn read(call: Call) -> Answer {
     let of = Of::new(&call.subject)?;
+    match &call.subject {
+        Subject::Service(service) => {
+            services::existing(&call.app, &call.caller, service).await.map(|_| ())?
+        }
+        Subject::Version(version) => {
+            versions::existing(&call.app, &call.caller, version).await.map(|_| ())?
+        }
+        _ => {}
+    }
     let tail: Option<usize> = call.query.read("tail", "a number of lines")?;
     let since: Option<u64> = call.query.read("since", "a time in milliseconds since 1970")?;
     let follow = call.query.switch("follow")?;

@@ -36,7 +36,11 @@ mod tests;
 
 use crate::Objects;
 use async_trait::async_trait;
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::Debug,
+    sync::{Arc, OnceLock},
+};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tutti_api::logs::LogSource;
 use tutti_base::Tasks;
@@ -94,6 +98,10 @@ struct App {
     tokens: tokens::TokenIndex,
     streams: streams::Streams,
     replays: replay::Replays,
+    /// Requests that are being done, each with its body in memory.
+    requests: Semaphore,
+    /// The OpenAPI document: anyone may ask for it, and it never changes.
+    openapi: OnceLock<serde_json::Value>,
     stopping: CancellationToken,
 }
 
@@ -112,6 +120,8 @@ pub fn router(options: ServerOptions) -> axum::Router {
         tokens,
         streams: streams::Streams::default(),
         replays: replay::Replays::default(),
+        requests: Semaphore::new(dispatch::REQUESTS),
+        openapi: OnceLock::new(),
         stopping: options.tasks.stopping(),
     }))
 }

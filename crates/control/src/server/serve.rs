@@ -24,10 +24,25 @@ const HEADER_BYTES: u32 = 32 * 1024;
 /// Pause after a connection could not be accepted (out of file descriptors, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a listener allows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Connections at once.
+    pub(super) connections: usize,
+    /// Time for a request's head.
+    pub(super) header_timeout: Duration,
+}
+
 /// Serves `router` on `listener` until `tasks` are to stop. Each connection is one of `tasks`: it finishes the requests
 /// it is at, and [`Tasks::drain`] waits for it.
 pub async fn serve(listener: TcpListener, router: axum::Router, tasks: Tasks) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let bounds = Bounds { connections: CONNECTIONS, header_timeout: HEADER_TIMEOUT };
+    serve_within(bounds, listener, router, tasks).await;
+}
+
+/// As [`serve`], within these bounds.
+pub(super) async fn serve_within(bounds: Bounds, listener: TcpListener, router: axum::Router, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
     let stopping = tasks.stopping();
     loop {
         let accepted = tokio::select! {
@@ -38,7 +53,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, tasks: Tasks) {
             Ok((stream, place)) => {
                 let (router, stopping) = (router.clone(), stopping.clone());
                 tasks.spawn("api connection", async move {
-                    connection(stream, router, stopping).await;
+                    connection(stream, router, bounds.header_timeout, stopping).await;
                     drop(place);
                 });
             }
@@ -60,9 +75,14 @@ async fn accept(
     Ok((stream, place))
 }
 
-async fn connection(stream: TcpStream, router: axum::Router, stopping: tokio_util::sync::CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    router: axum::Router,
+    header_timeout: Duration,
+    stopping: tokio_util::sync::CancellationToken,
+) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())

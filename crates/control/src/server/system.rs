@@ -19,7 +19,8 @@ pub(super) async fn release(call: Call) -> Answer {
 
 /// `GET /v1/openapi.json`
 pub(super) async fn openapi(call: Call) -> Answer {
-    Ok(reply::ok(&tutti_api::openapi::document(&call.app.release)))
+    let app = &call.app;
+    Ok(reply::ok(app.openapi.get_or_init(|| tutti_api::openapi::document(&app.release))))
 }
 
 /// `GET /metrics`

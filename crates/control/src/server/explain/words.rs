@@ -277,11 +277,9 @@ impl<'a> Words<'a> {
         for weaker in &status.weaker {
             self.say(format!("node {}", spec.node), weaker);
         }
-        let well = match (spec.goal.runs(), status.state) {
-            (_, InstanceState::Failed | InstanceState::Backoff) => false,
-            (true, InstanceState::Stopped | InstanceState::Draining) => false,
-            _ => true,
-        };
+        let broken = matches!(status.state, InstanceState::Failed | InstanceState::Backoff);
+        let ended = matches!(status.state, InstanceState::Stopped | InstanceState::Draining);
+        let well = !broken && (!spec.goal.runs() || !ended);
         let text = match status.state {
             InstanceState::Pending => format!("node {} has not taken it up yet", spec.node),
             InstanceState::Preloading => "its artifact is being pulled, verified and compiled".to_owned(),
@@ -414,7 +412,7 @@ impl<'a> Words<'a> {
             let why = status.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             self.reasons.push(Reason {
                 about: instance.object(),
-                text: format!("{} on node {}{why}", state_words(status.state), instance.spec.node),
+                text: format!("on node {} it {}{why}", instance.spec.node, state_words(status.state)),
                 lines: status.last_lines.clone(),
             });
         }
@@ -445,7 +443,7 @@ impl<'a> Words<'a> {
             let text = match (node.status.ready, node.spec.cordoned) {
                 (false, _) => "is not ready",
                 (true, true) => {
-                    self.hint(format!("or let {0} take instances again: tutti node uncordon {0}", node.name));
+                    self.hint(format!("let {0} take instances again: tutti node uncordon {0}", node.name));
                     "is ready, and takes no new instances because it is cordoned"
                 }
                 (true, false) => continue,
@@ -492,7 +490,7 @@ const fn state_words(state: InstanceState) -> &'static str {
     match state {
         InstanceState::Pending => "has not been taken up yet",
         InstanceState::Preloading => "waits for its artifact to be pulled, verified and compiled",
-        InstanceState::Starting => "was started, and does not answer its health probe yet,",
+        InstanceState::Starting => "was started, and does not answer its health probe yet",
         InstanceState::Ready => "is ready",
         InstanceState::Backoff => "ends again and again, and is started anew after a pause",
         InstanceState::Failed => "cannot run",

@@ -77,3 +77,26 @@ async fn what_the_api_says_of_itself() {
     assert!(api.get("/metrics").await.expect(200).body.as_str().unwrap().contains("tutti_up"));
     assert_eq!(api.get("/v1/whoami").await.body, json!({ "token": "admin", "role": "admin" }));
 }
+
+/// A fault in a handler costs its own request, and nobody else's.
+#[tokio::test]
+async fn a_panic_is_one_internal_error() {
+    let api = Api::start().await;
+    let router = router(ServerOptions {
+        objects: api.objects.clone(),
+        logs: api.lines.clone(),
+        registry: axum::Router::new(),
+        metrics: Arc::new(|| panic!("on purpose")),
+        artifacts: Arc::new(Pushed),
+        release: "0.0.0".to_owned(),
+        vouch: true,
+        host_suffixes: Vec::new(),
+        tasks: api.tasks.clone(),
+    });
+    let request = api.request("admin", Method::GET, "/metrics", None);
+    let response = router.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    api.get("/v1/whoami").await.expect(200);
+    assert!(!api.tasks.stopping().is_cancelled());
+}

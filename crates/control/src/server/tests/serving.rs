@@ -39,3 +39,22 @@ async fn it_answers_drains_and_ends() {
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_connection_too_many_waits_and_a_slow_head_ends() {
+    let api = Api::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let bounds = super::super::serve::Bounds { connections: 1, header_timeout: Duration::from_millis(300) };
+    let (router, tasks) = (api.router.clone(), api.tasks.clone());
+    tokio::spawn(super::super::serve::serve_within(bounds, listener, router, tasks));
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    // The second is answered only once the first has had its time and is gone.
+    assert!(read_some(&mut second).await.starts_with("HTTP/1.1 200"));
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_millis(50), slow.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the slow one was ended before the second was answered");
+}

@@ -96,6 +96,19 @@ async fn a_watch_shows_only_what_is_seen() {
 }
 
 #[tokio::test]
+async fn a_watch_over_tokens_never_shows_a_hash() {
+    let api = Api::start().await;
+    let mut watch = Reading::open(&api, "admin", "/v1/tokens?watch").await;
+    watch.expect("init").await;
+    let shown = watch.expect("init_item").await;
+    assert_eq!((&shown["name"], &shown["spec"]), (&json!("admin"), &json!({ "role": "admin" })));
+    watch.expect("init_done").await;
+    api.post("/v1/tokens", json!({ "name": "ci", "role": "admin" })).await.expect(201);
+    let changes = watch.expect("changes").await;
+    assert_eq!(changes["changes"][0]["put"]["spec"], json!({ "role": "admin" }));
+}
+
+#[tokio::test]
 async fn watches_have_a_bound() {
     let api = Api::start().await;
     let mut open = Vec::new();
@@ -128,4 +141,6 @@ async fn logs_are_read_and_followed_into_new_instances() {
     for bad in ["", "?service=example.com:web&instance=i-0000000000", "?service=example.com:web&tail=x"] {
         api.get(&format!("/v1/logs{bad}")).await.expect(400);
     }
+    let got = api.get("/v1/logs?service=example.com:wbe").await.expect(404);
+    assert_eq!(got.hint(), "did you mean \"example.com:web\"?");
 }
