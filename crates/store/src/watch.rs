@@ -191,3 +191,6 @@ pub(crate) fn below(commit: &Commit, prefix: &str) -> Option<Commit> {
         commit.changes.iter().filter(|change| change_key(change).starts_with(prefix)).cloned().collect();
     (!changes.is_empty()).then_some(Commit { revision: commit.revision, changes })
 }
+
+#[cfg(test)]
+mod tests;

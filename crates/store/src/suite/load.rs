@@ -16,7 +16,8 @@ const CONTENDERS: u64 = 4;
 
 async fn writers(subject: Subject) -> Outcome {
     let store = subject.store;
-    let watcher = tokio::spawn(watch(Arc::clone(&store)));
+    let watchers =
+        [tokio::spawn(watch(Arc::clone(&store), None)), tokio::spawn(watch(Arc::clone(&store), Some(100)))];
     let tasks: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let share = WRITES / WRITERS + u64::from(writer < WRITES % WRITERS);
@@ -33,9 +34,12 @@ async fn writers(subject: Subject) -> Outcome {
     same("the sum of the counters", &sum, &WRITES)?;
     let last = commit(&*store, Txn::new().put("end", *b"1")).await?;
     same("the revisions", &last, &(WRITES + 1))?;
-    tokio::time::timeout(SOON, watcher)
-        .await
-        .map_err(|_| Failure::new("the watcher did not see the end"))??
+    for watcher in watchers {
+        tokio::time::timeout(SOON, watcher)
+            .await
+            .map_err(|_| Failure::new("a watcher did not see the end"))???;
+    }
+    Ok(())
 }
 
 fn number(value: &[u8]) -> Result<u64, Failure> {
@@ -59,8 +63,8 @@ async fn count(store: Arc<dyn Store>, key: String, times: u64) -> Outcome {
     Ok(())
 }
 
-/// Follows every revision up to the one that sets `end`.
-async fn watch(store: Arc<dyn Store>) -> Outcome {
+/// Follows every revision up to the one that sets `end`; begins a new watch, from where it is, every so often.
+async fn watch(store: Arc<dyn Store>, rejoin: Option<u64>) -> Outcome {
     let mut seen: Revision = 0;
     let mut watch = store.watch("", Some(0)).await?;
     loop {
@@ -70,6 +74,9 @@ async fn watch(store: Arc<dyn Store>) -> Outcome {
                 seen = revision;
                 if changes.iter().any(|change| crate::watchers::change_key(change) == "end") {
                     return Ok(());
+                }
+                if rejoin.is_some_and(|every| revision % every == 0) {
+                    watch = store.watch("", Some(seen)).await?;
                 }
             }
             Err(StoreError::Lagged) => watch = store.watch("", Some(seen)).await?,

@@ -15,6 +15,8 @@ use tutti_store::{Compare, List, Revision, SqliteOptions, SqliteStore, Store, Tx
 const CHILD: &str = "TUTTI_STORE_KILL_CHILD";
 const NAME: &str = "kill::nothing_acknowledged_is_lost_to_kill_9";
 const WRITERS: u64 = 8;
+/// By far more than a child lives to make.
+const WRITES: u64 = 1_000_000;
 const ROUNDS: u64 = 12;
 const SEED: u64 = 20;
 /// Little history, so that it is being forgotten while the process is killed.
@@ -45,13 +47,13 @@ impl Acknowledged {
 fn nothing_acknowledged_is_lost_to_kill_9() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     match env::var_os(CHILD) {
-        Some(path) => runtime.block_on(write_for_ever(PathBuf::from(path))),
+        Some(path) => runtime.block_on(write_until_killed(PathBuf::from(path))),
         None => runtime.block_on(kill_again_and_again()),
     }
 }
 
 /// The child: each writer raises its own counter, in two keys at once, and says so once it is acknowledged.
-async fn write_for_ever(path: PathBuf) {
+async fn write_until_killed(path: PathBuf) {
     let store = Arc::new(open(&path));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
@@ -62,7 +64,7 @@ async fn write_for_ever(path: PathBuf) {
                     Some(entry) => (number(&entry.value), Some(entry.modified)),
                     None => (0, None),
                 };
-                loop {
+                while count < WRITES {
                     count += 1;
                     let compare = match modified {
                         Some(modified) => Compare::Modified(name.clone(), modified),

@@ -1,4 +1,5 @@
 //! The conformance suite over every engine of this crate, and engines held against each other.
+#![cfg(test)]
 
 mod agreement;
 
