@@ -148,9 +148,9 @@ impl Client {
         }
         let answer = self.http.request(request);
         let answered = match limit {
-            Some(limit) => tokio::time::timeout(limit, answer).await.map_err(|_| {
-                Failed::Said(fault::late(&self.base, limit))
-            })?,
+            Some(limit) => tokio::time::timeout(limit, answer)
+                .await
+                .map_err(|_| Failed::Said(fault::late(&self.base, limit)))?,
             None => answer.await,
         };
         answered.map_err(Failed::Broken)
@@ -176,7 +176,10 @@ impl Client {
     }
 
     /// Turns every failure, and every answer that is not a success, into a problem.
-    async fn judge(&self, answered: Result<Response<Incoming>, Failed>) -> Result<Response<Incoming>, Problem> {
+    async fn judge(
+        &self,
+        answered: Result<Response<Incoming>, Failed>,
+    ) -> Result<Response<Incoming>, Problem> {
         match answered {
             Ok(response) if response.status().is_success() => Ok(response),
             Ok(response) => Err(fault::refused(&self.base, response).await),

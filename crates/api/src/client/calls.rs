@@ -2,8 +2,9 @@
 
 use super::{Client, Query, fault, lines::Lines};
 use crate::wire::{
-    ClusterStatus, Cordon, CreateDeployment, CreateDomain, CreateRoute, CreateService, CreateToken, CreateVersion,
-    CreatedToken, Explanation, Page, ProblemBody, Promote, Release, Scale, ServiceSummary, WhoAmI,
+    ClusterStatus, Cordon, CreateDeployment, CreateDomain, CreateRoute, CreateService, CreateToken,
+    CreateVersion, CreatedToken, Explanation, Page, ProblemBody, Promote, Release, Scale, ServiceSummary,
+    WhoAmI,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use serde::Serialize;
@@ -100,7 +101,11 @@ impl Client {
     ///
     /// # Errors
     /// Whatever the API answers.
-    pub async fn page<S: Object>(&self, filter: &Filter, cursor: Option<&str>) -> Result<Page<Resource<S>>, Problem> {
+    pub async fn page<S: Object>(
+        &self,
+        filter: &Filter,
+        cursor: Option<&str>,
+    ) -> Result<Page<Resource<S>>, Problem> {
         let query = filter.query(Query::default()).with_some("cursor", cursor);
         self.call(&format!("list_{}", S::KIND.plural()), &[], &query).await
     }
@@ -195,7 +200,10 @@ impl Client {
     ///
     /// # Errors
     /// `conflict`, naming the running one, and whatever the API answers.
-    pub async fn create_deployment(&self, create: &CreateDeployment) -> Result<Resource<DeploymentSpec>, Problem> {
+    pub async fn create_deployment(
+        &self,
+        create: &CreateDeployment,
+    ) -> Result<Resource<DeploymentSpec>, Problem> {
         self.call_with("create_deployment", &[], create).await
     }
 
@@ -235,7 +243,11 @@ impl Client {
     ///
     /// # Errors
     /// Whatever the API answers.
-    pub async fn scale(&self, service: &ServiceText, workers: Option<u32>) -> Result<Resource<ServiceSpec>, Problem> {
+    pub async fn scale(
+        &self,
+        service: &ServiceText,
+        workers: Option<u32>,
+    ) -> Result<Resource<ServiceSpec>, Problem> {
         self.call_with("scale_service", &[&service.to_string()], &Scale { workers }).await
     }
 
@@ -326,7 +338,12 @@ impl Client {
     ///
     /// # Errors
     /// Whatever the API answers.
-    pub async fn raw<B: Serialize>(&self, id: &str, names: &[&str], body: &B) -> Result<serde_json::Value, Problem> {
+    pub async fn raw<B: Serialize>(
+        &self,
+        id: &str,
+        names: &[&str],
+        body: &B,
+    ) -> Result<serde_json::Value, Problem> {
         self.call_with(id, names, body).await
     }
 }

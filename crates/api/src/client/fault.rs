@@ -15,8 +15,11 @@ const REFUSAL_BYTES: usize = limits::API_BODY_BYTES;
 /// The connection was not made, or broke before an answer.
 pub(super) fn broken(base: &str, error: &hyper_util::client::legacy::Error) -> Problem {
     if !error.is_connect() {
-        return Problem::unavailable(format!("{base} closed the connection before it answered: {}", innermost(error)))
-            .hint("try again; if it keeps happening, look at the log of control");
+        return Problem::unavailable(format!(
+            "{base} closed the connection before it answered: {}",
+            innermost(error)
+        ))
+        .hint("try again; if it keeps happening, look at the log of control");
     }
     let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
     match io.map(std::io::Error::kind) {
@@ -54,7 +57,8 @@ pub(super) fn unreadable(base: &str, error: &serde_json::Error) -> Problem {
 /// The problem that an answer without success tells of.
 pub(super) async fn refused(base: &str, response: Response<Incoming>) -> Problem {
     let status = response.status();
-    let body = tokio::time::timeout(SILENCE, Limited::new(response.into_body(), REFUSAL_BYTES).collect()).await;
+    let body =
+        tokio::time::timeout(SILENCE, Limited::new(response.into_body(), REFUSAL_BYTES).collect()).await;
     let bytes = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
     problem_of(base, status, &bytes)
 }

@@ -36,7 +36,10 @@ impl Lines {
                 return Ok(Some(line));
             }
             if self.buffer.len() > LINE_BYTES {
-                return Err(Problem::internal(format!("{} sent a line longer than {LINE_BYTES} bytes", self.base)));
+                return Err(Problem::internal(format!(
+                    "{} sent a line longer than {LINE_BYTES} bytes",
+                    self.base
+                )));
             }
             let frame = if self.lively {
                 let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;

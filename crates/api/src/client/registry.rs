@@ -65,7 +65,8 @@ impl Client {
             self.exchange(Method::POST, &start, HeaderMap::new(), body::empty(), Some(super::ANSWER)).await;
         let response = self.judge(answered).await?;
         let place = response.headers().get(header::LOCATION).and_then(|place| place.to_str().ok());
-        let place = self.own(place.ok_or_else(|| odd(&self.base, "an upload without saying where it goes"))?)?;
+        let place =
+            self.own(place.ok_or_else(|| odd(&self.base, "an upload without saying where it goes"))?)?;
         let join = if place.contains('?') { '&' } else { '?' };
         let end = format!("{place}{join}digest={digest}");
 
@@ -131,7 +132,8 @@ fn odd(base: &str, what: &str) -> Problem {
 fn source_first<T>(answered: Result<T, Failed>) -> Result<T, Failed> {
     match answered {
         Err(Failed::Broken(error)) => {
-            let causes = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |&e| e.source());
+            let causes =
+                std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |&e| e.source());
             let source = causes.filter_map(|cause| cause.downcast_ref::<SourceFailed>()).next();
             match source {
                 Some(source) => Err(Failed::Said(Problem::new(

@@ -98,7 +98,12 @@ impl Watching {
         loop {
             let line = match lines.next().await {
                 Ok(Some(line)) => line,
-                Ok(None) => return Ended::Lost(Problem::unavailable(format!("{} ended the watch", self.client.base))),
+                Ok(None) => {
+                    return Ended::Lost(Problem::unavailable(format!(
+                        "{} ended the watch",
+                        self.client.base
+                    )));
+                }
                 Err(problem) => return Ended::Lost(problem),
             };
             let event = match read::<S>(&self.client.base, &line) {

@@ -1,0 +1,235 @@
+//! Commands of the form noun, verb, and `tutti scale`.
+
+use super::{
+    Session,
+    deploy::{Wanted, follow, serving},
+    now, ps, show, tables,
+};
+use crate::{
+    args::{
+        DeploymentCommand, DomainCommand, InstanceCommand, NodeCommand, RouteCommand, ScaleArgs,
+        ServiceCommand, TokenCommand, VersionCommand, WaitArgs,
+    },
+    exit::Failed,
+    text::count,
+    ui::Tone,
+};
+use tutti_api::{
+    client::Filter,
+    wire::{CreateDomain, CreateRoute, CreateService, CreateToken},
+};
+use tutti_model::{
+    DeploymentId, ErrorCode, Kind, Problem, Resource, deployment::DeploymentSpec, domain::DomainSpec,
+    instance::InstanceSpec, name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec,
+    service::ServiceSpec, token::TokenSpec, version::VersionSpec,
+};
+
+/// Says that an object was made, or gives it.
+fn made<S: Object>(session: &Session<'_>, object: &Resource<S>) -> Result<(), Failed> {
+    session.ui.result(object, || format!("{} is there\n", object.object()))
+}
+
+pub(super) async fn domain(session: &Session<'_>, command: DomainCommand) -> Result<(), Failed> {
+    match command {
+        DomainCommand::Create { domain } => {
+            made(session, &session.client.create_domain(&CreateDomain { name: domain }).await?)
+        }
+        DomainCommand::List => {
+            let domains: Vec<Resource<DomainSpec>> = session.client.list(&Filter::default()).await?;
+            session.ui.result(&domains, || tables::domains(&domains, now()).show(session.ui))
+        }
+        DomainCommand::Show { domain } => {
+            show::show::<DomainSpec>(session, domain.as_str(), |domain, ui| {
+                tables::domains(std::slice::from_ref(domain), now()).show(ui)
+            })
+            .await
+        }
+        DomainCommand::Delete { domain } => session.delete(Kind::Domain, domain.as_str()).await,
+    }
+}
+
+pub(super) async fn service(session: &Session<'_>, command: ServiceCommand) -> Result<(), Failed> {
+    match command {
+        ServiceCommand::Create { service, upstream } => made(
+            session,
+            &session.client.create_service(&CreateService { service, upstreams: upstream }).await?,
+        ),
+        ServiceCommand::List => {
+            let services: Vec<Resource<ServiceSpec>> = session.client.list(&Filter::default()).await?;
+            session.ui.result(&services, || tables::services(&services, now()).show(session.ui))
+        }
+        ServiceCommand::Show { service } => {
+            let summary = session.client.service_summary(&service).await?;
+            session.ui.result(&summary, || serving(&summary, session.ui))
+        }
+        ServiceCommand::Delete { service, sure } => {
+            let question = format!("remove {service} with its versions and routes?");
+            if !sure.yes && !session.ui.confirm(&question)? {
+                return session.done("nothing was removed");
+            }
+            session.client.delete(Kind::Service, &service.to_string()).await?;
+            session.done(&format!("service {service} is being removed"))
+        }
+    }
+}
+
+pub(super) async fn scale(session: &Session<'_>, args: &ScaleArgs) -> Result<(), Failed> {
+    let service = session.client.scale(&args.service, args.workers.0).await?;
+    session.ui.result(&service, || match service.spec.workers {
+        Some(workers) => format!("{} is to have {}\n", service.name, count(workers, "worker")),
+        None => format!("{} has as many workers as its manifest says\n", service.name),
+    })
+}
+
+pub(super) async fn version(session: &Session<'_>, command: VersionCommand) -> Result<(), Failed> {
+    match command {
+        VersionCommand::List(of) => {
+            let filter = session.filter(of.service.as_ref()).await?;
+            let versions: Vec<Resource<VersionSpec>> = session.client.list(&filter).await?;
+            session.ui.result(&versions, || tables::versions(&versions, now()).show(session.ui))
+        }
+        VersionCommand::Show { version } => {
+            show::show::<VersionSpec>(session, &version.to_string(), |version, ui| {
+                show::version(version, ui, now())
+            })
+            .await
+        }
+        VersionCommand::Delete { version } => session.delete(Kind::Version, &version.to_string()).await,
+    }
+}
+
+pub(super) async fn deployment(session: &Session<'_>, command: DeploymentCommand) -> Result<(), Failed> {
+    let client = &session.client;
+    match command {
+        DeploymentCommand::List(of) => {
+            let filter = session.filter(of.service.as_ref()).await?;
+            let mut deployments: Vec<Resource<DeploymentSpec>> = client.list(&filter).await?;
+            deployments.sort_by(|a, b| (b.created_at, &b.name).cmp(&(a.created_at, &a.name)));
+            session.ui.result(&deployments, || tables::deployments(&deployments, now()).show(session.ui))
+        }
+        DeploymentCommand::Show(which) => {
+            let id = which_deployment(session, &which.deployment).await?;
+            show::show::<DeploymentSpec>(session, &id, |found, ui| show::deployment(found, ui, now())).await
+        }
+        DeploymentCommand::Pause(which) => {
+            let id = which_deployment(session, &which.deployment).await?;
+            moved(session, &client.pause(&id).await?, "is paused")
+        }
+        DeploymentCommand::Resume(which) => {
+            let id = which_deployment(session, &which.deployment).await?;
+            moved(session, &client.resume(&id).await?, "goes on")
+        }
+        DeploymentCommand::Promote { which, full } => {
+            let id = which_deployment(session, &which.deployment).await?;
+            let deployment = client.promote(&id, full).await?;
+            moved(session, &deployment, if full { "goes to its last step" } else { "goes to its next step" })
+        }
+        DeploymentCommand::Abort { which, wait } => abort(session, &which.deployment, &wait).await,
+    }
+}
+
+async fn abort(session: &Session<'_>, which: &str, wait: &WaitArgs) -> Result<(), Failed> {
+    let id = which_deployment(session, which).await?;
+    let deployment = session.client.abort(&id).await?;
+    follow(session, deployment, wait, Wanted::Undone).await
+}
+
+fn moved(session: &Session<'_>, deployment: &Resource<DeploymentSpec>, how: &str) -> Result<(), Failed> {
+    session.ui.result(deployment, || {
+        format!("deployment {} of {} {how}\n", deployment.name, deployment.spec.service)
+    })
+}
+
+/// The id of a deployment that is named by it, or by the service that it is running for.
+async fn which_deployment(session: &Session<'_>, which: &str) -> Result<String, Failed> {
+    if which.parse::<DeploymentId>().is_ok() {
+        return Ok(which.to_owned());
+    }
+    let service: ServiceText = which.parse()?;
+    let found = session.client.get::<ServiceSpec>(&service.to_string()).await?;
+    match found.status.deployment {
+        Some(id) => Ok(id.to_string()),
+        None => Err(Problem::new(
+            ErrorCode::NotFound,
+            format!("service {} has no running deployment", found.name),
+        )
+        .hint(format!("tutti deployment list {} shows those that have ended", found.name))
+        .into()),
+    }
+}
+
+pub(super) async fn instance(session: &Session<'_>, command: InstanceCommand) -> Result<(), Failed> {
+    match command {
+        InstanceCommand::List(of) => {
+            let filter = session.filter(of.service.as_ref()).await?;
+            let mut instances: Vec<Resource<InstanceSpec>> = session.client.list(&filter).await?;
+            ps::sort(&mut instances);
+            session.ui.result(&instances, || tables::instances(&instances, now()).show(session.ui))
+        }
+        InstanceCommand::Show { instance } => {
+            show::show::<InstanceSpec>(session, instance.as_str(), |found, ui| {
+                show::instance(found, ui, now())
+            })
+            .await
+        }
+    }
+}
+
+pub(super) async fn route(session: &Session<'_>, command: RouteCommand) -> Result<(), Failed> {
+    match command {
+        RouteCommand::Create { route, service } => {
+            let route = session.client.create_route(&CreateRoute { r#match: route, service }).await?;
+            session.ui.result(&route, || format!("{} leads to {}\n", route.name, route.spec.service))
+        }
+        RouteCommand::List(of) => {
+            let filter = session.filter(of.service.as_ref()).await?;
+            let routes: Vec<Resource<RouteSpec>> = session.client.list(&filter).await?;
+            session.ui.result(&routes, || tables::routes(&routes, now()).show(session.ui))
+        }
+        RouteCommand::Show { route } => {
+            show::show::<RouteSpec>(session, &route.to_string(), |route, ui| {
+                tables::routes(std::slice::from_ref(route), now()).show(ui)
+            })
+            .await
+        }
+        RouteCommand::Delete { route } => session.delete(Kind::Route, &route.to_string()).await,
+    }
+}
+
+pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<(), Failed> {
+    match command {
+        NodeCommand::List => {
+            let nodes: Vec<Resource<NodeSpec>> = session.client.list(&Filter::default()).await?;
+            session.ui.result(&nodes, || tables::nodes(&nodes, now()).show(session.ui))
+        }
+        NodeCommand::Show { node } => {
+            show::show::<NodeSpec>(session, node.as_str(), |node, ui| show::node(node, ui, now())).await
+        }
+        NodeCommand::Cordon { node } => {
+            let node = session.client.cordon(node.as_str(), true).await?;
+            session.ui.result(&node, || format!("node {} takes no new instances\n", node.name))
+        }
+        NodeCommand::Uncordon { node } => {
+            let node = session.client.cordon(node.as_str(), false).await?;
+            session.ui.result(&node, || format!("node {} takes new instances\n", node.name))
+        }
+    }
+}
+
+pub(super) async fn token(session: &Session<'_>, command: TokenCommand) -> Result<(), Failed> {
+    match command {
+        TokenCommand::Create { name, role, domain, expires_in } => {
+            let created =
+                session.client.create_token(&CreateToken { name, role, domain, expires_in }).await?;
+            session.ui.result(&created, || {
+                let shown = session.ui.paint(Tone::Title, &created.secret);
+                format!("token {} is there; its secret is shown this once:\n{shown}\n", created.name)
+            })
+        }
+        TokenCommand::List => {
+            let tokens: Vec<Resource<TokenSpec>> = session.client.list(&Filter::default()).await?;
+            session.ui.result(&tokens, || tables::tokens(&tokens, now()).show(session.ui))
+        }
+        TokenCommand::Delete { name } => session.delete(Kind::Token, &name).await,
+    }
+}

@@ -1,0 +1,179 @@
+//! One object in full, for people.
+
+use super::{Session, tables};
+use crate::{
+    exit::Failed,
+    rollout::{self, goal},
+    table::facts,
+    text::{harmless, moment, since, size},
+    ui::Ui,
+};
+use tutti_model::{
+    Resource, Share, Timestamp,
+    deployment::{DeploymentSpec, Intent, Target},
+    instance::{Goal, InstanceSpec},
+    manifest::{Manifest, Probe},
+    node::NodeSpec,
+    resource::Object,
+    version::VersionSpec,
+};
+
+/// Gives one object: as a person reads it, or as it is.
+pub(super) async fn show<S: Object>(
+    session: &Session<'_>,
+    name: &str,
+    people: impl FnOnce(&Resource<S>, &Ui) -> String,
+) -> Result<(), Failed> {
+    let object = session.client.get::<S>(name).await?;
+    session.ui.result(&object, || people(&object, session.ui))
+}
+
+/// When it was, and how long ago.
+fn when(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ({} ago)", moment(at), since(at, now))
+}
+
+pub(super) fn version(version: &Resource<VersionSpec>, ui: &Ui, now: Timestamp) -> String {
+    let spec = &version.spec;
+    let mut rows = vec![
+        ("version", version.name.clone()),
+        ("artifact", spec.artifact.to_string()),
+        ("size", size(spec.size)),
+        ("isolate", spec.isolate.to_string()),
+        ("created", when(version.created_at, now)),
+    ];
+    rows.extend(manifest(&spec.manifest));
+    facts(ui, &rows)
+}
+
+fn manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
+    let health = match &manifest.health.probe {
+        Probe::Tcp => "its port accepts a connection".to_owned(),
+        Probe::Http(path) => format!("GET {path} answers 200 to 399"),
+        Probe::Grpc(service) if service.is_empty() => "grpc.health.v1 says that the server serves".to_owned(),
+        Probe::Grpc(service) => format!("grpc.health.v1 says that {service} serves"),
+    };
+    // Values may be secrets; whoever needs them asks for JSON.
+    let variables: Vec<&str> = manifest.env.keys().map(String::as_str).collect();
+    vec![
+        ("run", manifest.run.join(" ")),
+        ("port", manifest.port.map_or_else(String::new, |port| port.to_string())),
+        ("variables", variables.join(", ")),
+        ("memory", manifest.memory.to_string()),
+        ("cpu", manifest.cpu.to_string()),
+        ("concurrency", manifest.concurrency.to_string()),
+        ("ready when", health),
+        ("workers", format!("{} to {}", manifest.min, manifest.max)),
+        ("standby", manifest.standby.to_string()),
+        ("drain", manifest.drain.to_string()),
+        ("timeout", manifest.timeout.to_string()),
+    ]
+}
+
+pub(super) fn deployment(deployment: &Resource<DeploymentSpec>, ui: &Ui, now: Timestamp) -> String {
+    let (spec, status) = (&deployment.spec, &deployment.status);
+    let steps = match &spec.target {
+        Target::Version { steps, .. } if steps.len() > 1 => {
+            let steps: Vec<String> = steps.iter().map(Share::to_string).collect();
+            format!(
+                "{}, each {}; now at {} of {}",
+                steps.join(", "),
+                spec.every,
+                status.step + 1,
+                steps.len()
+            )
+        }
+        Target::Version { .. } | Target::Split(_) => String::new(),
+    };
+    let conditions: Vec<String> = spec.abort_if.iter().map(ToString::to_string).collect();
+    let asked = match (spec.intent, status.phase.is_final()) {
+        (Intent::Pause, false) => "paused".to_owned(),
+        (Intent::Abort, false) => "abort".to_owned(),
+        _ => String::new(),
+    };
+    let mut out = facts(
+        ui,
+        &[
+            ("deployment", deployment.name.clone()),
+            ("service", spec.service.to_string()),
+            ("target", goal(spec, spec.target.steps().saturating_sub(1))),
+            ("before", status.from.to_string()),
+            ("steps", steps),
+            ("aborts if", conditions.join(" or ")),
+            ("asked for", asked),
+            ("phase", status.phase.to_string()),
+            ("now", harmless(&status.message)),
+            ("created", when(deployment.created_at, now)),
+            ("finished", status.finished_at.map_or_else(String::new, |at| when(at, now))),
+        ],
+    );
+    if let Some((sentence, lines)) = rollout::failure(deployment) {
+        out.push_str(&format!("\n{sentence}\n"));
+        out.extend(lines.iter().map(|line| format!("{line}\n")));
+    }
+    out.push('\n');
+    for entry in &status.history {
+        let [at, phase, text] = rollout::entry_in_full(entry, spec);
+        out.push_str(&format!("{at}  {phase:<10}  {text}\n"));
+    }
+    out
+}
+
+pub(super) fn instance(instance: &Resource<InstanceSpec>, ui: &Ui, now: Timestamp) -> String {
+    let (spec, status) = (&instance.spec, &instance.status);
+    let goal = match spec.goal {
+        Goal::Serve => "serve".to_owned(),
+        Goal::Standby { until } if until > now => format!("stand by for another {}", since(now, until)),
+        Goal::Standby { .. } => "stand by".to_owned(),
+        Goal::Drain => "finish what it serves, then stop".to_owned(),
+        Goal::Stop => "stop".to_owned(),
+    };
+    let lines: Vec<String> = status.last_lines.iter().map(|line| harmless(line)).collect();
+    facts(
+        ui,
+        &[
+            ("instance", instance.name.clone()),
+            ("version", spec.version.to_string()),
+            ("node", spec.node.to_string()),
+            ("isolate", spec.isolate.to_string()),
+            ("goal", goal),
+            ("state", format!("{} for {}", tables::doing(instance), since(status.since, now))),
+            ("reason", status.reason.as_deref().map(harmless).unwrap_or_default()),
+            ("restarts", status.restarts.to_string()),
+            ("weaker", status.weaker.join("\n")),
+            ("created", when(instance.created_at, now)),
+            ("last lines", lines.join("\n")),
+        ],
+    )
+}
+
+pub(super) fn node(node: &Resource<NodeSpec>, ui: &Ui, now: Timestamp) -> String {
+    let status = &node.status;
+    let state = match (status.ready, node.spec.cordoned) {
+        (true, false) => "ready",
+        (true, true) => "ready, and takes no new instances",
+        (false, _) => "lost: its agent does not report",
+    };
+    let isolates: Vec<String> = status
+        .isolates
+        .iter()
+        .flat_map(|isolate| {
+            let usable = if isolate.usable { "usable" } else { "not usable" };
+            let head = format!("{}: {usable}", isolate.isolate);
+            std::iter::once(head).chain(isolate.notes.iter().map(|note| format!("  {note}")))
+        })
+        .collect();
+    facts(
+        ui,
+        &[
+            ("node", node.name.clone()),
+            ("state", state.to_owned()),
+            ("cpu", status.capacity.cpu.to_string()),
+            ("memory", size(status.capacity.memory.0)),
+            ("isolates", isolates.join("\n")),
+            ("release", status.release.clone()),
+            ("registered", when(status.registered_at, now)),
+            ("created", when(node.created_at, now)),
+        ],
+    )
+}

@@ -1,0 +1,236 @@
+//! Lists of objects as tables.
+
+use crate::{
+    rollout::{goal, phase_tone, state_tone},
+    table::{Cell, Table, toned},
+    text::{since, size},
+    ui::Tone,
+};
+use tutti_api::wire::ServiceSummary;
+use tutti_model::{
+    Resource, Timestamp,
+    deployment::{DeploymentSpec, Intent},
+    domain::{DomainSpec, Ownership},
+    instance::InstanceSpec,
+    node::{NodeSpec, NodeStatus},
+    route::RouteSpec,
+    service::ServiceSpec,
+    token::TokenSpec,
+    version::VersionSpec,
+};
+
+fn text(value: impl ToString) -> Cell {
+    value.to_string().into()
+}
+
+pub(crate) fn domains(domains: &[Resource<DomainSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["DOMAIN", "OWNERSHIP", "AGE"], "no domains");
+    for domain in domains {
+        table.row([
+            text(&domain.name),
+            ownership(domain.status.ownership),
+            text(since(domain.created_at, now)),
+        ]);
+    }
+    table
+}
+
+fn ownership(ownership: Ownership) -> Cell {
+    match ownership {
+        Ownership::Unverified => toned("unverified", Tone::Bad),
+        Ownership::Vouched => toned("vouched", Tone::Good),
+        Ownership::Verified => toned("verified", Tone::Good),
+    }
+}
+
+pub(crate) fn services(services: &[Resource<ServiceSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["SERVICE", "SERVES", "WORKERS", "DEPLOYMENT", "AGE"], "no services");
+    for service in services {
+        let upstreams: Vec<String> = service.spec.upstreams.iter().map(ToString::to_string).collect();
+        let serves =
+            if upstreams.is_empty() { service.status.split.to_string() } else { upstreams.join(", ") };
+        table.row([
+            text(&service.name),
+            text(serves),
+            text(service.spec.workers.map_or_else(|| "auto".to_owned(), |workers| workers.to_string())),
+            text(service.status.deployment.as_ref().map_or_else(String::new, ToString::to_string)),
+            text(since(service.created_at, now)),
+        ]);
+    }
+    table
+}
+
+/// What serves each service.
+pub(crate) fn services_serving(services: &[ServiceSummary]) -> Table {
+    let mut table = Table::new(
+        &["SERVICE", "STATE", "SERVES", "READY", "HOST"],
+        "no services yet: tutti push PATH NAME@VERSION",
+    );
+    for service in services {
+        let (ready, wanted) = service.versions.iter().fold((0u32, 0u32), |(ready, wanted), v| {
+            (ready.saturating_add(v.ready), wanted.saturating_add(v.wanted))
+        });
+        let (serves, ready) = match service.upstreams.as_slice() {
+            [] => (service.serving.to_string(), format!("{ready}/{wanted}")),
+            upstreams => (upstreams.join(", "), String::new()),
+        };
+        let host = match service.hosts.as_slice() {
+            [] => String::new(),
+            [host] => host.clone(),
+            [host, others @ ..] => format!("{host} +{}", others.len()),
+        };
+        table.row([text(&service.service), state(&service.state), text(serves), text(ready), text(host)]);
+    }
+    table
+}
+
+fn state(state: &str) -> Cell {
+    let tone = match state {
+        "serving" => Tone::Good,
+        "deploying" => Tone::Busy,
+        "degraded" => Tone::Bad,
+        _ => Tone::Dim,
+    };
+    toned(state, tone)
+}
+
+/// What each version of a service does now.
+pub(crate) fn versions_serving(summary: &ServiceSummary) -> Table {
+    let mut table =
+        Table::new(&["VERSION", "SHARE", "READY", "STARTING", "STANDBY", "DRAINING"], "no version serves it");
+    // A version may have a share that no zone has spoken of yet.
+    let silent =
+        summary.serving.iter().filter(|(version, _)| summary.versions.iter().all(|v| v.version != **version));
+    for (version, share) in silent {
+        table.row([text(version), text(share), "".into(), "".into(), "".into(), "".into()]);
+    }
+    for report in &summary.versions {
+        let ready = format!("{}/{}", report.ready, report.wanted);
+        let tone = if report.ready >= report.wanted { Tone::Good } else { Tone::Busy };
+        table.row([
+            text(&report.version),
+            text(summary.serving.share(&report.version)),
+            toned(ready, tone),
+            text(report.starting),
+            text(report.standby),
+            text(report.draining),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn versions(versions: &[Resource<VersionSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["VERSION", "ISOLATE", "SIZE", "ARTIFACT", "AGE"], "no versions");
+    for version in versions {
+        table.row([
+            text(&version.name),
+            text(version.spec.isolate),
+            text(size(version.spec.size)),
+            text(version.spec.artifact.short()),
+            text(since(version.created_at, now)),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn deployments(deployments: &[Resource<DeploymentSpec>], now: Timestamp) -> Table {
+    let mut table =
+        Table::new(&["DEPLOYMENT", "SERVICE", "TARGET", "PHASE", "STEP", "AGE"], "no deployments");
+    for deployment in deployments {
+        let (spec, status) = (&deployment.spec, &deployment.status);
+        let paused = spec.intent == Intent::Pause && !status.phase.is_final();
+        let phase = if paused { "paused" } else { status.phase.as_str() };
+        table.row([
+            text(&deployment.name),
+            text(&spec.service),
+            text(goal(spec, spec.target.steps().saturating_sub(1))),
+            toned(phase, phase_tone(status.phase)),
+            text(format!("{}/{}", status.step + 1, spec.target.steps())),
+            text(since(deployment.created_at, now)),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn instances(instances: &[Resource<InstanceSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["INSTANCE", "VERSION", "NODE", "STATE", "RESTARTS", "AGE"], "no instances");
+    for instance in instances {
+        table.row([
+            text(&instance.name),
+            text(&instance.spec.version),
+            text(&instance.spec.node),
+            toned(doing(instance), state_tone(instance.status.state)),
+            text(instance.status.restarts),
+            text(since(instance.created_at, now)),
+        ]);
+    }
+    table
+}
+
+/// The state of an instance in one word: a ready one that takes no requests says so.
+pub(super) fn doing(instance: &Resource<InstanceSpec>) -> &'static str {
+    use tutti_model::instance::{Goal, InstanceState};
+    match (instance.status.state, instance.spec.goal) {
+        (InstanceState::Ready, Goal::Standby { .. }) => "standby",
+        (state, _) => state.as_str(),
+    }
+}
+
+pub(crate) fn routes(routes: &[Resource<RouteSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["ROUTE", "SERVICE", "AGE"], "no routes");
+    for route in routes {
+        table.row([text(&route.name), text(&route.spec.service), text(since(route.created_at, now))]);
+    }
+    table
+}
+
+pub(crate) fn nodes(nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["NODE", "STATE", "CPU", "MEMORY", "ISOLATES", "RELEASE", "AGE"], "no nodes");
+    for node in nodes {
+        table.row([
+            text(&node.name),
+            node_state(node),
+            text(node.status.capacity.cpu),
+            text(size(node.status.capacity.memory.0)),
+            text(isolates(&node.status)),
+            text(&node.status.release),
+            text(since(node.created_at, now)),
+        ]);
+    }
+    table
+}
+
+pub(super) fn node_state(node: &Resource<NodeSpec>) -> Cell {
+    match (node.status.ready, node.spec.cordoned) {
+        (true, false) => toned("ready", Tone::Good),
+        (true, true) => toned("cordoned", Tone::Busy),
+        (false, _) => toned("lost", Tone::Bad),
+    }
+}
+
+fn isolates(status: &NodeStatus) -> String {
+    let usable = status.isolates.iter().filter(|isolate| isolate.usable);
+    usable.map(|isolate| isolate.isolate.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) fn tokens(tokens: &[Resource<TokenSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["TOKEN", "ROLE", "DOMAIN", "EXPIRES", "AGE"], "no tokens");
+    for token in tokens {
+        let expires = match token.spec.expires_at {
+            None => "never".into(),
+            Some(at) if at <= now => toned("expired", Tone::Bad),
+            Some(at) => text(format!("in {}", since(now, at))),
+        };
+        table.row([
+            text(&token.name),
+            text(token.spec.role),
+            text(token.spec.domain.as_ref().map_or_else(|| "every".to_owned(), ToString::to_string)),
+            expires,
+            text(since(token.created_at, now)),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests;

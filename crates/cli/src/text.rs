@@ -1,0 +1,116 @@
+//! How amounts and moments look to people.
+
+use tutti_model::{Millis, Timestamp};
+
+/// How long ago, in one unit: `12s`, `5m`, `3h`, `9d`. Each unit goes on to twice the next one's size, so that there
+/// are always two digits to compare by.
+pub(crate) fn age(span: Millis) -> String {
+    let seconds = span.0 / 1000;
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// The age of something at `now`.
+pub(crate) fn since(then: Timestamp, now: Timestamp) -> String {
+    age(now.since(then))
+}
+
+/// A moment from the start of something: `+0.42s`, `+75s`.
+pub(crate) fn offset(span: Millis) -> String {
+    match span.0 {
+        0..10_000 => format!("+{}.{:02}s", span.0 / 1000, span.0 % 1000 / 10),
+        10_000..100_000 => format!("+{}.{}s", span.0 / 1000, span.0 % 1000 / 100),
+        _ => format!("+{}s", span.0 / 1000),
+    }
+}
+
+/// A moment in full, UTC: `2026-11-21T07:19:29.123Z`.
+pub(crate) fn moment(at: Timestamp) -> String {
+    let known = i64::try_from(at.0).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    known.map_or_else(|| at.0.to_string(), |at| format!("{at:.3}"))
+}
+
+/// A number of bytes in binary units, with one decimal: `12.3 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    // In tenths of the unit, so that no float is needed.
+    let (mut tenths, mut unit) = (bytes.saturating_mul(10) / 1024, "KiB");
+    for next in UNITS.into_iter().skip(1) {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths /= 1024;
+        unit = next;
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// `text` in at most `width` characters, its middle left out if need be: the ends of names tell them apart.
+pub(crate) fn middle(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let tail = kept / 2;
+    let head = kept - tail;
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(length - tail).collect();
+    format!("{start}…{end}")
+}
+
+/// `1 instance`, `2 instances`.
+pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
+    let number = number.into();
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// `text` without control characters, which a terminal would obey. Tabs are kept.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_offsets_and_sizes() {
+        let ages = [(0, "0s"), (119_999, "119s"), (120_000, "2m"), (7_200_000, "2h"), (172_800_000, "2d")];
+        for (span, text) in ages {
+            assert_eq!(age(Millis(span)), text);
+        }
+        for (span, text) in [(0, "+0.00s"), (420, "+0.42s"), (12_345, "+12.3s"), (123_456, "+123s")] {
+            assert_eq!(offset(Millis(span)), text);
+        }
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (3 << 29, "1.5 GiB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size(u64::MAX).split(' ').nth(1), Some("TiB"));
+        assert_eq!(moment(Timestamp(1_790_000_000_123)), "2026-09-21T14:13:20.123Z");
+    }
+
+    #[test]
+    fn the_middle_goes_first() {
+        assert_eq!(middle("example.com:web@1.0", 40), "example.com:web@1.0");
+        assert_eq!(middle("example.com:web@1.0", 11), "examp…b@1.0");
+        assert_eq!(middle("abc", 1), "…");
+        for width in 1..30 {
+            assert!(middle("example.com:web@1.0 — ünïcode", width).chars().count() <= width);
+        }
+    }
+
+    #[test]
+    fn lines_of_strangers_cannot_steer_the_terminal() {
+        assert_eq!(harmless("a\x1b[2Jb\tc"), "a\u{fffd}[2Jb\tc");
+    }
+}
