@@ -33,6 +33,11 @@ impl Place {
     }
 }
 
+/// What must come soon, or the test fails.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it did not come")
+}
+
 fn rows(store: &SqliteStore) -> i64 {
     let connection = rusqlite::Connection::open(store.path()).unwrap();
     connection.query_row("SELECT count(*) FROM history", [], |row| row.get(0)).unwrap()
@@ -66,7 +71,7 @@ async fn leases_outlive_a_restart_with_their_whole_time_and_their_names() {
     assert!(other > revoked);
     let mut watch = store.watch("", Some(1)).await.unwrap();
     place.clock.advance(Millis(100));
-    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.unwrap();
+    let event = soon(watch.next()).await;
     assert!(matches!(event, Some(Ok(WatchEvent::Changes { revision: 2, .. }))), "{event:?}");
     drop((store, watch));
     let store = place.open().unwrap();
@@ -99,7 +104,7 @@ async fn history_and_file_stay_bounded_and_what_is_retained_is_whole() {
             store.txn(Txn::new()).await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), swept).await.unwrap();
+    soon(swept).await;
     let current = store.revision().await.unwrap();
     assert_eq!(current, 3060);
     for at in current - RETAIN..=current {
@@ -109,7 +114,8 @@ async fn history_and_file_stay_bounded_and_what_is_retained_is_whole() {
     let oldest = store.0.bounds().await.unwrap().oldest;
     assert!(oldest + RETAIN + sweep::SLACK_REVISIONS >= current, "{oldest}");
     let watch = store.watch("", Some(oldest)).await.unwrap();
-    let events: Vec<_> = watch.take(usize::try_from(current - oldest).unwrap()).collect().await;
+    let count = usize::try_from(current - oldest).unwrap();
+    let events: Vec<_> = soon(watch.take(count).collect()).await;
     for (event, wanted) in events.iter().zip(oldest + 1..) {
         assert!(
             matches!(event, Ok(WatchEvent::Changes { revision, .. }) if *revision == wanted),
@@ -117,12 +123,13 @@ async fn history_and_file_stay_bounded_and_what_is_retained_is_whole() {
         );
     }
     store.compact(current).await.unwrap();
+    // One row for each key is left.
     let swept = async {
         while rows(&store) > 10 {
             store.txn(Txn::new()).await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), swept).await.expect("one row for each key is left");
+    soon(swept).await;
     let (second, last) = (sizes[1], sizes[5]);
     assert!(last <= second * 2, "the file grows: {sizes:?}");
 }
@@ -160,18 +167,18 @@ async fn a_slow_watcher_lags_and_a_closed_store_says_so() {
     let store = place.open().unwrap();
     let mut slow = store.watch("a", Some(0)).await.unwrap();
     store.txn(Txn::new().put("a", *b"1")).await.unwrap();
-    slow.next().await.unwrap().unwrap();
+    soon(slow.next()).await.unwrap().unwrap();
     let mut other = store.watch("b", Some(1)).await.unwrap();
     for watch in [&mut slow, &mut other] {
         assert!(tokio::time::timeout(Duration::from_millis(50), watch.next()).await.is_err());
     }
     let writes = (0..crate::watchers::WATCH_EVENTS + 1).map(|_| store.txn(Txn::new().put("a", *b"2")));
     future::try_join_all(writes).await.unwrap();
-    let told: Vec<_> = slow.collect().await;
+    let told: Vec<_> = soon(slow.collect()).await;
     assert_eq!(told.len(), crate::watchers::WATCH_EVENTS + 1);
     assert_eq!(told.last().unwrap(), &Err(StoreError::Lagged));
     drop(store);
-    assert!(matches!(other.next().await, Some(Err(StoreError::Unavailable(_)))));
+    assert!(matches!(soon(other.next()).await, Some(Err(StoreError::Unavailable(_)))));
     place.open().unwrap();
 }
 

@@ -7,8 +7,12 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 use tutti_store::{List, SqliteOptions, SqliteStore, Store, StoreError, Txn, TxnOutcome, WatchEvent};
+
+/// How long a watch may take to tell what was committed.
+const SOON: Duration = Duration::from_secs(30);
 
 /// A small file system, for as long as this lives.
 struct Medium {
@@ -128,7 +132,9 @@ async fn a_full_disk_is_told_and_writing_goes_on_once_there_is_space() {
 /// The watch has each commit up to `last` once, and nothing else.
 async fn drain(watch: &mut tutti_store::Watch, last: u64) {
     loop {
-        let Some(Ok(WatchEvent::Changes { revision, .. })) = watch.next().await else {
+        let Some(Ok(WatchEvent::Changes { revision, .. })) =
+            tokio::time::timeout(SOON, watch.next()).await.unwrap()
+        else {
             panic!("a watch ended")
         };
         assert!(revision <= last);

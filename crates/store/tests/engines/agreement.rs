@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt as _;
 use proptest::prelude::*;
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use tutti_base::clock::VirtualClock;
 use tutti_model::{Millis, Timestamp};
 use tutti_store::{
@@ -82,7 +82,8 @@ async fn whole(store: &dyn Store) -> (Vec<String>, Vec<WatchEvent>) {
     let oldest = oldest.expect("the current revision can always be listed");
     let watch = store.watch("", Some(oldest)).await.unwrap();
     let count = usize::try_from(current - oldest).unwrap();
-    let events: Vec<_> = watch.take(count).map(Result::unwrap).collect().await;
+    let events = watch.take(count).map(Result::unwrap).collect();
+    let events: Vec<_> = tokio::time::timeout(Duration::from_secs(30), events).await.unwrap();
     (states, events)
 }
 
@@ -125,7 +126,7 @@ async fn agree(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sqlite_and_memory_agree(steps in prop::collection::vec(step(), 1..60)) {
