@@ -114,6 +114,9 @@ pub enum ClientCommand {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Print the reference of every command as Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 /// `tutti push`

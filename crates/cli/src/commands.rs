@@ -42,6 +42,7 @@ pub(crate) async fn run(
         ClientCommand::Config => return config::config(globals, program, ui),
         ClientCommand::Context(context) => return config::context(globals, context, ui),
         ClientCommand::Completions { shell } => return config::completions(*shell, program, ui),
+        ClientCommand::Reference => return Ok(ui.print(&crate::reference::markdown(&program.command))?),
         _ => {}
     }
     let effective = Effective::of_process(globals)?;
@@ -71,7 +72,10 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Node(command) => nouns::node(session, command).await,
         ClientCommand::Token(command) => nouns::token(session, command).await,
         // Done before there is a session.
-        ClientCommand::Config | ClientCommand::Context(_) | ClientCommand::Completions { .. } => Ok(()),
+        ClientCommand::Config
+        | ClientCommand::Context(_)
+        | ClientCommand::Completions { .. }
+        | ClientCommand::Reference => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! How amounts and moments look to people.
 
-use tutti_model::{Millis, Timestamp};
+use tutti_model::{Millis, ServiceRef, Timestamp, VersionRef};
 
 /// How long ago, in one unit: `12s`, `5m`, `3h`, `9d`. Each unit goes on to twice the next one's size, so that there
 /// are always two digits to compare by.
@@ -66,6 +66,22 @@ pub(crate) fn middle(text: &str, width: usize) -> String {
     format!("{start}…{end}")
 }
 
+/// A service in as few letters as find it again: the domain of a qualified name goes without saying where its package
+/// is that domain and nothing more, since then no other domain can be meant.
+pub(crate) fn service(service: &ServiceRef) -> String {
+    let name = service.service.as_str();
+    let rest = name.strip_prefix(&service.domain.reversed()).and_then(|rest| rest.strip_prefix('.'));
+    match rest {
+        Some(rest) if !rest.contains('.') => name.to_owned(),
+        _ => service.to_string(),
+    }
+}
+
+/// A version, likewise.
+pub(crate) fn version(version: &VersionRef) -> String {
+    format!("{}@{}", service(&version.service), version.version)
+}
+
 /// `1 instance`, `2 instances`.
 pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
     let number = number.into();
@@ -106,6 +122,20 @@ mod tests {
         assert_eq!(middle("abc", 1), "…");
         for width in 1..30 {
             assert!(middle("example.com:web@1.0 — ünïcode", width).chars().count() <= width);
+        }
+    }
+
+    #[test]
+    fn services_are_named_as_shortly_as_they_can_be_found() {
+        for (full, short) in [
+            ("example.com:com.example.HelloWorld", "com.example.HelloWorld"),
+            // Were sub.example.com a domain too, the short form would mean a service of that.
+            ("example.com:com.example.sub.HelloWorld", "example.com:com.example.sub.HelloWorld"),
+            ("example.com:org.other.HelloWorld", "example.com:org.other.HelloWorld"),
+            ("example.com:web", "example.com:web"),
+        ] {
+            assert_eq!(service(&full.parse().unwrap()), short);
+            assert_eq!(version(&format!("{full}@1.0").parse().unwrap()), format!("{short}@1.0"));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     rollout::{goal, phase_tone, state_tone},
     table::{Cell, Table, toned},
-    text::{since, size},
+    text::{service as short, since, size, version as short_version},
     ui::Tone,
 };
 use tutti_api::wire::ServiceSummary;
@@ -50,7 +50,7 @@ pub(crate) fn services(services: &[Resource<ServiceSpec>], now: Timestamp) -> Ta
         let serves =
             if upstreams.is_empty() { service.status.split.to_string() } else { upstreams.join(", ") };
         table.row([
-            text(&service.name),
+            text(short(&service.spec.service)),
             text(serves),
             text(service.spec.workers.map_or_else(|| "auto".to_owned(), |workers| workers.to_string())),
             text(service.status.deployment.as_ref().map_or_else(String::new, ToString::to_string)),
@@ -79,7 +79,13 @@ pub(crate) fn services_serving(services: &[ServiceSummary]) -> Table {
             [host] => host.clone(),
             [host, others @ ..] => format!("{host} +{}", others.len()),
         };
-        table.row([text(&service.service), state(&service.state), text(serves), text(ready), text(host)]);
+        table.row([
+            text(short(&service.service)),
+            state(&service.state),
+            text(serves),
+            text(ready),
+            text(host),
+        ]);
     }
     table
 }
@@ -123,7 +129,7 @@ pub(crate) fn versions(versions: &[Resource<VersionSpec>], now: Timestamp) -> Ta
     let mut table = Table::new(&["VERSION", "ISOLATE", "SIZE", "ARTIFACT", "AGE"], "no versions");
     for version in versions {
         table.row([
-            text(&version.name),
+            text(short_version(&version.spec.version)),
             text(version.spec.isolate),
             text(size(version.spec.size)),
             text(version.spec.artifact.short()),
@@ -142,7 +148,7 @@ pub(crate) fn deployments(deployments: &[Resource<DeploymentSpec>], now: Timesta
         let phase = if paused { "paused" } else { status.phase.as_str() };
         table.row([
             text(&deployment.name),
-            text(&spec.service),
+            text(short(&spec.service)),
             text(goal(spec, spec.target.steps().saturating_sub(1))),
             toned(phase, phase_tone(status.phase)),
             text(format!("{}/{}", status.step + 1, spec.target.steps())),
@@ -157,7 +163,7 @@ pub(crate) fn instances(instances: &[Resource<InstanceSpec>], now: Timestamp) ->
     for instance in instances {
         table.row([
             text(&instance.name),
-            text(&instance.spec.version),
+            text(short_version(&instance.spec.version)),
             text(&instance.spec.node),
             toned(doing(instance), state_tone(instance.status.state)),
             text(instance.status.restarts),
@@ -179,7 +185,7 @@ pub(super) fn doing(instance: &Resource<InstanceSpec>) -> &'static str {
 pub(crate) fn routes(routes: &[Resource<RouteSpec>], now: Timestamp) -> Table {
     let mut table = Table::new(&["ROUTE", "SERVICE", "AGE"], "no routes");
     for route in routes {
-        table.row([text(&route.name), text(&route.spec.service), text(since(route.created_at, now))]);
+        table.row([text(&route.name), text(short(&route.spec.service)), text(since(route.created_at, now))]);
     }
     table
 }
