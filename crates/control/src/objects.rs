@@ -155,7 +155,9 @@ impl Watching {
             match running.next().await {
                 Some(Ok(event)) => match self.typed(event) {
                     Ok(event) => return Ok(event),
-                    Err(problem) => tracing::error!(%problem, prefix = %self.prefix, "an object cannot be read; left out"),
+                    Err(problem) => {
+                        tracing::error!(%problem, prefix = %self.prefix, "an object cannot be read; left out")
+                    }
                 },
                 Some(Err(error)) => self.recover(&error).await,
                 None => self.recover(&StoreError::Lagged).await,
@@ -193,9 +195,9 @@ impl Watching {
                             None
                         }
                     },
-                    tutti_store::Change::Delete { key } => {
-                        Some(Change::Delete { name: key.strip_prefix(&self.prefix).unwrap_or(key).to_owned() })
-                    }
+                    tutti_store::Change::Delete { key } => Some(Change::Delete {
+                        name: key.strip_prefix(&self.prefix).unwrap_or(key).to_owned(),
+                    }),
                 });
                 WatchEvent::Changes { revision, changes: typed.collect() }
             }
@@ -208,8 +210,9 @@ impl Watching {
 /// # Errors
 /// `internal`, naming the key, if it is not what this release understands.
 pub fn decode<S: Object>(entry: &Entry) -> Result<Resource<S>, Problem> {
-    let mut object: Resource<S> = serde_json::from_slice(&entry.value)
-        .map_err(|error| Problem::internal(format!("the stored object {} cannot be read: {error}", entry.key)))?;
+    let mut object: Resource<S> = serde_json::from_slice(&entry.value).map_err(|error| {
+        Problem::internal(format!("the stored object {} cannot be read: {error}", entry.key))
+    })?;
     object.revision = entry.modified;
     Ok(object)
 }
@@ -301,10 +304,18 @@ impl Write {
             Ok(value) => {
                 self.fault = Some(Problem::new(
                     tutti_model::ErrorCode::QuotaExceeded,
-                    format!("{} is {} bytes, more than {}", object.object(), value.len(), limits::STORE_VALUE_BYTES),
+                    format!(
+                        "{} is {} bytes, more than {}",
+                        object.object(),
+                        value.len(),
+                        limits::STORE_VALUE_BYTES
+                    ),
                 ));
             }
-            Err(error) => self.fault = Some(Problem::internal(format!("{} cannot be written: {error}", object.object()))),
+            Err(error) => {
+                self.fault =
+                    Some(Problem::internal(format!("{} cannot be written: {error}", object.object())))
+            }
         }
         self
     }

@@ -9,7 +9,9 @@ use std::{
 };
 use tokio::sync::watch;
 use tutti_api::zone::{IngressReport, NodeHeartbeat};
-use tutti_model::{DeploymentId, Millis, ServiceRef, Timestamp, VersionName, name::NodeName, stats::VersionStats};
+use tutti_model::{
+    DeploymentId, Millis, ServiceRef, Timestamp, VersionName, name::NodeName, stats::VersionStats,
+};
 use tutti_store::LeaseId;
 
 /// Silence after which a node counts as unreachable: three of its heartbeats and some slack.
@@ -182,7 +184,12 @@ mod tests {
             version: Some("1.0".parse().unwrap()),
             stats: VersionStats { answers, running: 3, ..VersionStats::default() },
         };
-        IngressReport { ingress: ingress.into(), spec: IngressSpec::default(), reached: 1, stats: vec![stats] }
+        IngressReport {
+            ingress: ingress.into(),
+            spec: IngressSpec::default(),
+            reached: 1,
+            stats: vec![stats],
+        }
     }
 
     #[test]

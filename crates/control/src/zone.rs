@@ -46,7 +46,8 @@ impl LocalZone {
         for _ in 0..ATTEMPTS {
             let mut write = self.objects.write();
             for report in reports {
-                let Some(mut instance) = self.objects.find::<InstanceSpec>(report.instance.as_str()).await? else {
+                let Some(mut instance) = self.objects.find::<InstanceSpec>(report.instance.as_str()).await?
+                else {
                     continue;
                 };
                 if instance.spec.node != *node {
@@ -55,7 +56,8 @@ impl LocalZone {
                         format!("instance {} is not on node {node}", report.instance),
                     ));
                 }
-                if !instance.status.state.may_become(report.status.state) || instance.status == report.status {
+                if !instance.status.state.may_become(report.status.state) || instance.status == report.status
+                {
                     continue;
                 }
                 instance.status = report.status.clone();

@@ -39,11 +39,15 @@ impl DataFolder {
             // Only to name the owner; without it the message is still right.
             let _ = lock.read_to_string(&mut owner);
             let owner = owner.trim();
-            let who = if owner.is_empty() { "another process".to_owned() } else { format!("process {owner}") };
+            let who =
+                if owner.is_empty() { "another process".to_owned() } else { format!("process {owner}") };
             return Err(Problem::conflict(format!("the data folder {} is in use by {who}", path.display()))
                 .hint("stop that one, or name another folder with --data-dir"));
         }
-        let noted = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
+        let noted = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| write!(lock, "{}", std::process::id()));
         noted.map_err(|error| refused(&file, "written", &error))?;
         Ok(DataFolder { path, _lock: lock })
     }
@@ -62,9 +66,12 @@ impl DataFolder {
 }
 
 fn refused(path: &Path, what: &str, error: &std::io::Error) -> Problem {
-    let problem = Problem::new(ErrorCode::Unavailable, format!("{} cannot be {what}: {error}", path.display()));
+    let problem =
+        Problem::new(ErrorCode::Unavailable, format!("{} cannot be {what}: {error}", path.display()));
     match error.kind() {
-        std::io::ErrorKind::StorageFull => problem.hint("free some space, or name another folder with --data-dir"),
+        std::io::ErrorKind::StorageFull => {
+            problem.hint("free some space, or name another folder with --data-dir")
+        }
         _ => problem.hint("make it writable, or name another folder with --data-dir"),
     }
 }
@@ -80,7 +87,10 @@ mod tests {
         let first = DataFolder::take(&path).unwrap();
         let problem = DataFolder::take(&path).unwrap_err();
         assert_eq!(problem.code, ErrorCode::Conflict);
-        assert!(problem.detail.ends_with(&format!("is in use by process {}", std::process::id())), "{problem}");
+        assert!(
+            problem.detail.ends_with(&format!("is in use by process {}", std::process::id())),
+            "{problem}"
+        );
         drop(first);
         DataFolder::take(&path).unwrap();
     }

@@ -14,7 +14,7 @@ use tutti_model::{Problem, nearest::nearest};
 /// One thing that can be set.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Its key in `tutti.toml`; the flag is this with hyphens, the variable is `TUTTI_` and this in capitals.
+    /// Its key in `tutti.toml`; the flag is this with hyphens. See [`Setting::variable`] for its variable.
     pub key: &'static str,
     /// What it is when nobody says.
     pub default: &'static str,
@@ -22,11 +22,25 @@ pub struct Setting {
     pub help: &'static str,
 }
 
+impl Setting {
+    /// Its environment variable: `TUTTI_` and its key in capitals. Addresses to listen on have `LISTEN_` before it,
+    /// since `TUTTI_API` tells the command line where a cloud is.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        let listen = if matches!(self.key, "api" | "http") { "LISTEN_" } else { "" };
+        format!("TUTTI_{listen}{}", self.key.to_ascii_uppercase())
+    }
+}
+
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
 pub const SETTINGS: [Setting; 10] = [
     Setting { key: "data_dir", default: "", help: "folder of all that is kept" },
     Setting { key: "api", default: "127.0.0.1:7070", help: "address of API and registry" },
-    Setting { key: "http", default: "127.0.0.1:8080", help: "address of the ingress for HTTP/1.1 and HTTP/2" },
+    Setting {
+        key: "http",
+        default: "127.0.0.1:8080",
+        help: "address of the ingress for HTTP/1.1 and HTTP/2",
+    },
     Setting { key: "store", default: "", help: "sqlite:PATH; in the data folder unless given" },
     Setting { key: "blobs", default: "", help: "folder of artifacts; in the data folder unless given" },
     Setting { key: "node", default: "", help: "name of this node; its host name unless given" },
@@ -91,7 +105,7 @@ impl Effective {
             read_file(path, text, &mut values, &mut faults);
         }
         for setting in SETTINGS {
-            let name = format!("TUTTI_{}", setting.key.to_ascii_uppercase());
+            let name = setting.variable();
             if let Some(value) = sources.variables.get(&name) {
                 values.insert(setting.key, (value.clone(), Origin::Variable(name)));
             }
@@ -226,7 +240,10 @@ impl TryFrom<&Effective> for Settings {
         let blobs = match effective.text("blobs") {
             "" => data_dir.join("blobs"),
             text if text.starts_with("s3://") => {
-                faults.push(effective.fault("blobs", "this release keeps artifacts in a folder; S3 comes with clusters"));
+                faults.push(
+                    effective
+                        .fault("blobs", "this release keeps artifacts in a folder; S3 comes with clusters"),
+                );
                 PathBuf::new()
             }
             text => PathBuf::from(text),
@@ -279,7 +296,10 @@ fn store_path(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>)
         text => match text.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => PathBuf::from(path),
             Some(("etcd" | "postgres", _)) => {
-                faults.push(effective.fault("store", "this release has the engine sqlite; etcd and PostgreSQL come with clusters"));
+                faults.push(effective.fault(
+                    "store",
+                    "this release has the engine sqlite; etcd and PostgreSQL come with clusters",
+                ));
                 PathBuf::new()
             }
             _ => {
@@ -297,7 +317,10 @@ mod tests {
     fn sources(file: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sources {
         Sources {
             file: Some((PathBuf::from("tutti.toml"), file.to_owned())),
-            variables: variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            variables: variables
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
         }
     }
@@ -305,11 +328,21 @@ mod tests {
     #[test]
     fn later_sources_win_and_are_named() {
         let file = "api = \"127.0.0.1:1\"\nhttp = \"127.0.0.1:2\"\n[service]\nmemory = \"1Mi\"\n";
-        let effective =
-            Effective::read(&sources(file, &[("TUTTI_HTTP", ":3"), ("TUTTI_LOG", "debug")], &[("log", "info")])).unwrap();
-        let of = |key: &str| effective.rows().find(|row| row.0.key == key).map(|row| (row.1.to_owned(), row.2.to_string())).unwrap();
+        let effective = Effective::read(&sources(
+            file,
+            &[("TUTTI_LISTEN_HTTP", ":3"), ("TUTTI_LOG", "debug")],
+            &[("log", "info")],
+        ))
+        .unwrap();
+        let of = |key: &str| {
+            effective
+                .rows()
+                .find(|row| row.0.key == key)
+                .map(|row| (row.1.to_owned(), row.2.to_string()))
+                .unwrap()
+        };
         assert_eq!(of("api"), ("127.0.0.1:1".into(), "tutti.toml".into()));
-        assert_eq!(of("http"), (":3".into(), "$TUTTI_HTTP".into()));
+        assert_eq!(of("http"), (":3".into(), "$TUTTI_LISTEN_HTTP".into()));
         assert_eq!(of("log"), ("info".into(), "--log".into()));
         let settings = Settings::try_from(&effective).unwrap();
         assert_eq!(settings.http.to_string(), "127.0.0.1:3");
@@ -319,13 +352,25 @@ mod tests {
     fn every_fault_is_told_with_its_source() {
         let faults = Effective::read(&sources("dta_dir = \"x\"\napi = 7\n", &[], &[])).unwrap_err();
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["tutti.toml: api must be a text, not integer", "tutti.toml: there is no setting \"dta_dir\""]);
+        assert_eq!(
+            texts,
+            ["tutti.toml: api must be a text, not integer", "tutti.toml: there is no setting \"dta_dir\""]
+        );
         assert_eq!(faults[1].hint.as_deref(), Some("did you mean \"data_dir\"?"));
 
-        let effective = Effective::read(&sources("", &[("TUTTI_API", "nowhere")], &[("store", "etcd://a"), ("log_format", "xml")])).unwrap();
+        let effective = Effective::read(&sources(
+            "",
+            &[("TUTTI_LISTEN_API", "nowhere")],
+            &[("store", "etcd://a"), ("log_format", "xml")],
+        ))
+        .unwrap();
         let faults = Settings::try_from(&effective).unwrap_err();
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 3, "{texts:?}");
-        assert!(texts[0].starts_with("api = \"nowhere\" (from $TUTTI_API): write ADDR:PORT"), "{}", texts[0]);
+        assert!(
+            texts[0].starts_with("api = \"nowhere\" (from $TUTTI_LISTEN_API): write ADDR:PORT"),
+            "{}",
+            texts[0]
+        );
     }
 }

@@ -39,7 +39,8 @@ impl<S: Object> Cache<S> {
                 self.revision = revision;
                 self.synced = true;
                 let told = self.initial.take().unwrap_or_default();
-                let gone: Vec<String> = self.objects.keys().filter(|name| !told.contains(*name)).cloned().collect();
+                let gone: Vec<String> =
+                    self.objects.keys().filter(|name| !told.contains(*name)).cloned().collect();
                 gone.iter().filter_map(|name| self.objects.remove(name)).collect()
             }
             WatchEvent::Changes { revision, changes } => {
@@ -54,6 +55,11 @@ impl<S: Object> Cache<S> {
                 changed.collect()
             }
         }
+    }
+
+    /// Nothing counts as complete before the next `Init` has been told to its end.
+    pub const fn doubt(&mut self) {
+        self.synced = false;
     }
 
     /// Whether everything there was has been told.

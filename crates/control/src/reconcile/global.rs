@@ -44,8 +44,10 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
         if tier.is_synced() {
             tier.pass().await;
         }
-        let next = tier.wake.next();
+        // Before everything is known nothing is due, however late it is: only a watch can change that.
+        let next = if tier.is_synced() { tier.wake.next() } else { None };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             Some(event) = streams.services.next() => tier.services_changed(event),
             Some(event) = streams.versions.next() => tier.versions_changed(event),
@@ -77,7 +79,10 @@ pub(super) async fn sleep_until(objects: &Objects, when: Option<tutti_model::Tim
 }
 
 /// Applies an event to a cache; a watch that cannot go on is logged, and what it told stays.
-pub(super) fn apply<S: Object>(cache: &mut Cache<S>, event: Result<WatchEvent<S>, Problem>) -> Vec<Resource<S>> {
+pub(super) fn apply<S: Object>(
+    cache: &mut Cache<S>,
+    event: Result<WatchEvent<S>, Problem>,
+) -> Vec<Resource<S>> {
     match event {
         Ok(event) => cache.apply(event),
         Err(problem) => {
@@ -163,7 +168,8 @@ impl Global {
 
     /// New figures matter to deployments that are being judged.
     fn figures_changed(&mut self) {
-        let observing = self.deployments.iter().filter(|deployment| deployment.status.phase == Phase::Observing);
+        let observing =
+            self.deployments.iter().filter(|deployment| deployment.status.phase == Phase::Observing);
         for deployment in observing {
             self.wake.now(deployment.spec.service.to_string());
         }
@@ -258,9 +264,11 @@ impl Global {
         if service.deleted_at.is_some() && current.is_none() {
             return Ok(false);
         }
-        let siblings: Vec<_> = self.services.with_prefix(&format!("{}:", service.spec.service.domain)).collect();
+        let siblings: Vec<_> =
+            self.services.with_prefix(&format!("{}:", service.spec.service.domain)).collect();
         let versions: Vec<_> = self.versions.with_prefix(&format!("{}@", service.name)).collect();
-        let routes: Vec<_> = self.routes.iter().filter(|route| route.spec.service == service.spec.service).collect();
+        let routes: Vec<_> =
+            self.routes.iter().filter(|route| route.spec.service == service.spec.service).collect();
         let deployment = service.status.deployment.as_ref().and_then(|id| self.deployments.get(id.as_str()));
         let Some(next) = hand_down(HanddownView {
             service,

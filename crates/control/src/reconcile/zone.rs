@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
 use tutti_base::crashpoint;
 use tutti_model::{
-    InstanceId, Millis, Problem, Resource, ServiceRef, limits,
+    InstanceId, Millis, Problem, Resource, ServiceRef,
     assignment::AssignmentSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
+    limits,
     name::NodeName,
     node::NodeSpec,
     report::{Progress, ReportSpec, report_name},
@@ -37,31 +38,34 @@ const SILENCE_CHECK: Millis = Millis::seconds(2);
 /// that a node's disk is not the registry.
 const PRELOADED: usize = 16;
 
+/// Stands among the services to be looked at for the plan of what nodes preload; no service has this name.
+const PRELOAD: &str = "";
+
 /// Runs the loop until `stop`.
 pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
     let objects = options.objects.clone();
-    let mut streams = Streams {
-        assignments: objects.watch(None),
-        tables: objects.watch(None),
-        instances: objects.watch(None),
-        nodes: objects.watch(None),
-        ingresses: objects.watch(None),
-    };
+    let mut streams = Streams::start(&objects);
     let mut tier = Zone::new(options);
     let mut check = objects.clock().now().plus(SILENCE_CHECK);
     loop {
         if tier.is_synced() {
             tier.pass().await;
         }
-        let next = tier.wake.next().map_or(check, |next| next.min(check));
+        if std::mem::take(&mut tier.in_doubt) {
+            streams = Streams::start(&objects);
+            tier.doubt();
+        }
+        // Before everything is known nothing is due, however late it is: only a watch can change that.
+        let next = tier.is_synced().then(|| tier.wake.next().map_or(check, |next| next.min(check)));
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             Some(event) = streams.assignments.next() => tier.assignments_changed(event),
             Some(event) = streams.tables.next() => tier.tables_changed(event),
             Some(event) = streams.instances.next() => tier.instances_changed(event),
             Some(event) = streams.nodes.next() => tier.nodes_changed(event),
             Some(event) = streams.ingresses.next() => tier.ingresses_changed(event),
-            () = sleep_until(&objects, Some(next)) => {
+            () = sleep_until(&objects, next) => {
                 if objects.clock().now() >= check {
                     check = objects.clock().now().plus(SILENCE_CHECK);
                     tier.check_silence();
@@ -77,6 +81,18 @@ struct Streams {
     instances: WatchStream<InstanceSpec>,
     nodes: WatchStream<NodeSpec>,
     ingresses: WatchStream<IngressSpec>,
+}
+
+impl Streams {
+    fn start(objects: &Objects) -> Streams {
+        Streams {
+            assignments: objects.watch(None),
+            tables: objects.watch(None),
+            instances: objects.watch(None),
+            nodes: objects.watch(None),
+            ingresses: objects.watch(None),
+        }
+    }
 }
 
 struct Zone {
@@ -97,6 +113,9 @@ struct Zone {
     written: BTreeMap<String, Written>,
     silent: BTreeSet<NodeName>,
     preload_due: bool,
+    /// Whether a write failed so that it may or may not have taken effect: everything is read again before the next
+    /// plan, or instances could be made twice.
+    in_doubt: bool,
     wake: Wake,
 }
 
@@ -124,6 +143,7 @@ impl Zone {
             written: BTreeMap::new(),
             silent: BTreeSet::new(),
             preload_due: false,
+            in_doubt: false,
             wake: Wake::default(),
         }
     }
@@ -134,6 +154,17 @@ impl Zone {
             && self.instances.is_synced()
             && self.nodes.is_synced()
             && self.ingresses.is_synced()
+    }
+
+    /// Forgets that anything is complete, until the watches have begun again.
+    fn doubt(&mut self) {
+        self.assignments.doubt();
+        self.tables.doubt();
+        self.instances.doubt();
+        self.nodes.doubt();
+        self.ingresses.doubt();
+        self.written.clear();
+        self.reported.clear();
     }
 
     fn assignments_changed(&mut self, event: Result<WatchEvent<AssignmentSpec>, Problem>) {
@@ -202,16 +233,21 @@ impl Zone {
 
     async fn pass(&mut self) {
         let now = self.objects.clock().now();
-        for name in self.wake.take(now) {
+        let mut due = self.wake.take(now);
+        self.preload_due |= due.remove(PRELOAD);
+        for name in due {
             if let Err(problem) = self.service(&name).await {
                 tracing::warn!(service = %name, %problem, "reconciling will be tried again");
                 self.wake.at(&name, Some(now.plus(RETRY)));
+                self.in_doubt = true;
             }
         }
         if std::mem::take(&mut self.preload_due)
             && let Err(problem) = self.preload().await
         {
             tracing::warn!(%problem, "preloading will be planned again");
+            self.wake.at(PRELOAD, Some(now.plus(RETRY)));
+            self.in_doubt = true;
         }
     }
 
@@ -224,11 +260,18 @@ impl Zone {
         };
         if let Some(written) = self.written.get(name) {
             if self.tables.revision() < written.table || self.instances.revision() < written.instances {
+                tracing::debug!(service = name, ?written, "what was written has not come back yet");
                 return Ok(());
             }
             self.written.remove(name);
         }
         let plan = self.plan(&assignment);
+        tracing::debug!(
+            service = name,
+            round = plan.report.round,
+            progress = stage(&plan.report.progress),
+            "planned"
+        );
         self.wake.at(name, plan.wake);
         let in_motion = plan.report.progress != Progress::Settled
             || self.instances_of(&assignment.spec.service).any(|instance| instance.spec.goal != Goal::Serve);
@@ -279,7 +322,12 @@ impl Zone {
             .nodes
             .iter()
             .map(|node| {
-                let usable = node.status.isolates.iter().filter(|isolate| isolate.usable).map(|isolate| isolate.isolate);
+                let usable = node
+                    .status
+                    .isolates
+                    .iter()
+                    .filter(|isolate| isolate.usable)
+                    .map(|isolate| isolate.isolate);
                 let view = NodeView {
                     node: node.spec.node.clone(),
                     ready: node.status.ready && !self.silent.contains(&node.spec.node),
@@ -409,8 +457,10 @@ impl Zone {
         let mut wanted: BTreeMap<NodeName, Vec<VersionSpec>> = BTreeMap::new();
         for assignment in self.assignments.iter().filter(|assignment| !assignment.spec.removed) {
             let Some(version) = &assignment.spec.preload else { continue };
-            let mut nodes: BTreeSet<NodeName> =
-                self.instances_of(&assignment.spec.service).map(|instance| instance.spec.node.clone()).collect();
+            let mut nodes: BTreeSet<NodeName> = self
+                .instances_of(&assignment.spec.service)
+                .map(|instance| instance.spec.node.clone())
+                .collect();
             if nodes.is_empty() {
                 nodes.extend(place(version, 1, &mut views.clone(), &mut BTreeMap::new()).nodes);
             }

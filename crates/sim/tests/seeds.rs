@@ -1,0 +1,46 @@
+//! Many stories, each from a seed. `TUTTI_SIM_SEED=N` tells one again; `TUTTI_SIM_SEEDS=N` tells that many;
+//! `TUTTI_SIM_LOG=debug` shows what control says meanwhile.
+
+use tutti_sim::World;
+
+/// Seeds told in `make test`; `make sim` tells more.
+const SEEDS: u64 = 60;
+/// Events in a story.
+const STEPS: usize = 200;
+
+async fn tell(seed: u64) {
+    let mut world = World::new(seed).await.expect("a world");
+    world.set_faults(seed % 5 * 10);
+    for _ in 0..STEPS {
+        world.step().await;
+        assert!(
+            world.faults_found().is_empty(),
+            "seed {seed}: {:#?}\n{:#?}",
+            world.faults_found(),
+            world.story
+        );
+    }
+    if let Err(stuck) = world.comes_to_rest().await {
+        panic!("seed {seed}: {stuck}\n{:#?}", world.story);
+    }
+    assert!(world.faults_found().is_empty(), "seed {seed}: {:#?}\n{:#?}", world.faults_found(), world.story);
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn every_story_is_safe_and_comes_to_rest() {
+    if let Ok(filter) = std::env::var("TUTTI_SIM_LOG") {
+        tutti_base::telemetry::start(&filter, tutti_base::telemetry::Format::Text).expect("a log");
+    }
+    let seeds: Vec<u64> = match number("TUTTI_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("TUTTI_SIM_SEEDS").unwrap_or(SEEDS)).collect(),
+    };
+    for seed in seeds {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(tell(seed));
+    }
+}

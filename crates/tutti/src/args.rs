@@ -1,0 +1,115 @@
+//! The whole tree of commands: what the client has, and what starts a role.
+
+use crate::settings::{Effective, Sources};
+use clap::{Args, Parser, Subcommand};
+use std::{collections::BTreeMap, path::PathBuf};
+use tutti_cli::{ClientCommand, Globals};
+use tutti_model::Problem;
+
+/// Your own cloud, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "tutti", version, arg_required_else_help = true)]
+pub(crate) struct Tutti {
+    /// For every command.
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole cloud on this machine: control, agent and ingress in one process
+    Dev(DevArgs),
+    /// Whatever is a client of a cloud.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// `tutti dev`. A flag wins over its variable, and that over `tutti.toml`.
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Where to read settings from [default: tutti.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of all that is kept [env: TUTTI_DATA_DIR]
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<String>,
+    /// Address of API and registry; :0 picks a free port [env: TUTTI_LISTEN_API] [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR:PORT")]
+    api: Option<String>,
+    /// Address of the ingress, HTTP/1.1 and HTTP/2 [env: TUTTI_LISTEN_HTTP] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<String>,
+    /// Where state is kept: sqlite:PATH [env: TUTTI_STORE] [default: in the data folder]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Folder of artifacts [env: TUTTI_BLOBS] [default: in the data folder]
+    #[arg(long, value_name = "PATH")]
+    blobs: Option<String>,
+    /// Name of this node [env: TUTTI_NODE] [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Services answer at SERVICE.DOMAIN.SUFFIX [env: TUTTI_HOST_SUFFIX] [default: localhost]
+    #[arg(long, value_name = "SUFFIX")]
+    host_suffix: Option<String>,
+}
+
+impl DevArgs {
+    /// The effective settings of this command.
+    ///
+    /// # Errors
+    /// Every fault in every source.
+    pub(crate) fn effective(&self, globals: &Globals) -> Result<Effective, Vec<Problem>> {
+        let given = [
+            ("data_dir", &self.data_dir),
+            ("api", &self.api),
+            ("http", &self.http),
+            ("store", &self.store),
+            ("blobs", &self.blobs),
+            ("node", &self.node),
+            ("context", &globals.context),
+            ("log", &self.log),
+            ("log_format", &self.log_format),
+            ("host_suffix", &self.host_suffix),
+        ];
+        let flags: BTreeMap<&'static str, String> =
+            given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
+        let mut sources = Sources { flags, ..surroundings() };
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                vec![Problem::invalid(format!("the settings in {} cannot be read: {error}", path.display()))]
+            })?;
+            sources.file = Some((path.clone(), text));
+        }
+        Effective::read(&sources)
+    }
+}
+
+/// What the surroundings say: the environment, and a `tutti.toml` here.
+#[must_use]
+pub(crate) fn surroundings() -> Sources {
+    let path = PathBuf::from("tutti.toml");
+    let file = std::fs::read_to_string(&path).ok().map(|text| (path, text));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("TUTTI_"));
+    Sources { file, variables: variables.collect(), flags: BTreeMap::new() }
+}
+
+/// Settings as rows of `tutti config`: what, value, where from.
+pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
+    let rows = effective.rows();
+    rows.map(|(setting, value, origin)| {
+        (format!("dev.{}", setting.key), value.to_owned(), origin.to_string())
+    })
+    .collect()
+}

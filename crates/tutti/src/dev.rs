@@ -1,0 +1,272 @@
+//! `tutti dev`: every role in one process on one machine, over one SQLite file.
+//!
+//! Roles are wired here and nowhere else. The order is that of dependence: folder, store, listeners, agent, loops, API,
+//! ingress; and the end is the reverse, so that nothing is asked of what has gone.
+
+use crate::{
+    folder::DataFolder,
+    ready::{Access, Ready},
+    settings::Settings,
+};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tutti_agent::{Agent, AgentOptions, Shutdown};
+use tutti_base::{Clock, Random, SystemClock, Tasks};
+use tutti_control::{
+    Objects,
+    observed::Observed,
+    reconcile::{self, ReconcileOptions},
+    server::{self, ArtifactIndex, ServerOptions},
+    zone::LocalZone,
+};
+use tutti_ingress::{Ingress, IngressOptions};
+use tutti_isolate::Driver;
+use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
+use tutti_isolate_wasm::{WasmDriver, WasmOptions};
+use tutti_model::{Digest, ErrorCode, Millis, Problem, ServiceRef, name::ZoneName};
+use tutti_proxy::serve::Limits;
+use tutti_registry::{Blobs, FolderBlobs, LocalArtifacts, Registry};
+use tutti_store::{
+    Store,
+    sqlite::{SqliteOptions, SqliteStore},
+};
+
+/// How long running requests may take to finish when the process is to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long instances may take to stop then.
+const STOP_INSTANCES: Millis = Millis::seconds(10);
+
+/// The release, as every role says it.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs until a signal.
+///
+/// # Errors
+/// Whatever keeps it from starting, or made it end: nothing is left running then.
+pub async fn run(settings: Settings, print_json: bool) -> Result<(), Problem> {
+    let folder = DataFolder::take(&settings.data_dir)?;
+    let parts = Parts::open(&settings, &folder).await?;
+    let tasks = Tasks::new();
+    let listeners = Listeners::bind(&settings).await?;
+    let (api, http) = (listeners.api_address, listeners.http_address);
+
+    let agent = parts.agent(&settings, &folder)?;
+    agent.run(tasks.clone())?;
+    let first_token = parts.first_objects().await?;
+    reconcile::start(parts.reconciling(&settings), &tasks);
+    let ingress = parts.ingress(listeners.http, &agent, &folder)?;
+    let router = parts.api(&settings, &agent, &ingress, &tasks);
+    tasks.spawn("api", server::serve(listeners.api, router, tasks.clone()));
+
+    // What ran before runs again before anyone is let in.
+    let stop = Stop::new()?;
+    tokio::select! {
+        () = agent.registered() => {}
+        () = stop.asked(&tasks) => return end(&agent, &Tasks::new(), &tasks).await,
+    }
+    let ingress_tasks = Tasks::new();
+    let (serving, of_ingress) = (Arc::clone(&ingress), ingress_tasks.clone());
+    ingress_tasks.spawn("ingress", async move { serving.run(&of_ingress).await });
+
+    let access = Access::grant(&parts.objects, &settings, folder.path(), api, first_token).await?;
+    Ready { api, http, data_dir: folder.path().to_owned(), access }.print(print_json);
+    stop.asked(&tasks).await;
+    end(&agent, &ingress_tasks, &tasks).await
+}
+
+/// Lets requests finish, stops what runs, and ends every role.
+async fn end(agent: &Agent, ingress: &Tasks, tasks: &Tasks) -> Result<(), Problem> {
+    tracing::info!("stopping");
+    let broken = tasks.stopping().is_cancelled();
+    if !ingress.drain(DRAIN + Duration::from_secs(2)).await {
+        tracing::warn!("some requests had not finished and were cut off");
+    }
+    agent.shutdown(Shutdown::Stop { deadline: STOP_INSTANCES }).await;
+    if !tasks.drain(DRAIN).await {
+        tracing::warn!("some tasks had not ended in time");
+    }
+    if broken { Err(Problem::internal("a part of tutti failed; the log says which")) } else { Ok(()) }
+}
+
+/// The signals that end the process in order.
+struct Stop(tokio_util::sync::CancellationToken);
+
+impl Stop {
+    /// Listens from now on, so that a signal during the start is not lost.
+    fn new() -> Result<Stop, Problem> {
+        let token = tokio_util::sync::CancellationToken::new();
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            let mut signal = signal(kind)
+                .map_err(|error| Problem::internal(format!("signals cannot be heard: {error}")))?;
+            let token = token.clone();
+            tokio::spawn(async move {
+                signal.recv().await;
+                token.cancel();
+            });
+        }
+        Ok(Stop(token))
+    }
+
+    /// Returns when a signal has come, or a part has failed.
+    async fn asked(&self, tasks: &Tasks) {
+        let failed = tasks.stopping();
+        tokio::select! {
+            () = self.0.cancelled() => {}
+            () = failed.cancelled() => {}
+        }
+    }
+}
+
+/// Sockets, bound before any role starts.
+struct Listeners {
+    api: TcpListener,
+    api_address: SocketAddr,
+    http: TcpListener,
+    http_address: SocketAddr,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> Result<Listeners, Problem> {
+        let (api, api_address) = bind("api", settings.api).await?;
+        let (http, http_address) = bind("http", settings.http).await?;
+        Ok(Listeners { api, api_address, http, http_address })
+    }
+}
+
+async fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Problem> {
+    let refused = |error: std::io::Error| {
+        let problem =
+            Problem::new(ErrorCode::Unavailable, format!("{what} cannot listen on {address}: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => problem.hint(format!(
+                "stop what listens there, or choose another with --{what} ADDR:PORT (:0 for a free port)"
+            )),
+            std::io::ErrorKind::PermissionDenied => {
+                problem.hint(format!("ports below 1024 are for root: choose another with --{what}"))
+            }
+            _ => problem.hint(format!("choose another with --{what} ADDR:PORT")),
+        }
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
+}
+
+/// What the roles share.
+struct Parts {
+    clock: Arc<dyn Clock>,
+    random: Random,
+    objects: Objects,
+    observed: Observed,
+    zone: Arc<LocalZone>,
+    blobs: FolderBlobs,
+}
+
+impl Parts {
+    async fn open(settings: &Settings, folder: &DataFolder) -> Result<Parts, Problem> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let random = Random::from_os();
+        let options = SqliteOptions { clock: Arc::clone(&clock), ..SqliteOptions::default() };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&absolute(folder, &settings.store), options)?);
+        let blobs = FolderBlobs::open(absolute(folder, &settings.blobs)).await?;
+        let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
+        let observed = Observed::new(clock.now());
+        let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone()));
+        Ok(Parts { clock, random, objects, observed, zone, blobs })
+    }
+
+    fn agent(&self, settings: &Settings, folder: &DataFolder) -> Result<Agent, Problem> {
+        Agent::new(AgentOptions {
+            node: settings.node.clone(),
+            zone: Arc::clone(&self.zone) as _,
+            drivers: self.drivers(folder)?,
+            artifacts: Arc::new(LocalArtifacts::new(self.blobs.clone())),
+            folder: folder.join("agent"),
+            clock: Arc::clone(&self.clock),
+            random: self.random.clone(),
+            release: RELEASE.to_owned(),
+            capacity: None,
+        })
+    }
+
+    fn drivers(&self, folder: &DataFolder) -> Result<Vec<Arc<dyn Driver>>, Problem> {
+        let wasm = WasmDriver::new(WasmOptions::new(folder.join("wasm"), Arc::clone(&self.clock)))
+            .map_err(|error| Problem::internal(format!("the wasm engine cannot start: {}", error.chain())))?;
+        let options =
+            ProcessOptions::own(folder.join("process"), Arc::clone(&self.clock), self.random.clone());
+        let process = ProcessDriver::new(options);
+        Ok(vec![Arc::new(wasm), Arc::new(process)])
+    }
+
+    /// What there must be before anyone can use it; the first admin token, if this is the first start.
+    async fn first_objects(&self) -> Result<Option<tutti_base::Secret<String>>, Problem> {
+        server::ensure_defaults(&self.objects, true).await?;
+        server::ensure_admin_token(&self.objects).await
+    }
+
+    fn reconciling(&self, settings: &Settings) -> ReconcileOptions {
+        ReconcileOptions {
+            objects: self.objects.clone(),
+            observed: self.observed.clone(),
+            host_suffixes: vec![settings.host_suffix.clone()],
+        }
+    }
+
+    fn ingress(
+        &self,
+        http: TcpListener,
+        agent: &Agent,
+        folder: &DataFolder,
+    ) -> Result<Arc<Ingress>, Problem> {
+        let ingress = Ingress::new(IngressOptions {
+            name: format!("ingress-{}", self.random.uid()),
+            http,
+            hop: agent.node_proxy(),
+            zone: Arc::clone(&self.zone) as _,
+            clock: Arc::clone(&self.clock),
+            random: self.random.clone(),
+            snapshot: Some(folder.join("tables.json")),
+            limits: Limits { drain: DRAIN, ..Limits::default() },
+        })?;
+        Ok(Arc::new(ingress))
+    }
+
+    fn api(&self, settings: &Settings, agent: &Agent, ingress: &Arc<Ingress>, tasks: &Tasks) -> axum::Router {
+        let registry =
+            Registry::new(Arc::new(self.blobs.clone()), Arc::clone(&self.clock), self.random.clone());
+        let tidying = registry.clone();
+        let stopping = tasks.stopping();
+        tasks.spawn("registry", async move { tidying.tidy(stopping).await });
+        let (of_agent, of_ingress) = (agent.clone(), Arc::clone(ingress));
+        server::router(ServerOptions {
+            objects: self.objects.clone(),
+            logs: agent.log_source(),
+            registry: registry.router(),
+            metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
+            artifacts: Arc::new(Pushed(self.blobs.clone())),
+            release: RELEASE.to_owned(),
+            vouch: true,
+            host_suffixes: vec![settings.host_suffix.clone()],
+            tasks: tasks.clone(),
+        })
+    }
+}
+
+/// A path from the settings; relative ones are so to where the process was started.
+fn absolute(folder: &DataFolder, path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| folder.path().join(path))
+}
+
+/// Which artifacts were pushed, as the registry knows it.
+#[derive(Debug)]
+struct Pushed(FolderBlobs);
+
+#[async_trait::async_trait]
+impl ArtifactIndex for Pushed {
+    async fn exists(&self, service: &ServiceRef, artifact: &Digest) -> Result<bool, Problem> {
+        Ok(self.0.linked(service, artifact).await?)
+    }
+}

@@ -1,0 +1,137 @@
+//! What is said, and left for the command line, once everything serves.
+
+use crate::settings::Settings;
+use serde_json::json;
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+use tutti_base::{Secret, sha256};
+use tutti_control::{
+    Objects,
+    server::{is_admin_token, make_admin_token},
+};
+use tutti_model::{ErrorCode, Problem};
+
+/// How the command line of this user gets in.
+#[derive(Debug)]
+pub struct Access {
+    /// Where the admin token is kept.
+    pub token_file: PathBuf,
+    /// The token, if it was made just now: the only time it is shown.
+    pub shown: Option<Secret<String>>,
+}
+
+impl Access {
+    /// Keeps the admin token in the user's configuration folder, makes another if the one kept there does not work,
+    /// and writes the context that names it.
+    ///
+    /// # Errors
+    /// `unavailable` if the folder cannot be written.
+    pub async fn grant(
+        objects: &Objects,
+        settings: &Settings,
+        data_dir: &Path,
+        api: SocketAddr,
+        first: Option<Secret<String>>,
+    ) -> Result<Access, Problem> {
+        let token_file = token_file(data_dir)?;
+        let shown = match first {
+            Some(first) => Some(first),
+            None if works(objects, &token_file).await? => None,
+            None => Some(make_admin_token(objects, &format!("admin-{}", objects.random().uid())).await?),
+        };
+        if let Some(secret) = &shown {
+            keep(&token_file, secret)?;
+        }
+        tutti_cli::contexts::save(&settings.context, &format!("http://{api}"), &token_file)?;
+        Ok(Access { token_file, shown })
+    }
+}
+
+/// One file for each data folder, so that two clouds of one user keep apart.
+fn token_file(data_dir: &Path) -> Result<PathBuf, Problem> {
+    let of = sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+    let contexts = tutti_cli::contexts::path()?;
+    Ok(contexts.with_file_name("tokens").join(format!("{}.token", of.short())))
+}
+
+async fn works(objects: &Objects, token_file: &Path) -> Result<bool, Problem> {
+    match std::fs::read_to_string(token_file) {
+        Ok(secret) => is_admin_token(objects, secret.trim()).await,
+        Err(_) => Ok(false),
+    }
+}
+
+fn keep(token_file: &Path, secret: &Secret<String>) -> Result<(), Problem> {
+    let write = || {
+        if let Some(folder) = token_file.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let new = token_file.with_extension("new");
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        writeln!(file, "{}", secret.reveal())?;
+        file.sync_all()?;
+        std::fs::rename(&new, token_file)
+    };
+    write().map_err(|error: std::io::Error| {
+        Problem::new(
+            ErrorCode::Unavailable,
+            format!("the token cannot be kept in {}: {error}", token_file.display()),
+        )
+        .hint("make that folder writable, or set XDG_CONFIG_HOME to another")
+    })
+}
+
+/// Everything that serves.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Where the ingress listens.
+    pub http: SocketAddr,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// How the user gets in.
+    pub access: Access,
+}
+
+impl Ready {
+    /// Says it on standard output: one line of JSON, or a few for people.
+    pub fn print(&self, json: bool) {
+        let text = if json { self.json() } else { self.text() };
+        let mut out = std::io::stdout().lock();
+        // Whoever started it may have gone; that is no reason to stop serving.
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    fn json(&self) -> String {
+        json!({
+            "ready": true,
+            "api": format!("http://{}", self.api),
+            "http": format!("http://{}", self.http),
+            "data_dir": self.data_dir,
+            "token_file": self.access.token_file,
+        })
+        .to_string()
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "tutti {} is ready\n  api    http://{}\n  http   http://{}\n  data   {}\n  token  {}\n",
+            crate::dev::RELEASE,
+            self.api,
+            self.http,
+            self.data_dir.display(),
+            self.access.token_file.display(),
+        );
+        if let Some(secret) = &self.access.shown {
+            text.push_str(&format!("\nThe admin token, shown this once: {}\n", secret.reveal()));
+        }
+        text.push_str("\nIn another terminal: tutti status");
+        text
+    }
+}
