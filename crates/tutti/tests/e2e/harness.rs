@@ -169,7 +169,7 @@ impl Cloud {
         let folder = self.scratch().join(version.replace(['@', ':'], "-"));
         std::fs::create_dir_all(&folder).expect("a folder");
         let file = folder.join("hello.wasm");
-        std::fs::copy(guest("hello-wasm.wasm"), &file).expect("a copy of the guest");
+        std::fs::copy(guest("hello-wasm/hello_wasm.wasm"), &file).expect("a copy of the guest");
         let variables: Vec<String> = env.iter().map(|(key, value)| format!("{key} = \"{value}\"")).collect();
         let manifest = format!("[service]\nenv = {{ {} }}\n", variables.join(", "));
         std::fs::write(folder.join("tutti.toml"), manifest).expect("a manifest");
