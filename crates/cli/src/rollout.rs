@@ -7,7 +7,7 @@ use crate::{
 use std::collections::BTreeMap;
 use tutti_api::wire::ServiceSummary;
 use tutti_model::{
-    InstanceId, Resource, Share, Timestamp, VersionName,
+    InstanceId, Resource, Share, Split, Timestamp, VersionName,
     deployment::{DeploymentSpec, Entry, Phase, Target},
     instance::{InstanceSpec, InstanceState},
 };
@@ -16,6 +16,8 @@ use tutti_model::{
 #[derive(Debug)]
 pub(crate) struct Telling {
     began: Timestamp,
+    /// What instances did before is not told.
+    from: Timestamp,
     last: Option<Entry>,
     instances: BTreeMap<InstanceId, InstanceState>,
 }
@@ -36,12 +38,15 @@ pub(crate) struct Line {
 impl Telling {
     /// Nothing told yet.
     pub(crate) fn new(deployment: &Resource<DeploymentSpec>) -> Self {
-        Telling { began: deployment.created_at, last: None, instances: BTreeMap::new() }
+        let began = deployment.created_at;
+        Telling { began, from: began, last: None, instances: BTreeMap::new() }
     }
 
     /// What came before is not told.
     pub(crate) fn from_now(deployment: &Resource<DeploymentSpec>) -> Self {
-        Telling { last: deployment.status.history.last().cloned(), ..Telling::new(deployment) }
+        let last = deployment.status.history.last().cloned();
+        let from = last.as_ref().map_or(deployment.created_at, |last| last.at);
+        Telling { from, last, ..Telling::new(deployment) }
     }
 
     /// What is new about the deployment.
@@ -53,7 +58,8 @@ impl Telling {
         if let Some(last) = new.last() {
             self.last = Some((*last).clone());
         }
-        new.into_iter().map(|entry| self.entry(entry, &deployment.spec)).collect()
+        let told = new.into_iter().filter(|entry| !is_empty(entry));
+        told.map(|entry| self.entry(entry, &deployment.spec)).collect()
     }
 
     fn entry(&self, entry: &Entry, spec: &DeploymentSpec) -> Line {
@@ -68,8 +74,7 @@ impl Telling {
     /// What is new about an instance of the service.
     pub(crate) fn instance(&mut self, instance: &Resource<InstanceSpec>) -> Option<Line> {
         let (id, status) = (&instance.spec.instance, &instance.status);
-        if self.instances.insert(id.clone(), status.state) == Some(status.state) || status.since < self.began
-        {
+        if self.instances.insert(id.clone(), status.state) == Some(status.state) || status.since < self.from {
             return None;
         }
         let what = format!("{id} of {} on {}", instance.spec.version.version, instance.spec.node);
@@ -95,6 +100,11 @@ impl std::fmt::Display for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:>7}  {:<10}  {}", self.at, self.word, self.text)
     }
+}
+
+/// Whether an entry says nothing that the next one doesn't: what is observed always follows that it is.
+fn is_empty(entry: &Entry) -> bool {
+    entry.phase == Phase::Observing && entry.text == Phase::Observing.as_str()
 }
 
 fn phase_text(phase: Phase, step: usize, spec: &DeploymentSpec) -> String {
@@ -167,8 +177,8 @@ pub(crate) fn failure(deployment: &Resource<DeploymentSpec>) -> Option<(String, 
     Some((format!("deployment {name} {word}: {}", harmless(&reason)), lines))
 }
 
-/// What follows a rollout that did as it should: what stands by, and until when it can be taken back at once.
-pub(crate) fn afterwards(summary: &ServiceSummary) -> Option<String> {
+/// What stands by after a rollout, and how it is taken back, where that is what a rollback would do.
+pub(crate) fn afterwards(summary: &ServiceSummary, previous: Option<&Split>) -> Option<String> {
     let standing: Vec<(&VersionName, u32)> = summary
         .versions
         .iter()
@@ -179,12 +189,12 @@ pub(crate) fn afterwards(summary: &ServiceSummary) -> Option<String> {
     let total = standing.iter().map(|(_, count)| *count).fold(0, u32::saturating_add).max(*first);
     let versions: Vec<String> = standing.iter().map(|(version, _)| version.to_string()).collect();
     let stand = if total == 1 { "stands" } else { "stand" };
-    Some(format!(
-        "{} of {} {stand} by; to take it back at once: tutti rollback {}",
-        count(total, "instance"),
-        versions.join(", "),
-        summary.service
-    ))
+    let back =
+        previous.filter(|split| standing.iter().any(|(version, _)| split.share(version) > Share::ZERO));
+    let hint = back.map_or_else(String::new, |split| {
+        format!("; to go back to {split} at once: tutti rollback {}", summary.service)
+    });
+    Some(format!("{} of {} {stand} by{hint}", count(total, "instance"), versions.join(", ")))
 }
 
 /// A history entry in full, for `deployment show`.

@@ -7,17 +7,9 @@ use crate::wire::{
     WhoAmI,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use serde::Serialize;
 use tutti_model::{
-    Kind, Problem, Resource, Timestamp,
-    deployment::DeploymentSpec,
-    domain::DomainSpec,
-    log::LogLine,
-    name::{ServiceText, VersionText},
-    node::NodeSpec,
-    resource::Object,
-    route::RouteSpec,
-    service::ServiceSpec,
+    Kind, Problem, Resource, Timestamp, deployment::DeploymentSpec, domain::DomainSpec, log::LogLine,
+    name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec, service::ServiceSpec,
     version::VersionSpec,
 };
 
@@ -333,19 +325,6 @@ impl Client {
         })
         .boxed())
     }
-
-    /// Sends any JSON to an operation and gives any JSON back: for what has no method here yet.
-    ///
-    /// # Errors
-    /// Whatever the API answers.
-    pub async fn raw<B: Serialize>(
-        &self,
-        id: &str,
-        names: &[&str],
-        body: &B,
-    ) -> Result<serde_json::Value, Problem> {
-        self.call_with(id, names, body).await
-    }
 }
 
 fn read(base: &str, line: &[u8]) -> Result<LogLine, Problem> {
@@ -353,10 +332,4 @@ fn read(base: &str, line: &[u8]) -> Result<LogLine, Problem> {
         Ok(body) => fault::of_body(body),
         Err(_) => fault::unreadable(base, &error),
     })
-}
-
-impl From<&VersionText> for LogScope {
-    fn from(version: &VersionText) -> Self {
-        LogScope::Version(version.to_string())
-    }
 }

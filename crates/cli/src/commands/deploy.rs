@@ -17,10 +17,11 @@ use tutti_api::{
     Change, WatchEvent, WatchStream, client::Filter, wire::CreateDeployment, wire::ServiceSummary,
 };
 use tutti_model::{
-    ErrorCode, Problem, Resource, Share,
+    ErrorCode, Problem, Resource, Share, Split,
     deployment::{DeploymentSpec, Intent, Phase, check_steps},
     instance::InstanceSpec,
     name::ServiceText,
+    service::ServiceSpec,
 };
 
 /// How long the same message stands before it is told where nothing can be redrawn.
@@ -204,8 +205,7 @@ async fn ended(
     if session.ui.format != Format::Table {
         session.ui.result(deployment, String::new)?;
     } else if failure.is_none() {
-        let summary = session.client.service_summary(&service).await?;
-        session.ui.print(&serving(&summary, session.ui))?;
+        session.ui.print(&serves_now(session, &service).await?)?;
     }
     let Some((sentence, lines)) = failure else { return Ok(()) };
     session.ui.note(&format!("{} {sentence}", session.ui.err_paint(Tone::Bad, "error:")));
@@ -219,8 +219,15 @@ async fn ended(
     Err(Failed::Said(FAILED))
 }
 
-/// What serves a service now, for people.
-pub(super) fn serving(summary: &ServiceSummary, ui: &Ui) -> String {
+/// What serves a service now, and how to go back from there.
+async fn serves_now(session: &Session<'_>, service: &ServiceText) -> Result<String, Problem> {
+    let summary = session.client.service_summary(service).await?;
+    let found = session.client.get::<ServiceSpec>(&service.to_string()).await?;
+    Ok(serving(&summary, found.status.previous.as_ref(), session.ui))
+}
+
+/// What serves a service, for people.
+pub(super) fn serving(summary: &ServiceSummary, previous: Option<&Split>, ui: &Ui) -> String {
     let mut out = facts(
         ui,
         &[
@@ -236,7 +243,7 @@ pub(super) fn serving(summary: &ServiceSummary, ui: &Ui) -> String {
         out.push('\n');
         out.push_str(&tables::versions_serving(summary).show(ui));
     }
-    if let Some(line) = rollout::afterwards(summary) {
+    if let Some(line) = rollout::afterwards(summary, previous) {
         out.push_str(&format!("\n{line}\n"));
     }
     out

@@ -60,7 +60,8 @@ pub(super) async fn service(session: &Session<'_>, command: ServiceCommand) -> R
         }
         ServiceCommand::Show { service } => {
             let summary = session.client.service_summary(&service).await?;
-            session.ui.result(&summary, || serving(&summary, session.ui))
+            let found = session.client.get::<ServiceSpec>(&service.to_string()).await?;
+            session.ui.result(&summary, || serving(&summary, found.status.previous.as_ref(), session.ui))
         }
         ServiceCommand::Delete { service, sure } => {
             let question = format!("remove {service} with its versions and routes?");

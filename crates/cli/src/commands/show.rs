@@ -102,7 +102,7 @@ pub(super) fn deployment(deployment: &Resource<DeploymentSpec>, ui: &Ui, now: Ti
             ("aborts if", conditions.join(" or ")),
             ("asked for", asked),
             ("phase", status.phase.to_string()),
-            ("now", harmless(&status.message)),
+            ("now", if status.failure.is_none() { harmless(&status.message) } else { String::new() }),
             ("created", when(deployment.created_at, now)),
             ("finished", status.finished_at.map_or_else(String::new, |at| when(at, now))),
         ],

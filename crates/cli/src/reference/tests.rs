@@ -53,3 +53,17 @@ fn a_slip_of_the_fingers_is_told_the_nearest_command() {
     let error = crate::command().try_get_matches_from(["tutti", "depoly"]).unwrap_err().to_string();
     assert!(error.contains("'deploy'"), "{error}");
 }
+
+/// The binary has more commands than these, so the page is made by it; every section of ours must stand there as is.
+#[test]
+fn the_page_in_the_documentation_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/cli.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    for section in markdown(&crate::command()).split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap();
+        assert!(
+            page.contains(section.trim_end()),
+            "{title}: make it anew: tutti reference > docs/reference/cli.md"
+        );
+    }
+}
