@@ -8,7 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-VERSION = os.environ.get("VERSION", "none")
+VERSION = os.environ.get("VERSION") or os.environ.get("TUTTI_VERSION", "none")
 STOPPING = threading.Event()
 ACTIVE = 0
 IDLE = threading.Condition()

@@ -42,6 +42,19 @@ impl LocalZone {
         LocalZone { objects, observed }
     }
 
+    /// Forgets every ingress there is, so that nobody waits for one that died with the last process. Only for a control
+    /// whose ingresses all live in its own process, and before any of them has started.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn forget_ingresses(&self) -> Result<(), Problem> {
+        for ingress in self.objects.list::<IngressSpec>("").await?.items {
+            // A refusal means that its lease has just expired.
+            self.objects.write().delete(&ingress).commit().await?;
+        }
+        Ok(())
+    }
+
     async fn report_batch(&self, node: &NodeName, reports: &[InstanceReport]) -> Result<(), Problem> {
         for _ in 0..ATTEMPTS {
             let mut write = self.objects.write();

@@ -40,13 +40,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 const STOP_INSTANCES: Millis = Millis::seconds(10);
 
 /// The release, as every role says it.
-pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs until a signal.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or made it end: nothing is left running then.
-pub async fn run(settings: Settings, print_json: bool) -> Result<(), Problem> {
+pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Problem> {
     let folder = DataFolder::take(&settings.data_dir)?;
     let parts = Parts::open(&settings, &folder).await?;
     let tasks = Tasks::new();
@@ -57,7 +57,7 @@ pub async fn run(settings: Settings, print_json: bool) -> Result<(), Problem> {
     agent.run(tasks.clone())?;
     let first_token = parts.first_objects().await?;
     reconcile::start(parts.reconciling(&settings), &tasks);
-    let ingress = parts.ingress(listeners.http, &agent, &folder)?;
+    let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
     let router = parts.api(&settings, &agent, &ingress, &tasks);
     tasks.spawn("api", server::serve(listeners.api, router, tasks.clone()));
 
@@ -203,6 +203,7 @@ impl Parts {
 
     /// What there must be before anyone can use it; the first admin token, if this is the first start.
     async fn first_objects(&self) -> Result<Option<tutti_base::Secret<String>>, Problem> {
+        self.zone.forget_ingresses().await?;
         server::ensure_defaults(&self.objects, true).await?;
         server::ensure_admin_token(&self.objects).await
     }
@@ -217,12 +218,15 @@ impl Parts {
 
     fn ingress(
         &self,
+        settings: &Settings,
         http: TcpListener,
         agent: &Agent,
         folder: &DataFolder,
     ) -> Result<Arc<Ingress>, Problem> {
         let ingress = Ingress::new(IngressOptions {
-            name: format!("ingress-{}", self.random.uid()),
+            // The same at each start: the folder has one owner, so whoever had this name before is dead, and no drain
+            // or deployment needs to wait until its lease has run out.
+            name: format!("ingress-{}", settings.node),
             http,
             hop: agent.node_proxy(),
             zone: Arc::clone(&self.zone) as _,

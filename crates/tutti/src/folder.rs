@@ -10,7 +10,7 @@ use tutti_model::{ErrorCode, Problem};
 
 /// A data folder that is ours until this is dropped.
 #[derive(Debug)]
-pub struct DataFolder {
+pub(crate) struct DataFolder {
     path: PathBuf,
     _lock: File,
 }
@@ -20,7 +20,7 @@ impl DataFolder {
     ///
     /// # Errors
     /// `conflict` if another process has it, naming that; `unavailable` if it cannot be made or written, saying why.
-    pub fn take(path: &Path) -> Result<DataFolder, Problem> {
+    pub(crate) fn take(path: &Path) -> Result<DataFolder, Problem> {
         let path = std::path::absolute(path).map_err(|error| refused(path, "found", &error))?;
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|error| refused(&path, "made", &error))?;
@@ -54,13 +54,13 @@ impl DataFolder {
 
     /// A path inside it.
     #[must_use]
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// The folder itself.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -17,11 +17,11 @@ use tutti_model::{ErrorCode, Problem};
 
 /// How the command line of this user gets in.
 #[derive(Debug)]
-pub struct Access {
+pub(crate) struct Access {
     /// Where the admin token is kept.
-    pub token_file: PathBuf,
+    pub(crate) token_file: PathBuf,
     /// The token, if it was made just now: the only time it is shown.
-    pub shown: Option<Secret<String>>,
+    pub(crate) shown: Option<Secret<String>>,
 }
 
 impl Access {
@@ -30,7 +30,7 @@ impl Access {
     ///
     /// # Errors
     /// `unavailable` if the folder cannot be written.
-    pub async fn grant(
+    pub(crate) async fn grant(
         objects: &Objects,
         settings: &Settings,
         data_dir: &Path,
@@ -88,20 +88,20 @@ fn keep(token_file: &Path, secret: &Secret<String>) -> Result<(), Problem> {
 
 /// Everything that serves.
 #[derive(Debug)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Where the API listens.
-    pub api: SocketAddr,
+    pub(crate) api: SocketAddr,
     /// Where the ingress listens.
-    pub http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// Where everything is kept.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// How the user gets in.
-    pub access: Access,
+    pub(crate) access: Access,
 }
 
 impl Ready {
     /// Says it on standard output: one line of JSON, or a few for people.
-    pub fn print(&self, json: bool) {
+    pub(crate) fn print(&self, json: bool) {
         let text = if json { self.json() } else { self.text() };
         let mut out = std::io::stdout().lock();
         // Whoever started it may have gone; that is no reason to stop serving.

@@ -11,43 +11,37 @@ use std::{
 };
 use tutti_model::{Problem, nearest::nearest};
 
-/// One thing that can be set.
+/// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// Its key in `tutti.toml`; the flag is this with hyphens. See [`Setting::variable`] for its variable.
-    pub key: &'static str,
+    pub(crate) key: &'static str,
     /// What it is when nobody says.
-    pub default: &'static str,
-    /// What it is for.
-    pub help: &'static str,
+    pub(crate) default: &'static str,
 }
 
 impl Setting {
     /// Its environment variable: `TUTTI_` and its key in capitals. Addresses to listen on have `LISTEN_` before it,
     /// since `TUTTI_API` tells the command line where a cloud is.
     #[must_use]
-    pub fn variable(&self) -> String {
+    pub(crate) fn variable(&self) -> String {
         let listen = if matches!(self.key, "api" | "http") { "LISTEN_" } else { "" };
         format!("TUTTI_{listen}{}", self.key.to_ascii_uppercase())
     }
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub const SETTINGS: [Setting; 10] = [
-    Setting { key: "data_dir", default: "", help: "folder of all that is kept" },
-    Setting { key: "api", default: "127.0.0.1:7070", help: "address of API and registry" },
-    Setting {
-        key: "http",
-        default: "127.0.0.1:8080",
-        help: "address of the ingress for HTTP/1.1 and HTTP/2",
-    },
-    Setting { key: "store", default: "", help: "sqlite:PATH; in the data folder unless given" },
-    Setting { key: "blobs", default: "", help: "folder of artifacts; in the data folder unless given" },
-    Setting { key: "node", default: "", help: "name of this node; its host name unless given" },
-    Setting { key: "context", default: "dev", help: "name under which the command line finds this cloud" },
-    Setting { key: "log", default: "warn,tutti=info", help: "what is logged, in tracing's filter syntax" },
-    Setting { key: "log_format", default: "text", help: "text or json" },
-    Setting { key: "host_suffix", default: "localhost", help: "services answer at SERVICE.DOMAIN.SUFFIX" },
+pub(crate) const SETTINGS: [Setting; 10] = [
+    Setting { key: "data_dir", default: "" },
+    Setting { key: "api", default: "127.0.0.1:7070" },
+    Setting { key: "http", default: "127.0.0.1:8080" },
+    Setting { key: "store", default: "" },
+    Setting { key: "blobs", default: "" },
+    Setting { key: "node", default: "" },
+    Setting { key: "context", default: "dev" },
+    Setting { key: "log", default: "warn,tutti=info" },
+    Setting { key: "log_format", default: "text" },
+    Setting { key: "host_suffix", default: "localhost" },
 ];
 
 /// Sections of `tutti.toml` that are not about roles.
@@ -55,7 +49,7 @@ const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Nobody said.
     Default,
     /// This file.
@@ -79,17 +73,17 @@ impl fmt::Display for Origin {
 
 /// The effective value of every setting, as text, with its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effective(BTreeMap<&'static str, (String, Origin)>);
+pub(crate) struct Effective(BTreeMap<&'static str, (String, Origin)>);
 
 /// What is said by others than the defaults.
 #[derive(Debug, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// The text of a configuration file, and where it is.
-    pub file: Option<(PathBuf, String)>,
+    pub(crate) file: Option<(PathBuf, String)>,
     /// The environment.
-    pub variables: BTreeMap<String, String>,
+    pub(crate) variables: BTreeMap<String, String>,
     /// Flags that were given, by key.
-    pub flags: BTreeMap<&'static str, String>,
+    pub(crate) flags: BTreeMap<&'static str, String>,
 }
 
 impl Effective {
@@ -97,7 +91,7 @@ impl Effective {
     ///
     /// # Errors
     /// Every fault: unknown keys with the nearest known one, values of the wrong type.
-    pub fn read(sources: &Sources) -> Result<Effective, Vec<Problem>> {
+    pub(crate) fn read(sources: &Sources) -> Result<Effective, Vec<Problem>> {
         let mut faults = Vec::new();
         let mut values: BTreeMap<&'static str, (String, Origin)> =
             SETTINGS.iter().map(|setting| (setting.key, (default_of(setting), Origin::Default))).collect();
@@ -118,12 +112,12 @@ impl Effective {
 
     /// The effective value of a setting.
     #[must_use]
-    pub fn text(&self, key: &str) -> &str {
+    pub(crate) fn text(&self, key: &str) -> &str {
         self.0.get(key).map_or("", |(value, _)| value)
     }
 
     /// Every setting with value and origin, in the order of [`SETTINGS`].
-    pub fn rows(&self) -> impl Iterator<Item = (Setting, &str, &Origin)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Setting, &str, &Origin)> {
         SETTINGS.iter().filter_map(|setting| {
             let (value, origin) = self.0.get(setting.key)?;
             Some((*setting, value.as_str(), origin))
@@ -205,27 +199,27 @@ fn host_name() -> String {
 
 /// Settings as a role uses them.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Folder of all that is kept.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Address of API and registry.
-    pub api: SocketAddr,
+    pub(crate) api: SocketAddr,
     /// Address of the ingress.
-    pub http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// File of the store.
-    pub store: PathBuf,
+    pub(crate) store: PathBuf,
     /// Folder of artifacts.
-    pub blobs: PathBuf,
+    pub(crate) blobs: PathBuf,
     /// Name of this node.
-    pub node: tutti_model::name::NodeName,
+    pub(crate) node: tutti_model::name::NodeName,
     /// Name under which the command line finds this cloud.
-    pub context: String,
+    pub(crate) context: String,
     /// What is logged.
-    pub log: String,
+    pub(crate) log: String,
     /// How it is logged.
-    pub log_format: tutti_base::telemetry::Format,
+    pub(crate) log_format: tutti_base::telemetry::Format,
     /// The platform's own name below which services answer by themselves.
-    pub host_suffix: String,
+    pub(crate) host_suffix: String,
 }
 
 impl TryFrom<&Effective> for Settings {
@@ -346,6 +340,18 @@ mod tests {
         assert_eq!(of("log"), ("info".into(), "--log".into()));
         let settings = Settings::try_from(&effective).unwrap();
         assert_eq!(settings.http.to_string(), "127.0.0.1:3");
+    }
+
+    #[test]
+    fn the_reference_has_every_setting() {
+        let reference = include_str!("../../../docs/reference/settings.md");
+        for setting in SETTINGS {
+            let flag = setting.key.replace('_', "-");
+            let row = format!("| `{}` | `{}` | `--{flag}` | ", setting.key, setting.variable());
+            let found = reference.lines().find(|line| line.starts_with(&row));
+            let line = found.unwrap_or_else(|| panic!("{row} is missing"));
+            assert!(line.contains(setting.default), "{line}: the default is {}", setting.default);
+        }
     }
 
     #[test]

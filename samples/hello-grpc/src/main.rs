@@ -24,7 +24,10 @@ async fn main() -> ExitCode {
 
 async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = std::env::var("PORT").map_err(|_| "PORT is not set")?.parse()?;
-    let version = std::env::var("VERSION").unwrap_or_else(|_| "none".to_owned());
+    let version = ["VERSION", "TUTTI_VERSION"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "none".to_owned());
     // Before anything is promised: a signal that comes now must not end the process half way.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
