@@ -124,7 +124,6 @@ impl Objects {
     }
 
     /// Starts a transaction.
-    #[must_use]
     pub fn write(&self) -> Write {
         Write { objects: self.clone(), txn: Txn::new(), fault: None }
     }

@@ -49,7 +49,7 @@ impl fmt::Display for Millis {
             return f.write_str("0s");
         }
         for (unit, factor) in UNITS {
-            if self.0 % factor == 0 {
+            if self.0.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
         }

@@ -1,6 +1,8 @@
 //! Many stories, each from a seed. `TUTTI_SIM_SEED=N` tells one again; `TUTTI_SIM_SEEDS=N` tells that many;
 //! `TUTTI_SIM_LOG=debug` shows what control says meanwhile.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
+
 use tutti_sim::World;
 
 /// Seeds told in `make test`; `make sim` tells more.
