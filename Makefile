@@ -1,7 +1,7 @@
 # `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check lint fmt arrows bench guests
+.PHONY: help up down test check fmt-check lint fmt tidy arrows sim guests bench
 
 help: ## Shows this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -15,9 +15,8 @@ down: ## Stops what `make up` started; the data stays.
 test: ## Proves the whole thing. Runs beside `make up`.
 	@scripts/test.sh
 
-check: fmt-check arrows lint ## Format, arrows and lints, without tests.
+check: fmt-check tidy arrows lint ## Format, arrows and lints, without tests.
 
-.PHONY: fmt-check
 fmt-check:
 	cargo fmt --all --check
 
@@ -26,6 +25,12 @@ lint: ## clippy over everything, warnings are errors.
 
 fmt: ## Formats the source.
 	cargo fmt --all
+
+tidy: ## What the formatter and clippy don't check.
+	scripts/tidy.py
+
+sim: ## Tells many more stories of control loops under faults than `make test` does.
+	TUTTI_SIM_SEEDS=2000 cargo test -p tutti-sim --locked
 
 arrows: ## Which crate may use which.
 	scripts/arrows.py

@@ -75,6 +75,8 @@ stage "install tools" install_tools
 check "format" cargo fmt --all --check
 check "arrows" scripts/arrows.py
 check "arrows can fail" scripts/arrows.py --self-test
+check "tidy" scripts/tidy.py
+check "tidy can fail" scripts/tidy.py --self-test
 check "counting can fail" scripts/count-tests.py --self-test
 stage "build" build || { say "the build failed"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 export TUTTI_TEST_PYTHON=$root/target/venv/bin/python

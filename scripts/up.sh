@@ -52,38 +52,45 @@ start() {
 
 if running; then
     say "tutti dev runs already (pid $(cat "$pid_file"))"
+    case $(readlink "/proc/$(cat "$pid_file")/exe") in
+        *" (deleted)") say "  it is an older build; to run this one: make down up" ;;
+    esac
 else
     start
 fi
 
-api=$(grep -m 1 '"ready":true' "$ready_file" | json_field api)
-http=$(grep -m 1 '"ready":true' "$ready_file" | json_field http)
-token_file=$(grep -m 1 '"ready":true' "$ready_file" | json_field token_file)
+ready=$(grep -m 1 '"ready":true' "$ready_file") || die "tutti dev is not ready yet" "wait for it, or: make down up"
+api=$(json_field api <<<"$ready")
+http=$(json_field http <<<"$ready")
 # The cloud that was just started, whatever context is the current one.
 export TUTTI_API=$api
+token_file=$(json_field token_file <<<"$ready")
 TUTTI_TOKEN=$(cat "$token_file")
 export TUTTI_TOKEN
 
 "$tutti" version show "$version" >/dev/null 2>&1 ||
     "$tutti" push "$guests/hello-wasm/hello_wasm.wasm" "$version"
 host=hello.example.com.localhost
-address=${http#http://}
-port=${address##*:}
-if ! curl -sf -o /dev/null -H "Host: $host" "http://127.0.0.1:$port/"; then
-    "$tutti" deploy "$version" 100%
-fi
-curl -sf -o /dev/null -H "Host: $host" "http://127.0.0.1:$port/" ||
+port=${http##*:}
+answers() { curl -sf -o /dev/null --max-time 10 "$@"; }
+# Only where nothing serves yet: what somebody has deployed since stays as it is.
+answers -H "Host: $host" "http://127.0.0.1:$port/" || "$tutti" deploy "$version" 100%
+
+# What is printed is what was tried. Where *.localhost does not resolve, the host is named in a header.
+call="http://$host:$port/"
+answers "$call" || call="-H 'Host: $host' http://127.0.0.1:$port/"
+answers -H "Host: $host" "http://127.0.0.1:$port/" ||
     die "the sample service does not answer" "ask why with: $tutti explain $service"
+
+# The command line finds this cloud by itself if its context is the current one; else it is told.
+next="export PATH=\"$target/debug:\$PATH\""
+if ! env -u TUTTI_API -u TUTTI_TOKEN "$tutti" config 2>/dev/null | grep -qF "$api"; then
+    next="$next TUTTI_API=$api TUTTI_TOKEN=\"\$(cat $token_file)\""
+fi
 
 cat <<TEXT
 
-Tutti runs. The sample service answers:
-
-  curl http://$host:$port/
-  curl -H 'Host: $host' http://127.0.0.1:$port/      (where *.localhost does not resolve)
-
-API      $api
-log      $log
-command  $tutti      (try: $tutti status)
-stop     make down
+Tutti runs and serves $service. Its log is ${log#"$root"/}; \`make down\` stops it.
+  call it    curl $call
+  try next   $next; tutti status   (README.md has a tour)
 TEXT
