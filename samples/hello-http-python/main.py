@@ -36,7 +36,8 @@ class Handler(BaseHTTPRequestHandler):
         query = parse_qs(url.query)
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         if url.path == "/":
-            self.answer(200, f"hello from version {VERSION}\n".encode())
+            bad = os.environ.get("ERRORS") == "1"
+            self.answer(500 if bad else 200, f"hello from version {VERSION}\n".encode())
         elif url.path == "/healthz":
             self.answer(503 if os.environ.get("HEALTH") == "bad" else 200, b"")
         elif url.path == "/echo":

@@ -3,6 +3,20 @@
 //!
 //! Guests are built by `scripts/build-guests.sh`; a test that needs one and does not find it fails and says so.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    unreachable_pub,
+    reason = "the whole crate is a test: what fails here is to fail loudly"
+)]
+
 mod harness;
 
 mod first_deploy;
+mod load;
+mod split;
+mod traffic;
