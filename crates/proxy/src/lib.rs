@@ -3,6 +3,8 @@
 //!
 //! It knows addresses and requests, not services or tables: who is to serve a request is decided above.
 
+#[cfg(test)]
+mod frames;
 pub mod grpc;
 pub mod headers;
 pub mod hop;

@@ -2,7 +2,8 @@
 //!
 //! A request that a node's proxy refuses may go elsewhere, with its whole body. Until the proxy has admitted it, the
 //! first [`REPLAY_BODY_BYTES`] of the body are kept, and no more than these are sent; so whatever was refused is
-//! complete, however long the body is.
+//! complete, however long the body is. Where a server admits nothing before it has seen more, [`Replay::brief`] lets go
+//! instead of holding the body back: only what was refused early is complete.
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -29,6 +30,10 @@ struct State {
     kept_bytes: usize,
     /// A frame that was read but did not fit any more: it is sent after admission.
     held: Option<Frame<Bytes>>,
+    /// Whether a body too long to be kept flows on rather than being held back.
+    brief: bool,
+    /// Whether something was sent that is not kept.
+    gone: bool,
     admitted: bool,
     sender: Option<Waker>,
 }
@@ -42,11 +47,23 @@ impl Replay {
     /// Splits a body into the part to send and the handle to have it back.
     #[must_use]
     pub fn new(body: Body) -> (Replay, Body) {
+        Replay::split(body, false)
+    }
+
+    /// The same, but a body that is too long to be kept is sent on and cannot be had back any more.
+    #[must_use]
+    pub fn brief(body: Body) -> (Replay, Body) {
+        Replay::split(body, true)
+    }
+
+    fn split(body: Body, brief: bool) -> (Replay, Body) {
         let state = State {
             rest: Some(body),
             kept: VecDeque::new(),
             kept_bytes: 0,
             held: None,
+            brief,
+            gone: false,
             admitted: false,
             sender: None,
         };
@@ -67,6 +84,19 @@ impl Replay {
     /// The request was refused: the whole body, from its first byte. Whoever still reads the sent part finds it broken.
     #[must_use]
     pub fn take_back(self) -> Body {
+        self.restore()
+    }
+
+    /// The whole body, from its first byte, if all of what was sent is kept.
+    #[must_use]
+    pub fn try_take_back(self) -> Option<Body> {
+        if lock(&self.0).gone {
+            return None;
+        }
+        Some(self.restore())
+    }
+
+    fn restore(self) -> Body {
         let mut state = lock(&self.0);
         let mut first = std::mem::take(&mut state.kept);
         first.extend(state.held.take());
@@ -114,7 +144,15 @@ impl http_body::Body for Sent {
             return Poll::Ready(Some(Ok(frame)));
         }
         let bytes = frame.data_ref().map_or(0, Bytes::len);
+        if state.gone {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         if state.kept_bytes + bytes > REPLAY_BODY_BYTES {
+            if state.brief {
+                state.gone = true;
+                state.kept = VecDeque::new();
+                return Poll::Ready(Some(Ok(frame)));
+            }
             state.held = Some(frame);
             state.sender = Some(cx.waker().clone());
             return Poll::Pending;

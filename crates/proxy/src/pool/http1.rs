@@ -233,10 +233,20 @@ async fn exchange(
             });
         }
     };
-    let (parts, incoming) = response.into_parts();
+    let (mut parts, incoming) = response.into_parts();
+    // An older server's version is its own affair: whoever is answered speaks with us (RFC 9110, 6.2).
+    parts.version = Version::HTTP_11;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS || !upload::is_finished(progress.as_ref()) {
-        // It has more to do than the answer's body: switch protocols, or send the rest of the request's.
-        tokio::spawn(async move { std::future::poll_fn(|cx| connection.poll_drive(cx)).await });
+        // It has more to do than the answer's body: switch protocols, or send the rest of the request's. Without the
+        // sender it ends after that; with it, it would rest for ever.
+        let Connection { sender, driver, permit, used: _ } = *connection;
+        drop(sender);
+        tokio::spawn(async move {
+            if let Some(driver) = driver {
+                let _ = driver.await;
+            }
+            drop(permit);
+        });
         return Ok(Response::from_parts(parts, incoming.map_err(BodyError::from).boxed_unsync()));
     }
     if incoming.is_end_stream() {

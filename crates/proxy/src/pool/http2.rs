@@ -1,7 +1,7 @@
 //! HTTP/2 connections in clear text: many requests at once on each, and a task for each.
 
 use super::{ForwardError, Permit, Timeouts, Upstream};
-use crate::upload;
+use crate::{Replay, upload};
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version, header, uri};
 use http_body::{Body as _, Frame, SizeHint};
@@ -193,6 +193,73 @@ fn prepare(request: &mut Request<Body>, upstream: &Upstream) {
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
+/// One request, ready to be sent and to be had back.
+struct Attempt {
+    head: Request<()>,
+    /// `None` if there is no body.
+    replay: Option<Replay>,
+    progress: Option<Arc<upload::Progress>>,
+}
+
+impl Attempt {
+    /// Splits a request into what is sent and what is kept of it.
+    fn new(request: Request<Body>) -> (Attempt, Request<Body>) {
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        *head.headers_mut() = request.headers().clone();
+        let (parts, body) = request.into_parts();
+        if body.is_end_stream() {
+            let none = Attempt { head, replay: None, progress: None };
+            return (none, Request::from_parts(parts, body));
+        }
+        let (replay, body) = Replay::brief(body);
+        let (body, progress) = upload::Progress::watch(body);
+        (Attempt { head, replay: Some(replay), progress }, Request::from_parts(parts, body))
+    }
+
+    /// The whole request, if all of what was sent of it is kept.
+    fn take_back(self) -> Option<Request<Body>> {
+        let body = match self.replay {
+            None => tutti_base::body::empty(),
+            Some(replay) => replay.try_take_back()?,
+        };
+        Some(self.head.map(|()| body))
+    }
+
+    /// It was taken: nothing needs to be kept any more.
+    fn admit(self) {
+        if let Some(replay) = self.replay {
+            replay.admit();
+        }
+    }
+}
+
+/// Why a request surely was not worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// The connection ends, and had taken its last request before this one (RFC 9113, 6.8).
+    Ending,
+    /// The peer wants no further request on this connection now (RFC 9113, 8.7).
+    Stream,
+}
+
+fn refusal(error: &hyper::Error) -> Option<Refusal> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<h2::Error>() {
+            Some(error) if !error.is_remote() => return None,
+            Some(error) if error.is_go_away() => return Some(Refusal::Ending),
+            Some(error) => {
+                return (error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Refusal::Stream);
+            }
+            None => cause = error.source(),
+        }
+    }
+    None
+}
+
 pub(super) async fn send(
     upstream: &Arc<Upstream>,
     mut request: Request<Body>,
@@ -200,11 +267,9 @@ pub(super) async fn send(
 ) -> Result<Response<Body>, ForwardError> {
     let address = upstream.address;
     prepare(&mut request, upstream);
-    let (parts, body) = request.into_parts();
-    let (body, progress) = upload::Progress::watch(body);
-    let mut request = Request::from_parts(parts, body);
-    // A connection may be closing just when it is taken; hyper then gives the request back, and another is opened.
-    let mut unsent = None;
+    // A connection may be closing just when it is taken, and a peer may refuse a request before it looks at it. Either
+    // is tried once more; what is not the first request of its connection finds another.
+    let mut last = None;
     for _ in 0..2 {
         let stream = match stream(upstream, timeouts.connect).await {
             Ok(stream) => stream,
@@ -214,24 +279,42 @@ pub(super) async fn send(
             }
         };
         let mut sender = stream.0.sender.clone();
-        match upload::within(timeouts.first_byte, progress.as_ref(), sender.try_send_request(request)).await {
-            Some(Ok(response)) => return Ok(answer(response, stream, timeouts.idle)),
-            Some(Err(mut error)) => match error.take_message() {
-                Some(back) => {
-                    stream.0.ending.store(true, Ordering::Relaxed);
-                    request = back;
-                    unsent = Some(error.into_error());
-                }
-                None => return Err(ForwardError::Upstream { address, source: error.into_error() }),
-            },
+        let (attempt, sent) = Attempt::new(request);
+        let answered =
+            upload::within(timeouts.first_byte, attempt.progress.as_ref(), sender.try_send_request(sent))
+                .await;
+        let mut error = match answered {
+            Some(Ok(response)) => {
+                attempt.admit();
+                return Ok(answer(response, stream, timeouts.idle));
+            }
+            Some(Err(error)) => error,
             None => {
                 let after = Millis(u64::try_from(timeouts.first_byte.as_millis()).unwrap_or(u64::MAX));
                 return Err(ForwardError::Timeout { address, after });
             }
+        };
+        // hyper gives back what it had not begun to send.
+        let unsent = error.take_message().is_some();
+        let source = error.into_error();
+        let refusal = if unsent { Some(Refusal::Ending) } else { refusal(&source) };
+        let (Some(refusal), Some(whole)) = (refusal, attempt.take_back()) else {
+            return Err(ForwardError::Upstream { address, source });
+        };
+        if refusal == Refusal::Ending {
+            stream.0.ending.store(true, Ordering::Relaxed);
         }
+        request = whole;
+        last = Some((refusal, source));
     }
-    let source = unsent.map_or_else(|| io::Error::from(io::ErrorKind::NotConnected), io::Error::other);
-    Err(ForwardError::Connect { address, source, request: Box::new(request) })
+    let request = Box::new(request);
+    match last {
+        Some((Refusal::Stream, _)) => Err(ForwardError::Full { address, request }),
+        Some((Refusal::Ending, source)) => {
+            Err(ForwardError::Connect { address, source: io::Error::other(source), request })
+        }
+        None => Err(ForwardError::Connect { address, source: io::ErrorKind::NotConnected.into(), request }),
+    }
 }
 
 fn answer(response: Response<Incoming>, stream: Stream, idle: Option<Duration>) -> Response<Body> {

@@ -1,5 +1,8 @@
 use super::*;
-use crate::serve::{ConnInfo, Limits, serve};
+use crate::{
+    frames::{self, Say},
+    serve::{ConnInfo, Limits, serve},
+};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode, header};
@@ -276,4 +279,88 @@ async fn an_answer_that_stalls_is_cut_when_an_idle_time_is_set() {
         let ended = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.expect("it is cut");
         assert!(ended.is_err());
     }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_upload_ends_leaves_no_connection_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = [0; 4096];
+        assert!(stream.read(&mut bytes).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        // It reads the rest and would keep the connection for ever.
+        while stream.read(&mut bytes).await.unwrap() > 0 {}
+    });
+    let pool = Pool::new(PoolOptions { idle_age: Duration::from_secs(3600), ..PoolOptions::default() });
+    let (ends, ended) = tokio::sync::oneshot::channel::<()>();
+    let first = futures_util::stream::iter([Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"one")))]);
+    let last = futures_util::stream::once(async move {
+        let _ = ended.await;
+        Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"two")))
+    });
+    let request = post(StreamBody::new(first.chain(last)).boxed_unsync());
+    let response = pool.send(address, Protocol::Http1, request, &Timeouts::default()).await.unwrap();
+    assert_eq!(text(response).await, "ok");
+    ends.send(()).unwrap();
+    let closed = async {
+        while pool.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("the connection is closed");
+}
+
+#[tokio::test]
+async fn an_old_servers_version_is_not_passed_on() {
+    let (address, _) = raw(vec!["HTTP/1.0 200 OK\r\n\r\nold"]).await;
+    let pool = Pool::new(PoolOptions::default());
+    let response = pool.send(address, Protocol::Http1, get("/"), &Timeouts::default()).await.unwrap();
+    assert_eq!(response.version(), http::Version::HTTP_11);
+    assert_eq!(text(response).await, "old");
+}
+
+#[tokio::test]
+async fn what_a_closing_http2_connection_did_not_look_at_goes_over_another() {
+    // The second request of the first connection crosses its end.
+    let say = |connection, stream| match (connection, stream) {
+        (0, 3) => Say::GoAway { last: 1 },
+        _ => Say::Answer,
+    };
+    let (address, seen) = frames::server(say).await;
+    let pool = Pool::new(PoolOptions::default());
+    for body in ["one", "two", "three"] {
+        let sent = pool.send(address, Protocol::Http2, post(body::full(body)), &Timeouts::default()).await;
+        assert_eq!(sent.unwrap().status(), StatusCode::OK);
+    }
+    let all = [(0, "one".to_owned()), (1, "two".to_owned()), (1, "three".to_owned())];
+    assert_eq!(*seen.lock().unwrap(), all);
+}
+
+#[tokio::test]
+async fn what_a_closing_http2_connection_may_have_looked_at_is_not_sent_again() {
+    let say = |connection, _| if connection == 0 { Say::GoAway { last: 1 } } else { Say::Answer };
+    let (address, seen) = frames::server(say).await;
+    let pool = Pool::new(PoolOptions::default());
+    let sent = pool.send(address, Protocol::Http2, post(body::full("pay")), &Timeouts::default()).await;
+    let error = sent.unwrap_err();
+    assert!(matches!(error, ForwardError::Upstream { .. }), "{}", error.chain());
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_once_more_and_then_given_back() {
+    let say = |_, stream| if stream == 1 { Say::Refuse } else { Say::Answer };
+    let (address, seen) = frames::server(say).await;
+    let pool = Pool::new(PoolOptions::default());
+    let sent = pool.send(address, Protocol::Http2, post(body::full("one")), &Timeouts::default()).await;
+    assert_eq!(sent.unwrap().status(), StatusCode::OK);
+    assert_eq!(*seen.lock().unwrap(), [(0, "one".to_owned())]);
+    let (address, _) = frames::server(|_, _| Say::Refuse).await;
+    let sent = pool.send(address, Protocol::Http2, post(body::full("kept")), &Timeouts::default()).await;
+    let error = sent.unwrap_err();
+    assert!(matches!(error, ForwardError::Full { .. }), "{}", error.chain());
+    let request = error.into_request().unwrap();
+    assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), "kept");
 }

@@ -65,3 +65,15 @@ fn a_sent_part_breaks_once_the_body_was_taken_back() {
     let _again = replay.take_back();
     assert!(sent.frame().now_or_never().unwrap().unwrap().is_err());
 }
+
+#[test]
+fn a_brief_replay_holds_nothing_back_and_says_so_when_it_is_too_late() {
+    let (body, all) = chunks(&[REPLAY_BODY_BYTES, 1, 70_000]);
+    let (replay, mut sent) = Replay::brief(body);
+    let _ = sent.frame().now_or_never();
+    assert_eq!(replay.try_take_back().unwrap().collect().now_or_never().unwrap().unwrap().to_bytes(), all);
+    let (body, all) = chunks(&[REPLAY_BODY_BYTES, 1, 70_000]);
+    let (replay, mut sent) = Replay::brief(body);
+    assert_eq!(read_now(&mut sent), all);
+    assert!(replay.try_take_back().is_none());
+}

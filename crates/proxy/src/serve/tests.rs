@@ -1,4 +1,7 @@
 use super::*;
+use crate::frames::{
+    END_HEADERS, END_STREAM, GET, GO_AWAY, HEADERS, PREFACE, RESET, SETTINGS, frame, read_frame,
+};
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -218,4 +221,37 @@ async fn what_a_slow_reader_does_not_take_is_not_read() {
     let held = tokio::time::timeout(PATIENCE, still).await.expect("it stops by itself");
     // The kernel's send buffer grows to 4 MiB on its own.
     assert!(held < 16 << 20, "{held} bytes were made for a reader who takes none");
+}
+
+#[tokio::test]
+async fn streams_that_are_reset_at_once_end_the_connection() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&started);
+    let server = start(Limits::default(), move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::pending()
+    })
+    .await;
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    for stream in (1..10_000).step_by(2) {
+        bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, stream, GET));
+        bytes.extend(frame(RESET, 0, stream, &8u32.to_be_bytes()));
+    }
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    // It may be closed before all is written.
+    let _ = client.write_all(&bytes).await;
+    let told = async {
+        while let Some((kind, _, _, payload)) = read_frame(&mut client).await {
+            if kind == GO_AWAY {
+                return payload.get(4..8).map(<[u8]>::to_vec);
+            }
+        }
+        None
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await.expect("the connection ends");
+    // ENHANCE_YOUR_CALM, unless the reset of the connection was faster.
+    assert!(told.is_none_or(|code| code == 11u32.to_be_bytes()));
+    let started = started.load(Ordering::SeqCst);
+    assert!(started <= 1000, "{started} of 5000 were begun");
 }
