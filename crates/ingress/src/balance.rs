@@ -224,18 +224,18 @@ impl Service {
 }
 
 /// Where a request has been already.
-pub(crate) type Tried<'a> = [&'a InstanceId];
+pub(crate) type Tried = [InstanceId];
 
 /// The version and instance for this turn. A version none of whose instances can be reached gives its share to the
 /// others, in their proportion; with none at all, one that was left out is tried after all.
 pub(crate) fn pick<'a>(
     versions: &'a [Version],
     turn: Turn,
-    tried: &Tried<'_>,
+    tried: &Tried,
     now: impl Fn() -> Timestamp,
 ) -> Option<(&'a Version, &'a Place)> {
     let own = versions.iter().find(|version| turn.position < version.end).or(versions.last())?;
-    let usable = |place: &Place| !place.load.is_out(&now) && !tried.contains(&&place.target.instance);
+    let usable = |place: &Place| !place.load.is_out(&now) && !tried.contains(&place.target.instance);
     if let Some(place) = own.pick(turn.bits(), &usable) {
         return Some((own, place));
     }
@@ -250,7 +250,7 @@ pub(crate) fn pick<'a>(
         }
         at -= weight;
     }
-    let untried = |place: &Place| !tried.contains(&&place.target.instance);
+    let untried = |place: &Place| !tried.contains(&place.target.instance);
     let either = std::iter::once(own).chain(versions);
     either.into_iter().find_map(|version| version.pick(turn.bits(), &untried).map(|place| (version, place)))
 }

@@ -48,7 +48,7 @@ async fn serve(
     };
     request.headers_mut().insert(TUTTI_SERVICE, service.header.clone());
     match &service.backend {
-        Served::Versions(versions) => forward::to_instance(edge, caller, &service, versions, request).await,
+        Served::Versions(_) => forward::to_instance(edge, caller, &host, service, request).await,
         Served::Upstreams(addresses, counters) => {
             forward::to_upstream(edge, caller, &service, addresses, counters, request).await
         }

@@ -66,11 +66,13 @@ async fn follow_once(
 ) -> Ended {
     let mut events = edge.zone.watch_tables(None);
     let mut coming: Option<Vec<Table>> = None;
+    // One wait for all events: begun anew with each, it would forget what a request has found.
+    let mut behind = std::pin::pin!(behind(edge, began));
     loop {
         let event = tokio::select! {
             biased;
             event = events.next() => event,
-            () = behind(edge, began) => return Ended::Behind,
+            () = &mut behind => return Ended::Behind,
         };
         match event {
             None => return Ended::Lost("it was closed".to_owned()),
@@ -98,6 +100,7 @@ fn take(edge: &Edge, coming: &mut Option<Vec<Table>>, event: WatchEvent<TableSpe
         }
         WatchEvent::Changes { revision, changes } => {
             edge.tables.apply(changes);
+            tutti_base::crashpoint::reached(|| "ingress/applied".to_owned());
             return Some(revision);
         }
     }

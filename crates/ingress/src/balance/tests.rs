@@ -94,10 +94,10 @@ proptest! {
         weights.push(rest);
         let service = Service::new(&table(&weights, instances), None);
         let turn = (0..=skip).map(|_| service.lasting.turns.next()).next_back().unwrap();
-        let mut tried: Vec<&InstanceId> = Vec::new();
+        let mut tried: Vec<InstanceId> = Vec::new();
         while let Some((_, place)) = pick(versions(&service), turn, &tried, || Timestamp(1000)) {
-            prop_assert!(!tried.contains(&&place.target.instance));
-            tried.push(&place.target.instance);
+            prop_assert!(!tried.contains(&place.target.instance));
+            tried.push(place.target.instance.clone());
         }
         prop_assert_eq!(tried.len() as u64, instances * weights.len() as u64);
     }

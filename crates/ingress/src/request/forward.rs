@@ -3,7 +3,7 @@
 use super::answer;
 use crate::{
     Edge,
-    balance::{Address, Place, Service, Version, in_turn, pick},
+    balance::{Address, Place, Served, Service, in_turn, pick},
     stats::Counters,
 };
 use http::{HeaderName, Request, Response};
@@ -22,12 +22,14 @@ const ATTEMPTS: usize = 3;
 const UPSTREAM_FIRST_BYTE: Duration = Duration::from_secs(30);
 const TUTTI_VERSION: HeaderName = HeaderName::from_static("tutti-version");
 
-/// Sends a request to an instance of the version whose turn it is.
+/// Sends a request to an instance of the version whose turn it is. One that is refused goes elsewhere by the newest table
+/// there is: it may have waited in line for so long that every instance of the one it began with is gone. All attempts
+/// together have the time of one.
 pub(super) async fn to_instance(
     edge: &Edge,
     caller: Caller,
-    service: &Service,
-    versions: &[Version],
+    host: &str,
+    mut service: Arc<Service>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let turn = service.lasting.turns.next();
@@ -35,46 +37,55 @@ pub(super) async fn to_instance(
     let (parts, body) = request.into_parts();
     let (body, progress) = upload::Progress::watch(body);
     let mut request = Request::from_parts(parts, body);
-    let mut tried: Vec<&InstanceId> = Vec::new();
-    let mut refused: Option<(&Version, HopError)> = None;
+    let mut tried: Vec<InstanceId> = Vec::new();
+    let mut refused: Option<(Arc<Counters>, HopError)> = None;
     while tried.len() < ATTEMPTS {
+        let Served::Versions(versions) = &service.backend else { break };
         let Some((version, place)) = pick(versions, turn, &tried, || edge.clock.now()) else { break };
+        let mut limit = version.timeout.duration();
+        if refused.is_some() {
+            limit = limit.saturating_sub(began.elapsed());
+            if limit.is_zero() {
+                break;
+            }
+        }
         let (running, busy) = (version.counters.start(), place.load.enter());
         request.headers_mut().insert(TUTTI_VERSION, version.header.clone());
         let answered = edge.hop.send(&place.node, &place.target, request);
         // Leaving the future ends the request at the other side.
-        let answered = upload::within(version.timeout.duration(), progress.as_ref(), answered).await;
-        match answered.unwrap_or(Err(HopError::Timeout(version.timeout))) {
+        let answered = upload::within(limit, progress.as_ref(), answered).await;
+        let error = match answered.unwrap_or(Err(HopError::Timeout(version.timeout))) {
             Ok(response) => {
                 let mut response = answer::finish(response, caller, began.elapsed(), running, busy);
-                answer::name(&mut response, service, Some((version, place)));
+                answer::name(&mut response, &service, Some((version, place)));
                 return Ok(response);
             }
-            Err(error) => {
-                drop(busy);
-                let (again, error) = undelivered(edge, place, error);
-                tried.push(&place.target.instance);
-                match again {
-                    Some(untouched) => {
-                        request = untouched;
-                        refused = Some((version, error));
-                    }
-                    None => {
-                        version.counters.answer(began.elapsed(), true);
-                        return Err(Failure::from(&error));
-                    }
-                }
-            }
+            Err(error) => error,
+        };
+        drop((running, busy));
+        let (again, error) = undelivered(edge, place, error);
+        let Some(untouched) = again else {
+            version.counters.answer(began.elapsed(), true);
+            return Err(Failure::from(&error));
+        };
+        request = untouched;
+        tried.push(place.target.instance.clone());
+        refused = Some((Arc::clone(&version.counters), error));
+        let newest = edge.tables.find(host, request.uri().path());
+        if let Some(newest) = newest.filter(|newest| newest.name == service.name) {
+            service = newest;
         }
     }
-    let Some((version, error)) = refused else {
-        return Err(Failure::overloaded(format!(
-            "no instance of service {} takes requests now",
-            service.name
-        )));
-    };
-    version.counters.answer(began.elapsed(), true);
-    Err(Failure::from(&error))
+    match (refused, &service.backend) {
+        (Some((counters, error)), _) => {
+            counters.answer(began.elapsed(), true);
+            Err(Failure::from(&error))
+        }
+        (None, Served::Nothing(reason)) => Err(Failure::overloaded(reason.clone())),
+        (None, _) => {
+            Err(Failure::overloaded(format!("no instance of service {} takes requests now", service.name)))
+        }
+    }
 }
 
 /// Takes the request out of an error that has it still, and notes what the error says of the endpoint.

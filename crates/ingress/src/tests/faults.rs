@@ -221,6 +221,60 @@ async fn misdirection_is_bounded_and_asks_for_the_tables_anew() {
 }
 
 #[tokio::test]
+async fn a_request_that_waited_while_its_table_was_replaced_goes_by_the_new_one() {
+    let (came, gone) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (arrived, left) = (Arc::clone(&came), Arc::clone(&gone));
+    let world = World::with(
+        vec![table("example.com:web", &["web.test"], &[("1.0", 1_000_000, 1)])],
+        hop(move |_, target, request| {
+            let (arrived, left) = (Arc::clone(&arrived), Arc::clone(&left));
+            async move {
+                if target.version.as_str() == "2.0" {
+                    return Ok(Response::new(body::full("served by 2.0")));
+                }
+                // It waits in line until the last instance of its version drains.
+                arrived.notify_one();
+                left.notified().await;
+                Err(misdirected(request))
+            }
+        }),
+    )
+    .await;
+    let replaced = async {
+        came.notified().await;
+        let mut fresh = table("example.com:web", &["web.test"], &[("1.0", 0, 0), ("2.0", 1_000_000, 1)]);
+        if let Backend::Versions(versions) = &mut fresh.backend {
+            versions.remove(0);
+        }
+        let revision = world.zone.put(vec![fresh]);
+        world.reaches(revision).await;
+        gone.notify_one();
+    };
+    let (response, ()) = tokio::join!(world.send(get("web.test", "/")), replaced);
+    assert_eq!(text(response).await, "served by 2.0");
+}
+
+#[tokio::test]
+async fn all_attempts_together_have_the_time_of_one() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let world = World::with(
+        vec![table("example.com:web", &["web.test"], &[("1.0", 1_000_000, 5)])],
+        hop(move |_, _, request| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async {
+                // Most of the 500 ms that the table allows.
+                tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+                Err(HopError::Overloaded { reason: "busy all the time".into(), request: Box::new(request) })
+            }
+        }),
+    )
+    .await;
+    let (status, _) = problem(world.send(get("web.test", "/")).await).await;
+    assert_eq!((status.as_u16(), sent.load(Ordering::SeqCst)), (504, 2));
+}
+
+#[tokio::test]
 async fn what_was_delivered_is_not_sent_again() {
     let sent = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&sent);
