@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tutti_api::{ZoneApi, zone::InstanceReport};
-use tutti_base::{Backoff, Clock, Random};
+use tutti_base::{Backoff, Clock, Random, crashpoint};
 use tutti_model::{
     ErrorCode, InstanceId, Millis, Problem,
     instance::{InstanceState, InstanceStatus},
@@ -97,6 +97,7 @@ impl Reporter {
                 () = stop.cancelled() => return,
                 reports = self.next() => reports,
             };
+            crash_point(&reports, "before");
             let sent = tokio::time::timeout(REPORT_TIMEOUT, zone.report_instances(&node, reports.clone()));
             let result = tokio::select! {
                 biased;
@@ -105,6 +106,7 @@ impl Reporter {
             };
             match result {
                 Ok(()) => {
+                    crash_point(&reports, "after");
                     pauses.succeed();
                     self.acknowledged(&reports);
                 }
@@ -173,6 +175,13 @@ impl Reporter {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One point for each state that is told.
+fn crash_point(reports: &[InstanceReport], side: &str) {
+    for report in reports {
+        crashpoint::reached(|| format!("agent/{}/{side}", report.status.state));
     }
 }
 

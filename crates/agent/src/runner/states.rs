@@ -9,6 +9,7 @@ use crate::{
 };
 use futures_util::future;
 use std::sync::Arc;
+use tutti_base::crashpoint;
 use tutti_isolate::{Artifact, Recovery, Running};
 use tutti_model::{Millis, Timestamp, instance::InstanceState};
 
@@ -57,6 +58,7 @@ impl Runner {
                 written = node.ledger.write(entry.clone()) => written,
                 () = async { loads.as_mut().await; future::pending().await } => Ok(()),
             };
+            crashpoint::reached(|| "agent/recorded".to_owned());
             let result = match written {
                 Err(error) => Err(PreloadError::Unavailable(error.to_string())),
                 Ok(()) => loop {
@@ -105,6 +107,7 @@ impl Runner {
         self.remains = true;
         match driver.start(&self.start_spec()).await {
             Ok(running) => {
+                crashpoint::reached(|| "agent/started".to_owned());
                 self.live(&running, None);
                 State::Probing(running, started)
             }

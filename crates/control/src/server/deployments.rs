@@ -6,6 +6,7 @@ use super::{
     names, reply, services, versions,
 };
 use tutti_api::wire::{CreateDeployment, Promote};
+use tutti_base::crashpoint;
 use tutti_model::{
     Millis, Problem, Resource, Share, Split,
     deployment::{DeploymentSpec, Intent, Phase, Target, check_steps},
@@ -31,7 +32,9 @@ pub(super) async fn create(call: Call) -> Answer {
         deployment.spec.every = request.every.unwrap_or_default();
         deployment.spec.abort_if = request.abort_if.clone();
         let write = app.objects.write().create(&deployment).update(&changed).unchanged(&version);
+        crashpoint::reached(|| "api/deployment/before".to_owned());
         if let Some(revision) = write.commit().await? {
+            crashpoint::reached(|| "api/deployment/after".to_owned());
             deployment.revision = revision;
             return Ok(reply::created(&deployment));
         }
