@@ -1,13 +1,16 @@
 //! Program archives, unpacked once for all instances that run them.
 //!
 //! What is in an archive is not trusted: nothing is written outside its folder, no device or special file is made, no
-//! bit of the set-user kind is kept. Links are made after all files, so that no file can be written through one.
+//! bit of the set-user kind is kept. Links are made after all files, so that no file can be written through one; and no
+//! link leads out, also not by way of others, so that no hard link can bring in a file of the host.
 
 use std::{
+    cell::Cell,
     fs::{self, File, Permissions},
     io::{self, Read},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink},
     path::{Component, Path, PathBuf},
+    rc::Rc,
 };
 use tutti_base::Random;
 use tutti_isolate::{Artifact, DriverError};
@@ -16,8 +19,12 @@ use tutti_model::{Digest, limits};
 /// What a program archive's only layer is.
 pub const MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// Most files and folders of an archive: four times those of a large node_modules.
+/// Most entries of an archive, and most folders: four times those of a large node_modules.
 const ENTRIES: usize = 200_000;
+
+/// Most bytes before an entry's content: its head, and the long names and attributes that are held in memory for it.
+/// The longest path that the kernel takes has 4 KiB.
+const HEAD_BYTES: u64 = 256 * 1024;
 
 /// Begins the names of folders that are being filled.
 const PARTIAL: &str = ".new-";
@@ -87,7 +94,7 @@ impl Unpacked {
         let partial = self.folder.join(format!("{PARTIAL}{}", self.random.uid()));
         let result = File::open(&layer.path)
             .map_err(UnpackError::from)
-            .and_then(|file| fill(&partial, file))
+            .and_then(|file| fill(&partial, file, ENTRIES))
             .and_then(|()| {
                 match fs::rename(&partial, self.folder.join(artifact.digest.hex())) {
                     // Somebody else was faster with the same.
@@ -153,18 +160,23 @@ fn refused<T>(why: impl Into<String>) -> Result<T, UnpackError> {
     Err(UnpackError::Refused(why.into()))
 }
 
-/// Fills a new folder from an archive.
-fn fill(folder: &Path, archive: impl Read) -> Result<(), UnpackError> {
+/// Fills a new folder from an archive with at most so many entries, and folders.
+fn fill(folder: &Path, archive: impl Read, most: usize) -> Result<(), UnpackError> {
     fs::create_dir(folder)?;
-    let mut archive = tar::Archive::new(archive);
+    let left = Rc::new(Cell::new(HEAD_BYTES));
+    let mut archive = tar::Archive::new(Bounded { archive, left: Rc::clone(&left) });
     let mut links = Vec::new();
     let mut folders = vec![folder.to_owned()];
     let mut bytes = 0u64;
     let entries = archive.entries().map_err(|error| UnpackError::Refused(error.to_string()))?;
     for (count, entry) in entries.enumerate() {
         let mut entry = entry.map_err(|error| UnpackError::Refused(error.to_string()))?;
-        if count >= ENTRIES {
-            return refused(format!("it has more than {ENTRIES} entries"));
+        if count >= most {
+            return refused(format!("it has more than {most} entries"));
+        }
+        // One entry's name may make two thousand folders.
+        if folders.len() > most {
+            return refused(format!("it has more than {most} folders"));
         }
         let name = entry.path().map_err(|error| UnpackError::Refused(error.to_string()))?.into_owned();
         let to = folder.join(inside(&name)?);
@@ -177,6 +189,7 @@ fn fill(folder: &Path, archive: impl Read) -> Result<(), UnpackError> {
                 }
                 make_folders(folder, to.parent().unwrap_or(folder), &mut folders)?;
                 let executable = entry.header().mode().unwrap_or(0) & 0o111 != 0;
+                left.set(u64::MAX);
                 make_file(&to, &mut entry, executable, &name)?;
             }
             kind @ (tar::EntryType::Symlink | tar::EntryType::Link) => {
@@ -191,6 +204,7 @@ fn fill(folder: &Path, archive: impl Read) -> Result<(), UnpackError> {
                 ));
             }
         }
+        left.set(HEAD_BYTES);
     }
     for (name, to, target, symbolic) in links {
         let Some(target) = target else {
@@ -205,6 +219,23 @@ fn fill(folder: &Path, archive: impl Read) -> Result<(), UnpackError> {
         fs::set_permissions(folder, Permissions::from_mode(0o755))?;
     }
     Ok(())
+}
+
+/// An archive of which no more than `left` bytes are read.
+struct Bounded<R> {
+    archive: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.archive.read(buffer)?;
+        let left = self.left.get().checked_sub(count as u64);
+        self.left.set(left.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("a head is longer than {HEAD_BYTES} bytes"))
+        })?);
+        Ok(count)
+    }
 }
 
 /// The path relative to the archive's folder, if it stays in it.
@@ -264,16 +295,30 @@ fn make_link(
     }
     if !symbolic {
         let from = folder.join(inside(target)?);
-        if !fs::symlink_metadata(&from).is_ok_and(|metadata| metadata.is_file()) {
+        // The way there may lead through links made before; they stay inside, and this does not rely on it.
+        let stays = match (from.parent().unwrap_or(folder).canonicalize(), folder.canonicalize()) {
+            (Ok(from), Ok(folder)) => from.starts_with(folder),
+            _ => false,
+        };
+        if !stays || !fs::symlink_metadata(&from).is_ok_and(|metadata| metadata.is_file()) {
             return refused(format!("link \"{shown}\" does not lead to a file of it"));
         }
         return Ok(fs::hard_link(from, to)?);
     }
+    // The link stands in a folder that is none itself, so steps up from there are what they seem. After a name they
+    // are not: that may be a link, whose target is then what is stepped up from.
     let mut depth = inside(name)?.components().count().saturating_sub(1);
+    let mut named = false;
     for part in target.components() {
         match part {
-            Component::Normal(_) => depth += 1,
+            Component::Normal(_) => named = true,
             Component::CurDir => {}
+            Component::ParentDir if named => {
+                return refused(format!(
+                    "link \"{shown}\" leads to \"{}\": write it without \"..\" after a name",
+                    target.display()
+                ));
+            }
             Component::ParentDir if depth > 0 => depth -= 1,
             _ => return refused(format!("link \"{shown}\" leads out of it, to \"{}\"", target.display())),
         }

@@ -91,6 +91,49 @@ fn what_leads_out_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn links_over_links_bring_in_no_file_of_the_host() {
+    // "down/.." is the archive's folder by its letters, and the one above by its links.
+    let (root, result) = try_unpack(&archive(&[
+        (T::Directory, "a/b/", "", 0o755),
+        (T::Symlink, "a/b/top", "../..", 0o777),
+        (T::Symlink, "out", "a/b/top/../..", 0o777),
+        (T::Link, "stolen", "out/layer.tar", 0o644),
+    ]));
+    let text = result.unwrap_err().chain();
+    assert!(text.contains("without \"..\" after a name"), "{text}");
+    let left = fs::read_dir(root.path().join("artifacts")).unwrap().count();
+    assert_eq!(left, 1, "only the boot file");
+}
+
+#[test]
+fn heads_and_folders_are_bounded() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(T::GNULongName);
+    header.set_size(HEAD_BYTES + 1);
+    header.set_cksum();
+    builder.append(&header, io::repeat(b'a').take(HEAD_BYTES + 1)).unwrap();
+    let (_root, result) = try_unpack(&builder.into_inner().unwrap());
+    let text = result.unwrap_err().chain();
+    assert!(text.contains("a head is longer than"), "{text}");
+
+    // Few entries with many folders in their names.
+    let mut builder = tar::Builder::new(Vec::new());
+    for entry in 0..4 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        builder.append_data(&mut header, format!("{entry}{}/f", "/d".repeat(10)), io::empty()).unwrap();
+    }
+    let bytes = builder.into_inner().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let error = fill(&root.path().join("few"), bytes.as_slice(), 30).unwrap_err();
+    assert_eq!(error.to_string(), "the archive is refused: it has more than 30 folders");
+    fill(&root.path().join("enough"), bytes.as_slice(), 45).unwrap();
+    let error = fill(&root.path().join("entries"), bytes.as_slice(), 3).unwrap_err();
+    assert!(error.to_string().contains("more than 3"), "{error}");
+}
+
+#[test]
 fn an_archive_cut_short_is_refused() {
     let whole = archive(&[(T::Regular, "run", &"x".repeat(5000), 0o755)]);
     let (_root, result) = try_unpack(&whole[..2000]);
