@@ -1,13 +1,13 @@
 //! Artifacts that are on this machine already, because its own registry holds them.
 
-use crate::{BlobError, Blobs as _, FolderBlobs, OciManifest, folder::Stamp, manifest::Descriptor};
+use crate::{BlobError, Blobs, FolderBlobs, OciManifest, folder::Stamp, manifest::Descriptor};
 use async_trait::async_trait;
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
 use tutti_isolate::contract::{Artifact, Artifacts, Layer};
-use tutti_model::{Digest, Problem};
+use tutti_model::{Digest, Problem, ServiceRef};
 
 /// Blobs remembered as verified. Past it the memory starts over, which costs a verification each and nothing else.
 const REMEMBERED: usize = 10_000;
@@ -78,6 +78,24 @@ impl Artifacts for LocalArtifacts {
         }
         Ok(Artifact { digest: digest.clone(), layers })
     }
+}
+
+/// Whether a repository shows an artifact: its manifest and everything that this refers to. The manifest alone is not
+/// enough, since one that was sent as a plain blob was never read: it could name other domains' blobs.
+///
+/// # Errors
+/// `invalid` if the digest is that of something else than a manifest; `unavailable` if the disk fails.
+pub async fn shows(blobs: &dyn Blobs, repository: &ServiceRef, artifact: &Digest) -> Result<bool, Problem> {
+    if !blobs.linked(repository, artifact).await.map_err(Problem::from)? {
+        return Ok(false);
+    }
+    let manifest = OciManifest::load(blobs, artifact).await?;
+    for reference in manifest.references() {
+        if !blobs.linked(repository, &reference.digest).await.map_err(Problem::from)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

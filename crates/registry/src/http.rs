@@ -4,9 +4,10 @@
 //! (one range) and of manifests by digest; `PUT` of a manifest by digest. Not served: tags, deletion, mounts (a mount
 //! starts an upload instead, as the specification allows) and referrers.
 //!
-//! Bounds: [`UPLOADS`] uploads at once, each ended when nothing comes for [`IDLE`].
+//! Bounds: [`UPLOADS`] uploads at once, [`UPLOADS_PER_DOMAIN`] of them in one domain, each ended when nothing comes for [`IDLE`].
 
 mod answer;
+mod places;
 mod pull;
 mod push;
 mod range;
@@ -20,7 +21,6 @@ use answer::{Answer, OciError};
 use axum::{Router, extract::Request, response::IntoResponse as _, routing::any};
 use http::{HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tutti_base::{Clock, Random};
 use tutti_model::Millis;
@@ -28,6 +28,8 @@ use tutti_model::Millis;
 /// Uploads at once. Each holds a file, up to half a mebibyte of memory and a share of the disk's speed; more than this
 /// gain nothing.
 const UPLOADS: usize = 64;
+/// Of these, uploads of one domain, so that no tenant can take every place and keep it.
+const UPLOADS_PER_DOMAIN: usize = 16;
 /// How long an upload may go without a byte, and a session without a request.
 const IDLE: Millis = Millis::seconds(60);
 /// How often leftovers are looked for. Uploads that fail clean up themselves; this is for what could not.
@@ -41,7 +43,7 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     blobs: Arc<dyn Blobs>,
     sessions: sessions::Sessions,
-    places: Arc<Semaphore>,
+    places: places::Places,
     clock: Arc<dyn Clock>,
 }
 
@@ -52,7 +54,7 @@ impl Registry {
         Registry(Arc::new(Inner {
             blobs,
             sessions: sessions::Sessions::new(clock.clone(), random),
-            places: Arc::new(Semaphore::new(UPLOADS)),
+            places: places::Places::new(UPLOADS, UPLOADS_PER_DOMAIN),
             clock,
         }))
     }

@@ -15,7 +15,7 @@ mod http;
 pub mod manifest;
 pub mod path;
 
-pub use artifacts::LocalArtifacts;
+pub use artifacts::{LocalArtifacts, shows};
 pub use blobs::{Blobs, Upload};
 pub use error::BlobError;
 pub use folder::FolderBlobs;

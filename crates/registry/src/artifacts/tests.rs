@@ -97,3 +97,22 @@ async fn the_memory_of_what_was_verified_is_bounded() {
     }
     assert!(artifacts.verified.lock().unwrap().len() <= REMEMBERED);
 }
+
+#[tokio::test]
+async fn a_manifest_sent_as_a_blob_shows_no_others_blobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = FolderBlobs::open(folder.path()).await.unwrap();
+    let artifact = put_artifact(&blobs, b"secret").await;
+    let (victim, thief) = ("victim.com:web".parse().unwrap(), "thief.com:web".parse().unwrap());
+    let layer = sha256::digest(b"secret");
+    for digest in [&artifact, &layer, &sha256::digest(b"{}")] {
+        blobs.link(&victim, digest).await.unwrap();
+    }
+    assert!(shows(&blobs, &victim, &artifact).await.unwrap());
+    assert!(!shows(&blobs, &thief, &artifact).await.unwrap());
+    // As an upload does it that says it is any bytes.
+    blobs.link(&thief, &artifact).await.unwrap();
+    blobs.link(&thief, &sha256::digest(b"{}")).await.unwrap();
+    assert!(!shows(&blobs, &thief, &artifact).await.unwrap());
+    assert_eq!(shows(&blobs, &victim, &layer).await.unwrap_err().code, ErrorCode::Invalid);
+}

@@ -124,7 +124,7 @@ impl OciError {
         OciError::new(
             StatusCode::TOO_MANY_REQUESTS,
             "TOOMANYREQUESTS",
-            format!("{most} uploads are under way, which is the most at once"),
+            format!("{most} uploads are under way, which is the most at once here or in one domain"),
         )
         .header(header::RETRY_AFTER, Some(HeaderValue::from_static("1")))
     }

@@ -1,8 +1,9 @@
 //! What a push does: uploads, then the manifest.
 
 use super::{
-    IDLE, Inner, UPLOADS,
+    IDLE, Inner,
     answer::{Answer, OciError},
+    places::Place,
     range,
     sessions::Taking,
 };
@@ -15,7 +16,6 @@ use axum::{
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
-use std::sync::Arc;
 use tutti_base::sha256;
 use tutti_model::{Digest, ServiceRef, limits};
 
@@ -23,7 +23,7 @@ impl Inner {
     /// `POST blobs/uploads/`: with `?digest=` the whole content is in this request, else a session starts.
     pub(super) async fn start_upload(&self, repository: &ServiceRef, request: Request) -> Answer {
         let digest = digest_of(&request)?;
-        let place = self.place()?;
+        let place = self.place(repository)?;
         let mut upload = self.blobs.upload().await?;
         if let Some(digest) = digest {
             take_body(upload.as_mut(), request.into_body(), || ()).await?;
@@ -92,7 +92,7 @@ impl Inner {
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok().map(str::to_owned));
-        let _place = self.place()?;
+        let _place = self.place(repository)?;
         let bytes = manifest_body(request.into_body()).await?;
         let actual = sha256::digest(&bytes);
         if actual != *digest {
@@ -129,11 +129,11 @@ impl Inner {
     }
 
     /// A place among the uploads at once; room is made by ending sessions that nobody uses.
-    fn place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, OciError> {
-        let place = || Arc::clone(&self.places).try_acquire_owned();
+    fn place(&self, repository: &ServiceRef) -> Result<Place, OciError> {
+        let place = || self.places.take(&repository.domain);
         place().or_else(|_| {
             self.sessions.expire();
-            place().map_err(|_| OciError::too_many_uploads(UPLOADS))
+            place().map_err(OciError::too_many_uploads)
         })
     }
 }

@@ -3,7 +3,7 @@
 //! A session waits under a random id that only its starter knows. One request works on it at a time; if that one is cut
 //! off, what came in stays, and the client may ask how much that is and go on.
 
-use super::{IDLE, answer::OciError};
+use super::{IDLE, answer::OciError, places::Place};
 use crate::Upload;
 use http::StatusCode;
 use std::{
@@ -13,7 +13,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tutti_base::{Clock, Random};
 use tutti_model::{ServiceRef, Timestamp};
 
@@ -21,7 +20,7 @@ use tutti_model::{ServiceRef, Timestamp};
 #[derive(Debug)]
 pub(super) struct Taking {
     pub(super) upload: Box<dyn Upload>,
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _place: Place,
 }
 
 /// One session.
