@@ -184,8 +184,16 @@ async fn operate(
     let names: Vec<String> = names.iter().map(|(_, name)| name.to_owned()).collect();
     let mut object = names.join(" ");
     let whole = async {
-        let _turn = app.requests.acquire().await.map_err(|_| Problem::unavailable("the API is ending"))?;
-        let body = read_body(body, &parts.headers).await?;
+        // Who is not known can send what they like: nobody waits for it, and it takes nobody's turn.
+        let (_place, _turn, body) = match caller {
+            Caller::Anonymous => (None, None, Bytes::new()),
+            Caller::Bearer { .. } => {
+                let place = app.under_way.open(caller.token())?;
+                let turn = app.requests.acquire().await;
+                let turn = turn.map_err(|_| Problem::unavailable("the API is ending"))?;
+                (Some(place), Some(turn), read_body(body, &parts.headers).await?)
+            }
+        };
         let query = Query::parse(operation, &parts.uri)?;
         let subject = subject::authorize(app, operation, &caller, &names, &query, &body).await?;
         if !matches!(subject, Subject::Platform) {

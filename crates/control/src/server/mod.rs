@@ -97,6 +97,8 @@ struct App {
     host_suffixes: Vec<String>,
     tokens: tokens::TokenIndex,
     streams: streams::Streams,
+    /// Requests under way, those that wait for their turn or body included.
+    under_way: streams::Streams,
     replays: replay::Replays,
     /// Requests that are being done, each with its body in memory.
     requests: Semaphore,
@@ -118,7 +120,8 @@ pub fn router(options: ServerOptions) -> axum::Router {
         vouch: options.vouch,
         host_suffixes: options.host_suffixes,
         tokens,
-        streams: streams::Streams::default(),
+        streams: streams::Streams::open_answers(),
+        under_way: streams::Streams::requests(),
         replays: replay::Replays::default(),
         requests: Semaphore::new(dispatch::REQUESTS),
         openapi: OnceLock::new(),

@@ -10,12 +10,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 use tutti_base::Tasks;
 
 /// Most connections at once; further ones wait in the kernel's queue. Twice the open streams, since each of those may
 /// hold one.
 const CONNECTIONS: usize = 2048;
-/// Longest time for a request's head.
+/// Longest time for a request's head; and until the first request of a connection is there, so that those who connect
+/// and say nothing, or only the greeting of HTTP/2, do not keep others out.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most streams of one HTTP/2 connection at once.
 const HTTP2_STREAMS: u32 = 128;
@@ -79,7 +82,7 @@ async fn connection(
     stream: TcpStream,
     router: axum::Router,
     header_timeout: Duration,
-    stopping: tokio_util::sync::CancellationToken,
+    stopping: CancellationToken,
 ) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
@@ -89,10 +92,22 @@ async fn connection(
         .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(HEADER_BYTES)
         .keep_alive_interval(Duration::from_secs(30));
+    let asked = CancellationToken::new();
+    let first = asked.clone();
+    let router = router.map_request(move |request: http::Request<hyper::body::Incoming>| {
+        asked.cancel();
+        request
+    });
+    let silent = async {
+        if tokio::time::timeout(header_timeout, first.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = silent => return,
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

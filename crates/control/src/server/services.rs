@@ -66,6 +66,15 @@ pub(super) async fn add(
 pub(super) async fn create(call: Call) -> Answer {
     let request: CreateService = call.json()?;
     let (app, name) = (&call.app, call.service()?);
+    if !request.upstreams.is_empty() && !call.caller.is_admin() {
+        return Err(Problem::new(
+            ErrorCode::Forbidden,
+            "a service of plain addresses needs an admin's token: an ingress reaches addresses that are not its \
+             callers' to reach, such as those of the platform itself and of other domains' instances",
+        )
+        .hint("ask an admin to make it, or serve a version")
+        .into());
+    }
     if request.upstreams.len() > limits::UPSTREAMS {
         return Err(Problem::new(
             ErrorCode::QuotaExceeded,

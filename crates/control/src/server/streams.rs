@@ -1,4 +1,5 @@
-//! How many answers may stay open at once: watches and followed logs.
+//! How many answers may stay open at once (watches and followed logs), and how many requests be under way: of all
+//! tokens, and of one, so that no tenant can take every place.
 
 use std::{
     collections::HashMap,
@@ -12,9 +13,18 @@ pub(super) const STREAMS: usize = 1024;
 /// of a team of a hundred.
 pub(super) const STREAMS_PER_TOKEN: usize = 256;
 
-/// The open streams, by token.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+/// Most requests of one token under way: half of all that are done at once, whatever time their bodies take to come.
+pub(super) const REQUESTS_PER_TOKEN: usize = super::dispatch::REQUESTS / 2;
+
+/// The places that are taken, by token.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    open: Arc<Mutex<HashMap<String, usize>>>,
+    most: usize,
+    most_of_token: usize,
+    what: &'static str,
+    hint: &'static str,
+}
 
 /// A place among them; dropping it gives it back.
 #[derive(Debug)]
@@ -24,26 +34,35 @@ pub(super) struct Place {
 }
 
 impl Streams {
+    /// Places for watches and followed logs.
+    pub(super) fn open_answers() -> Self {
+        let what = "watches and followed logs open";
+        let hint = "close some, or list instead of watching";
+        Streams { open: Arc::default(), most: STREAMS, most_of_token: STREAMS_PER_TOKEN, what, hint }
+    }
+
+    /// Places for requests; how many there are of all tokens is bounded where they take turns.
+    pub(super) fn requests() -> Self {
+        let what = "requests under way";
+        let hint = "wait for some, or use another token";
+        Streams { open: Arc::default(), most: usize::MAX, most_of_token: REQUESTS_PER_TOKEN, what, hint }
+    }
+
     /// Takes a place.
     ///
     /// # Errors
     /// `quota_exceeded` if there is none.
     pub(super) fn open(&self, token: &str) -> Result<Place, Problem> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.values().sum::<usize>() >= STREAMS {
-            return Err(Problem::new(
-                ErrorCode::QuotaExceeded,
-                format!("{STREAMS} watches and followed logs are open"),
-            )
-            .hint("close some, or list instead of watching"));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |who: String, most: usize| {
+            Problem::new(ErrorCode::QuotaExceeded, format!("{who} {most} {}", self.what)).hint(self.hint)
+        };
+        if open.values().sum::<usize>() >= self.most {
+            return Err(full("there are".to_owned(), self.most));
         }
         let count = open.entry(token.to_owned()).or_default();
-        if *count >= STREAMS_PER_TOKEN {
-            return Err(Problem::new(
-                ErrorCode::QuotaExceeded,
-                format!("token \"{token}\" has {STREAMS_PER_TOKEN} watches and followed logs open"),
-            )
-            .hint("close some, or use another token"));
+        if *count >= self.most_of_token {
+            return Err(full(format!("token \"{token}\" has"), self.most_of_token));
         }
         *count += 1;
         Ok(Place { streams: self.clone(), token: token.to_owned() })
@@ -52,7 +71,7 @@ impl Streams {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.token) {
             *count -= 1;
             if *count == 0 {
@@ -68,7 +87,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_by_token_and_altogether_and_come_back() {
-        let streams = Streams::default();
+        let streams = Streams::open_answers();
         let mut places: Vec<_> = (0..STREAMS_PER_TOKEN).map(|_| streams.open("a").unwrap()).collect();
         assert_eq!(streams.open("a").unwrap_err().code, ErrorCode::QuotaExceeded);
         for index in STREAMS_PER_TOKEN..STREAMS {
@@ -76,7 +95,7 @@ mod tests {
         }
         assert_eq!(streams.open("c").unwrap_err().code, ErrorCode::QuotaExceeded);
         drop(places);
-        assert!(streams.0.lock().unwrap().is_empty());
+        assert!(streams.open.lock().unwrap().is_empty());
         assert!(streams.open("a").is_ok());
     }
 }

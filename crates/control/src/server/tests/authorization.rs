@@ -194,3 +194,13 @@ async fn lists_and_status_show_only_what_is_seen() {
     assert_eq!(status.body["services"][0]["state"], "deploying");
     assert_eq!(status.body["zones"][0]["nodes"], 1);
 }
+
+#[tokio::test]
+async fn only_admins_lead_requests_to_plain_addresses() {
+    let api = Api::with_roles().await;
+    let body = json!({ "service": "example.com:inside", "upstreams": ["127.0.0.1:7070"] });
+    let refused = api.call("owner", Method::POST, "/v1/services", Some(body.clone())).await.expect(403);
+    assert!(refused.detail().contains("plain addresses needs an admin"), "{}", refused.body);
+    api.get("/v1/services/example.com:inside").await.expect(404);
+    api.post("/v1/services", body).await.expect(201);
+}

@@ -58,3 +58,53 @@ async fn a_connection_too_many_waits_and_a_slow_head_ends() {
     let ended = tokio::time::timeout(Duration::from_millis(50), slow.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the slow one was ended before the second was answered");
 }
+
+#[tokio::test]
+async fn whoever_says_nothing_is_let_go() {
+    let api = Api::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let bounds = super::super::serve::Bounds { connections: 8, header_timeout: Duration::from_millis(200) };
+    let (router, tasks) = (api.router.clone(), api.tasks.clone());
+    tokio::spawn(super::super::serve::serve_within(bounds, listener, router, tasks));
+    // Nothing, what might be a method or a greeting, and the greeting of HTTP/2 with empty settings.
+    for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "{said:?} stays");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_asked_for_takes_no_turn() {
+    let api = Api::start().await;
+    let never = || Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    let request = Request::builder().uri("/healthz").body(never()).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(10), api.send(request)).await;
+    answer.expect("it is not waited for").expect(200);
+}
+
+#[tokio::test]
+async fn one_token_cannot_take_every_turn() {
+    let api = Api::with_roles().await;
+    let never = || Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    let mut slow = Vec::new();
+    for _ in 0..crate::server::streams::REQUESTS_PER_TOKEN {
+        let mut request = api.request("owner", Method::POST, "/v1/services", None);
+        *request.body_mut() = never();
+        let mut sent = Box::pin(api.router.clone().oneshot(request));
+        // Once it waits for its body it has its place.
+        for _ in 0..3 {
+            assert!(futures_util::poll!(&mut sent).is_pending());
+            tokio::task::yield_now().await;
+        }
+        slow.push(sent);
+    }
+    let refused = api.call("owner", Method::GET, "/v1/whoami", None).await.expect(429);
+    assert!(refused.detail().contains("requests under way"), "{}", refused.body);
+    api.call("deployer", Method::GET, "/v1/whoami", None).await.expect(200);
+    slow.clear();
+    api.call("owner", Method::GET, "/v1/whoami", None).await.expect(200);
+}
