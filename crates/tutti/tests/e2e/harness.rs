@@ -16,6 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cloud {
     folder: tempfile::TempDir,
     child: Option<Child>,
+    ready: bool,
     variables: Vec<(String, String)>,
     /// Where the API listens.
     pub api: SocketAddr,
@@ -62,7 +63,8 @@ impl Cloud {
     pub fn start_with(variables: &[(&str, &str)]) -> Cloud {
         let folder = tempfile::Builder::new().prefix("tutti-e2e-").tempdir().expect("a temporary folder");
         let nowhere: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let mut cloud = Cloud { folder, child: None, variables: Vec::new(), api: nowhere, http: nowhere };
+        let mut cloud =
+            Cloud { folder, child: None, ready: false, variables: Vec::new(), api: nowhere, http: nowhere };
         cloud.start_again(variables);
         cloud
     }
@@ -91,6 +93,7 @@ impl Cloud {
             .read_line(&mut line)
             .expect("its first line");
         self.child = Some(child);
+        self.ready = !line.is_empty();
         if line.is_empty() {
             // It ended before it was ready, which some tests want.
             return;
@@ -127,7 +130,7 @@ impl Cloud {
 
     /// The binary, with this cloud's configuration folder, and nothing of the surroundings.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tutti"));
+        let mut command = Command::new(binary());
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -176,6 +179,98 @@ impl Cloud {
         self.ok(&["push", file.to_str().expect("a path"), version]);
     }
 
+    /// Pushes the Python sample as this version, with these lines in its `[service]` section and these environment
+    /// variables. Each process has the cloud's [`Cloud::mark`] in its environment.
+    pub fn push_python(&self, version: &str, lines: &str, env: &[(&str, &str)]) {
+        let folder = self.scratch().join(version.replace(['@', ':'], "-"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let sample = root().join("samples/hello-http-python/main.py");
+        std::fs::copy(sample, folder.join("main.py")).expect("a copy of the sample");
+        std::fs::copy(root().join("crates/tutti/tests/e2e/programs/gate.py"), folder.join("gate.py"))
+            .expect("a copy of the gate");
+        let mark = self.mark();
+        let variables: Vec<String> = env
+            .iter()
+            .chain(&[("MARK", &*mark)])
+            .map(|(key, value)| format!("{key} = \"{value}\""))
+            .collect();
+        let manifest = format!(
+            "[service]\nisolate = \"process\"\nrun = [\"python3\", \"-u\", \"gate.py\"]\n\
+             health = {{ http = \"/healthz\" }}\nenv = {{ {} }}\n{lines}\n",
+            variables.join(", ")
+        );
+        std::fs::write(folder.join("tutti.toml"), manifest).expect("a manifest");
+        self.ok(&["push", folder.to_str().expect("a path"), version]);
+    }
+
+    /// A word that only this cloud's folders, and the environment of what it runs, have.
+    pub fn mark(&self) -> String {
+        self.folder.path().file_name().expect("a name").to_string_lossy().into_owned()
+    }
+
+    /// Every process that has to do with this cloud, but for `tutti dev` and its clients: instances and their shims.
+    pub fn processes(&self) -> Vec<(u32, String)> {
+        let mark = self.mark();
+        let own = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let read = |what: &str| {
+                let bytes = std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).replace('\0', " ")
+            };
+            let (line, environment) = (read("cmdline"), read("environ"));
+            let is_shim = line.split(' ').nth(1) == Some("shim");
+            let is_ours = line.contains(&mark) || environment.contains(&mark);
+            if is_ours && !line.is_empty() && (is_shim || !own(pid)) {
+                found.push((pid, line));
+            }
+        }
+        found
+    }
+
+    /// The processes of instances, without their shims.
+    pub fn programs(&self) -> Vec<u32> {
+        let mut programs = self.processes();
+        programs.retain(|(_, line)| line.split(' ').nth(1) != Some("shim"));
+        programs.into_iter().map(|(pid, _)| pid).collect()
+    }
+
+    /// The secret of the admin token that the command line uses.
+    pub fn token(&self) -> String {
+        let folder = self.folder.path().join("config/tutti/tokens");
+        let file = std::fs::read_dir(folder).expect("tokens").flatten().next().expect("a token").path();
+        std::fs::read_to_string(file).expect("a token").trim().to_owned()
+    }
+
+    /// One call of the API with the admin token: status, and body as JSON.
+    pub fn try_call(&self, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<(u16, Value)> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nhost: api\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.token(),
+            body.len()
+        );
+        let answer = try_request(self.api, &text)?;
+        Ok((answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::Null)))
+    }
+
+    /// What the API has at this path.
+    pub fn get_json(&self, path: &str) -> Value {
+        let (status, body) =
+            self.try_call("GET", path, None).unwrap_or_else(|error| panic!("{error}: {path}"));
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// The items of a list of the API.
+    pub fn items(&self, kind: &str) -> Vec<Value> {
+        self.get_json(&format!("/v1/{kind}"))["items"].as_array().expect("items").clone()
+    }
+
     /// One request with this `Host`.
     pub fn get(&self, host: &str, path: &str) -> Answer {
         request(self.http, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
@@ -199,6 +294,11 @@ impl Cloud {
     pub fn wait_for_end(&mut self) {
         let mut child = self.child.take().expect("it runs");
         wait_for("tutti dev dies", || child.try_wait().expect("a status").is_some());
+    }
+
+    /// Whether it said that it is ready when it was started last, rather than end before.
+    pub fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// Whether it runs.
@@ -284,6 +384,11 @@ pub fn guest(name: &str) -> PathBuf {
     let path = root().join("target/guests").join(name);
     assert!(path.exists(), "{} is missing: run scripts/build-guests.sh", path.display());
     path
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_tutti").into()
 }
 
 /// The top of the checkout.
