@@ -8,7 +8,7 @@ use tutti_model::Problem;
 
 /// Your own cloud, in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "tutti", version, arg_required_else_help = true)]
+#[command(name = "tutti", version, arg_required_else_help = true, max_term_width = 80)]
 pub(crate) struct Tutti {
     /// For every command.
     #[command(flatten)]

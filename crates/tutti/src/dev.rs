@@ -28,7 +28,7 @@ use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
 use tutti_isolate_wasm::{WasmDriver, WasmOptions};
 use tutti_model::{Digest, ErrorCode, Millis, Problem, ServiceRef, name::ZoneName};
 use tutti_proxy::serve::Limits;
-use tutti_registry::{Blobs, FolderBlobs, LocalArtifacts, Registry};
+use tutti_registry::{FolderBlobs, LocalArtifacts, Registry};
 use tutti_store::{
     Store,
     sqlite::{SqliteOptions, SqliteStore},
@@ -271,6 +271,6 @@ struct Pushed(FolderBlobs);
 #[async_trait::async_trait]
 impl ArtifactIndex for Pushed {
     async fn exists(&self, service: &ServiceRef, artifact: &Digest) -> Result<bool, Problem> {
-        Ok(self.0.linked(service, artifact).await?)
+        tutti_registry::shows(&self.0, service, artifact).await
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 use tutti_model::{ErrorCode, Problem};
@@ -19,11 +19,13 @@ impl DataFolder {
     /// Makes the folder if need be, and takes it.
     ///
     /// # Errors
-    /// `conflict` if another process has it, naming that; `unavailable` if it cannot be made or written, saying why.
+    /// `conflict` if another process has it, naming that; `unavailable` if it cannot be made or written, saying why;
+    /// `forbidden` if others could put their files in the place of ours.
     pub(crate) fn take(path: &Path) -> Result<DataFolder, Problem> {
         let path = std::path::absolute(path).map_err(|error| refused(path, "found", &error))?;
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|error| refused(&path, "made", &error))?;
+        check_ours(&path)?;
         let file = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -65,6 +67,29 @@ impl DataFolder {
     }
 }
 
+/// Refuses a folder in which somebody else may exchange files, or lay links for us to write through.
+fn check_ours(path: &Path) -> Result<(), Problem> {
+    let found = std::fs::metadata(path).map_err(|error| refused(path, "looked at", &error))?;
+    let forbidden = |why: String, hint: String| {
+        let text = format!("the data folder {} {why}", path.display());
+        Err(Problem::new(ErrorCode::Forbidden, text).hint(hint))
+    };
+    let me = rustix::process::geteuid().as_raw();
+    if found.uid() != me {
+        return forbidden(
+            format!("belongs to another user (uid {}, and this is {me})", found.uid()),
+            format!("name another with --data-dir, or run: chown {me} {}", path.display()),
+        );
+    }
+    if found.mode() & 0o022 != 0 {
+        return forbidden(
+            format!("can be written to by others (mode {:04o})", found.mode() & 0o7777),
+            format!("name another with --data-dir, or run: chmod go-w {}", path.display()),
+        );
+    }
+    Ok(())
+}
+
 fn refused(path: &Path, what: &str, error: &std::io::Error) -> Problem {
     let problem =
         Problem::new(ErrorCode::Unavailable, format!("{} cannot be {what}: {error}", path.display()));
@@ -93,5 +118,20 @@ mod tests {
         );
         drop(first);
         DataFolder::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let temp = tempfile::tempdir().unwrap();
+        for (mode, good) in [(0o755, true), (0o775, false), (0o1777, false), (0o700, true)] {
+            std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let taken = DataFolder::take(temp.path());
+            assert_eq!(taken.as_ref().is_ok(), good, "{mode:o}");
+            if let Err(problem) = taken {
+                assert_eq!(problem.code, ErrorCode::Forbidden);
+                assert!(problem.hint.unwrap().contains("chmod go-w"));
+            }
+        }
     }
 }

@@ -44,6 +44,8 @@ fn main() -> ExitCode {
 }
 
 async fn run_dev(settings: Settings, json: bool) -> ExitCode {
+    // Stores, ledgers and logs hold what tenants keep secret. Whatever is for others says so where it is made.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     if let Err(text) = tutti_base::telemetry::start(&settings.log, settings.log_format) {
         return refuse(&[Problem::invalid(text)]);
     }

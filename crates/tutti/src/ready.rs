@@ -3,7 +3,7 @@
 use crate::settings::Settings;
 use serde_json::json;
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use tutti_model::{ErrorCode, Problem};
 pub(crate) struct Access {
     /// Where the admin token is kept.
     pub(crate) token_file: PathBuf,
-    /// The token, if it was made just now: the only time it is shown.
+    /// The token, if it was made just now: the only time it is shown, and on a terminal only.
     pub(crate) shown: Option<Secret<String>>,
 }
 
@@ -71,8 +71,12 @@ fn keep(token_file: &Path, secret: &Secret<String>) -> Result<(), Problem> {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let new = token_file.with_extension("new");
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // One left by a crash may be readable by others, or be a link: it is made anew, never written through.
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         writeln!(file, "{}", secret.reveal())?;
         file.sync_all()?;
         std::fs::rename(&new, token_file)
@@ -128,8 +132,10 @@ impl Ready {
             self.data_dir.display(),
             self.access.token_file.display(),
         );
-        if let Some(secret) = &self.access.shown {
-            text.push_str(&format!("\nThe admin token, shown this once: {}\n", secret.reveal()));
+        // Not into a file or a journal, which others may read: it is in the token file all the same.
+        let secret = self.access.shown.as_ref().filter(|_| std::io::stdout().is_terminal());
+        if let Some(secret) = secret {
+            text.push_str(&format!("\nThe admin token, shown this once:\n  {}\n", secret.reveal()));
         }
         text.push_str("\nIn another terminal: tutti status");
         text
