@@ -35,7 +35,7 @@ struct State {
     since: Timestamp,
     nodes: BTreeMap<NodeName, (Timestamp, NodeHeartbeat)>,
     ingresses: BTreeMap<String, Ingress>,
-    /// Figures of ingresses that have left, so that sums never go back.
+    /// What ingresses that have left had counted, so that sums never go back.
     departed: HashMap<Of, VersionStats>,
     /// What a deployment's version had answered when its step began to be observed.
     baselines: BTreeMap<DeploymentId, (usize, VersionStats)>,
@@ -45,6 +45,10 @@ struct State {
 struct Ingress {
     lease: Option<LeaseId>,
     reached: Option<u64>,
+    /// What it said first: it may have counted for days before this control heard of it, or have been counted among
+    /// the departed already.
+    base: Option<HashMap<Of, VersionStats>>,
+    /// What it counted since.
     stats: HashMap<Of, VersionStats>,
 }
 
@@ -90,8 +94,16 @@ impl Observed {
     pub fn ingress(&self, report: &IngressReport) -> (Option<LeaseId>, bool) {
         let mut state = self.state();
         let ingress = state.ingresses.entry(report.ingress.clone()).or_default();
-        for entry in &report.stats {
-            ingress.stats.insert((entry.service.clone(), entry.version.clone()), entry.stats.clone());
+        let told =
+            report.stats.iter().map(|entry| ((entry.service.clone(), entry.version.clone()), &entry.stats));
+        let base =
+            ingress.base.get_or_insert_with(|| told.clone().map(|(of, stats)| (of, stats.clone())).collect());
+        for (of, stats) in told {
+            let since = match base.get(&of) {
+                Some(base) => stats.since(base),
+                None => stats.clone(),
+            };
+            ingress.stats.insert(of, since);
         }
         let answer = (ingress.lease, ingress.reached != Some(report.reached));
         drop(state);
@@ -124,7 +136,7 @@ impl Observed {
         self.0.reported.subscribe()
     }
 
-    /// The figures of a version over all ingresses, since this control started.
+    /// The figures of a version over all ingresses, since this control first heard of each.
     #[must_use]
     pub fn figures(&self, service: &ServiceRef, version: Option<&VersionName>) -> VersionStats {
         let of = (service.clone(), version.cloned());
@@ -196,13 +208,32 @@ mod tests {
     fn repeated_reports_and_restarted_ingresses_never_count_twice_or_back() {
         let observed = Observed::new(Timestamp(0));
         let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
+        let answers = || observed.figures(&service, Some(&version)).answers;
+        observed.ingress(&report("a", 0));
         observed.ingress(&report("a", 10));
         observed.ingress(&report("a", 10));
-        assert_eq!(observed.figures(&service, Some(&version)).answers, 10);
+        assert_eq!(answers(), 10);
         observed.ingress_left("a");
+        observed.ingress(&report("b", 0));
         observed.ingress(&report("b", 5));
-        assert_eq!(observed.figures(&service, Some(&version)).answers, 15);
+        assert_eq!(answers(), 15);
         assert_eq!(observed.running(&service), 3, "what ran at the one that left is gone with it");
+        observed.ingress(&report("a", 10));
+        assert_eq!(answers(), 15, "one whose lease had expired comes back, and counts on");
+        observed.ingress(&report("a", 12));
+        assert_eq!(answers(), 17);
+    }
+
+    #[test]
+    fn a_control_that_starts_does_not_judge_by_what_was_counted_before() {
+        let observed = Observed::new(Timestamp(0));
+        let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
+        let deployment = DeploymentId::from_bits(1);
+        assert_eq!(observed.since_step(&deployment, 0, &service, &version).answers, 0);
+        observed.ingress(&report("a", 100_000));
+        assert_eq!(observed.since_step(&deployment, 0, &service, &version).answers, 0);
+        observed.ingress(&report("a", 100_020));
+        assert_eq!(observed.since_step(&deployment, 0, &service, &version).answers, 20);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tutti_model::{
     resource::Object,
     table::TableSpec,
 };
+use tutti_store::StoreError;
 
 /// An ingress that is silent for this long no longer counts: nobody waits for its acknowledgement.
 const INGRESS_TTL: Millis = Millis::seconds(10);
@@ -120,8 +121,8 @@ impl LocalZone {
     }
 }
 
-/// Keeps the objects of a watch that `keep` wants. One that stops being wanted is told as deleted; deletions of others
-/// pass too, since who never knew an object does not miss it.
+/// Keeps the objects of a watch that `keep` wants, for a `keep` that never changes its mind about an object. Deletions
+/// of others pass too, since who never knew an object does not miss it.
 fn only<S: Object>(
     stream: WatchStream<S>,
     keep: impl Fn(&tutti_model::Resource<S>) -> bool + Send + Sync + 'static,
@@ -200,10 +201,13 @@ impl ZoneApi for LocalZone {
     async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem> {
         let (lease, is_new) = self.observed.ingress(&report);
         if let Some(lease) = lease {
-            if self.objects.store().keep_alive(lease).await.is_err() {
-                self.observed.ingress_left(&report.ingress);
-            } else if !is_new {
-                return Ok(());
+            match self.objects.store().keep_alive(lease).await {
+                Ok(()) if !is_new => return Ok(()),
+                Ok(()) => {}
+                Err(StoreError::LeaseGone(_)) => {
+                    self.observed.ingress_left(&report.ingress);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         self.store_ingress(&report).await
