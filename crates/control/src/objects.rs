@@ -281,6 +281,13 @@ impl Write {
         self.txn.operations.len()
     }
 
+    /// How many more objects can be written or compared in this transaction. Each written one is compared too.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        let (written, compared) = (self.txn.operations.len(), self.txn.compares.len());
+        limits::STORE_TXN_OPERATIONS.saturating_sub(if written > compared { written } else { compared })
+    }
+
     /// Commits. `None` means that something had changed meanwhile, and nothing was written.
     ///
     /// # Errors

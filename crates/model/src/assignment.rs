@@ -35,6 +35,10 @@ pub struct AssignmentSpec {
     /// The deployment this hand-down belongs to, for reports and reasons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
+    /// The split before that deployment: a version whose share is below what it was there only gives to the others,
+    /// and is not what the deployment is judged by.
+    #[serde(default)]
+    pub from: Split,
     /// Whether the zone is to remove all it has of the service.
     #[serde(default)]
     pub removed: bool,

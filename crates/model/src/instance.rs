@@ -1,8 +1,11 @@
 //! Instances: one running copy of a version on a node.
 
 use crate::{
-    Digest, InstanceId, Kind, Timestamp, VersionRef, manifest::Manifest, name::NodeName, resource::Object,
-    version::Isolate,
+    Digest, InstanceId, Kind, Timestamp, VersionRef,
+    manifest::Manifest,
+    name::NodeName,
+    resource::Object,
+    version::{Isolate, VersionSpec},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -24,6 +27,20 @@ pub struct InstanceSpec {
     pub node: NodeName,
     /// What it is to do.
     pub goal: Goal,
+}
+
+impl InstanceSpec {
+    /// What it runs, for when the version's own object is not at hand. The size of the artifact is not known here.
+    #[must_use]
+    pub fn version_spec(&self) -> VersionSpec {
+        VersionSpec {
+            version: self.version.clone(),
+            artifact: self.artifact.clone(),
+            size: 0,
+            isolate: self.isolate,
+            manifest: self.manifest.clone(),
+        }
+    }
 }
 
 /// What an instance is to do.

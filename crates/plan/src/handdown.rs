@@ -1,7 +1,7 @@
 //! Makes a zone's part of a service from the global objects.
 
 use tutti_model::{
-    Resource, ServiceRef,
+    Resource, ServiceRef, VersionName,
     assignment::AssignmentSpec,
     deployment::DeploymentSpec,
     route::{RouteMatch, RouteSpec},
@@ -28,10 +28,17 @@ pub struct HanddownView<'a> {
     pub current: Option<&'a AssignmentSpec>,
 }
 
-/// The zone's part, if it is to change.
+/// The zone's part, if it is to change. While a version with a share is not among those known, what the zone has
+/// stays: whoever reads the snapshot is only behind.
 #[must_use]
 pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
     let (spec, status) = (&view.service.spec, &view.service.status);
+    let removed = view.service.deleted_at.is_some();
+    let known =
+        |name: &VersionName| view.versions.iter().any(|version| version.spec.version.version == *name);
+    if !removed && !status.split.iter().all(|(name, _)| known(name)) {
+        return None;
+    }
     let from = view.deployment.map(|deployment| &deployment.status.from);
     let involved = |version: &&&Resource<VersionSpec>| {
         let name = &version.spec.version.version;
@@ -55,7 +62,8 @@ pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
         upstreams: spec.upstreams.clone(),
         workers: spec.workers.unwrap_or(floor).max(1),
         deployment: status.deployment.clone(),
-        removed: view.service.deleted_at.is_some(),
+        from: from.cloned().unwrap_or_default(),
+        removed,
     };
     next.handed_down = view.current.map_or(0, |current| current.handed_down);
     if view.current == Some(&next) {
@@ -149,6 +157,15 @@ mod tests {
         service.status.round = 1;
         let second = down(&service, &[&one], Some(&first)).unwrap();
         assert_eq!((second.handed_down, second.versions.len(), second.preload), (2, 1, None));
+    }
+
+    #[test]
+    fn nothing_is_handed_down_without_the_versions_that_serve() {
+        let mut service = service("example.com:web", 1);
+        service.status.split = Split::all("1.0".parse().unwrap());
+        assert_eq!(down(&service, &[], None), None, "the version is not known yet");
+        service.deleted_at = Some(Timestamp(9));
+        assert!(down(&service, &[], None).unwrap().removed, "what goes needs no version");
     }
 
     #[test]

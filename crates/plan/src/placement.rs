@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use tutti_model::{
+    manifest::Manifest,
     name::NodeName,
     node::Resources,
     quantity::{ByteSize, MilliCpu},
@@ -61,16 +62,15 @@ pub fn place(
             }
             return placed;
         };
-        promise(node, version);
+        promise(node, &version.manifest);
         *spread.entry(node.node.clone()).or_default() += 1;
         placed.nodes.push(node.node.clone());
     }
     placed
 }
 
-/// Counts an instance of this version among a node's promises.
-pub fn promise(node: &mut NodeView, version: &VersionSpec) {
-    let manifest = &version.manifest;
+/// Counts an instance with this manifest among a node's promises.
+pub fn promise(node: &mut NodeView, manifest: &Manifest) {
     node.promised.memory = ByteSize(node.promised.memory.0.saturating_add(manifest.memory.0));
     node.promised.cpu = MilliCpu(node.promised.cpu.0.saturating_add(manifest.cpu.0));
     node.ports.extend(manifest.port);

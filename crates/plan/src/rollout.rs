@@ -145,6 +145,12 @@ impl Rollout<'_> {
     /// Judges the step, and goes on when its time is over.
     fn observe(&mut self) {
         let spec = &self.view.deployment.spec;
+        // It served and has failed since: it lost its weight, so neither time nor answers will ever judge it.
+        if let Together::Failed(failure) = self.together() {
+            let failure = failure.clone();
+            self.undo(Phase::Failing, failure);
+            return;
+        }
         let since = self.next.observed_since.unwrap_or(self.view.now);
         let over = since.plus(spec.every);
         if spec.intent == Intent::Pause {

@@ -25,7 +25,10 @@ use crate::{
     capacity::{Load, Need, need},
     placement::{NodeView, place},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 use tutti_model::{
     InstanceId, Millis, Resource, Share, Split, Timestamp, VersionName,
     assignment::AssignmentSpec,
@@ -111,7 +114,7 @@ pub fn plan_service(view: ServiceView<'_>) -> ServicePlan {
 /// One version in one pass.
 #[derive(Debug)]
 struct VersionPass<'a> {
-    spec: &'a VersionSpec,
+    spec: Cow<'a, VersionSpec>,
     /// What the weights of now and the wanted ones need, the larger.
     need: Need,
     /// Instances that serve or are to.
@@ -144,15 +147,13 @@ impl<'a> Pass<'a> {
             .unwrap_or_default();
         let alive: BTreeSet<&NodeName> =
             view.nodes.iter().filter(|node| node.ready).map(|node| &node.node).collect();
-        let versions = if view.assignment.removed { &[][..] } else { &view.assignment.versions[..] };
-        let versions = versions.iter().map(|spec| {
-            let name = spec.version.version.clone();
+        let versions = specs(&view, &serving).into_iter().map(|(name, spec)| {
             let of_version = |instance: &&&Resource<InstanceSpec>| instance.spec.version.version == name;
             let mine: Vec<_> = view.instances.iter().filter(of_version).copied().collect();
             let share = serving.share(&name).max(view.assignment.split.share(&name));
             let pass = VersionPass {
+                need: need(&spec, share, view.assignment.workers, rising_load(&view, &serving, &name)),
                 spec,
-                need: need(spec, share, view.assignment.workers, view.load),
                 serving: mine.iter().filter(|instance| is_serving(instance)).copied().collect(),
                 failed: mine.iter().filter(|instance| is_failed(instance)).copied().collect(),
                 unplaced: 0,
@@ -174,15 +175,25 @@ impl<'a> Pass<'a> {
 
     /// Takes back standing-by instances, then places new ones, until every version has its workers.
     fn fill(&mut self) {
+        let names: Vec<VersionName> = self.versions.keys().cloned().collect();
+        let mut missing = Vec::new();
+        for name in names {
+            self.take_back(&name);
+            let count = self.missing(&name);
+            if count > 0 {
+                missing.push((name, count));
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
         let mut nodes = self.view.nodes.to_vec();
         let mut spread: BTreeMap<NodeName, u32> = BTreeMap::new();
         for instance in self.view.instances.iter().filter(|instance| instance.spec.goal.runs()) {
             *spread.entry(instance.spec.node.clone()).or_default() += 1;
         }
-        let names: Vec<VersionName> = self.versions.keys().cloned().collect();
-        for name in names {
-            self.take_back(&name);
-            self.place_new(&name, &mut nodes, &mut spread);
+        for (name, count) in missing {
+            self.place_new(&name, count, &mut nodes, &mut spread);
         }
     }
 
@@ -193,6 +204,7 @@ impl<'a> Pass<'a> {
             .instances
             .iter()
             .filter(|instance| instance.spec.version.version == *name && is_standing_by(instance))
+            .filter(|instance| self.alive.contains(&instance.spec.node))
             .copied()
             .collect();
         // Ready ones first: they serve at once.
@@ -205,40 +217,52 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// How many new instances a version needs now.
+    fn missing(&mut self, name: &VersionName) -> u32 {
+        let Some(version) = self.versions.get(name) else { return 0 };
+        let have = u32::try_from(version.serving.len()).unwrap_or(u32::MAX);
+        let missing = version.need.workers.saturating_sub(have);
+        if let Some(last) = version.failed.iter().map(|instance| instance.status.since).max() {
+            // A version that is only being rolled out is not tried again: its deployment fails, and says why. One that
+            // served before is, after a pause.
+            let rolled_out = self.serving.share(name) == Share::ZERO && self.is_on_trial(name);
+            if rolled_out {
+                return 0;
+            }
+            let again = last.plus(REPLACE_AFTER);
+            if self.view.now < again {
+                self.wake = earlier(self.wake, again);
+                return 0;
+            }
+        }
+        missing
+    }
+
+    /// Whether the deployment that runs fails if this version does: its share is to be at least what it was before. A
+    /// version that only gives to the others is replaced as if nothing were deployed.
+    fn is_on_trial(&self, name: &VersionName) -> bool {
+        let assignment = self.view.assignment;
+        let share = assignment.split.share(name);
+        assignment.deployment.is_some() && share > Share::ZERO && share >= assignment.from.share(name)
+    }
+
     fn place_new(
         &mut self,
         name: &VersionName,
+        missing: u32,
         nodes: &mut [NodeView],
         spread: &mut BTreeMap<NodeName, u32>,
     ) {
-        let now = self.view.now;
         let Some(version) = self.versions.get_mut(name) else { return };
-        let have = u32::try_from(version.serving.len()).unwrap_or(u32::MAX);
-        let mut missing = version.need.workers.saturating_sub(have);
-        // A version that is only being rolled out is not tried again: its deployment fails, and says why. One that
-        // serves is, after a pause.
-        let rolled_out = self.serving.share(name) == Share::ZERO && self.view.assignment.deployment.is_some();
-        if let Some(last) = version.failed.iter().map(|instance| instance.status.since).max() {
-            let again = last.plus(REPLACE_AFTER);
-            if rolled_out || now < again {
-                missing = 0;
-                if !rolled_out {
-                    self.wake = earlier(self.wake, again);
-                }
-            }
-        }
-        if missing == 0 {
-            return;
-        }
         let room = BATCH.saturating_sub(self.create.len());
-        let placed = place(version.spec, missing.min(u32::try_from(room).unwrap_or(0)), nodes, spread);
+        let placed = place(&version.spec, missing.min(u32::try_from(room).unwrap_or(0)), nodes, spread);
         if !placed.refusals.is_empty() {
             version.unplaced = missing.saturating_sub(u32::try_from(placed.nodes.len()).unwrap_or(u32::MAX));
             self.reasons
                 .push(format!("{} of {missing} new instances of {name} found no node", version.unplaced));
             self.reasons.extend(placed.refusals);
         }
-        self.create.extend(placed.nodes.into_iter().map(|node| (version.spec.clone(), node)));
+        self.create.extend(placed.nodes.into_iter().map(|node| (version.spec.clone().into_owned(), node)));
     }
 
     /// What an instance is to do, as far as this pass has decided.
@@ -261,6 +285,30 @@ impl<'a> Pass<'a> {
         let Some(table) = self.view.table else { return true };
         self.view.ingresses.iter().all(|ingress| ingress.status.reached >= table.revision)
     }
+}
+
+/// Every version there is something to decide for: those handed down, and those that the table still names. What serves
+/// goes on serving until what is to serve instead can, even if nobody hands it down any more.
+fn specs<'a>(view: &ServiceView<'a>, serving: &Split) -> BTreeMap<VersionName, Cow<'a, VersionSpec>> {
+    if view.assignment.removed {
+        return BTreeMap::new();
+    }
+    let handed_down = view.assignment.versions.iter();
+    let mut specs: BTreeMap<VersionName, Cow<'a, VersionSpec>> =
+        handed_down.map(|spec| (spec.version.version.clone(), Cow::Borrowed(spec))).collect();
+    for instance in view.instances.iter().filter(|instance| is_serving(instance)) {
+        let name = &instance.spec.version.version;
+        if serving.share(name) > Share::ZERO && !specs.contains_key(name) {
+            specs.insert(name.clone(), Cow::Owned(instance.spec.version_spec()));
+        }
+    }
+    specs
+}
+
+/// Today's load, for a version whose share is to rise. Of the others it asks for no new instance.
+fn rising_load(view: &ServiceView<'_>, serving: &Split, name: &VersionName) -> Load {
+    let rises = view.assignment.split.share(name) > serving.share(name);
+    if rises { view.load } else { Load::default() }
 }
 
 fn is_serving(instance: &Resource<InstanceSpec>) -> bool {

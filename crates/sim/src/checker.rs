@@ -25,8 +25,8 @@ pub struct Checker {
     joined: BTreeMap<String, u64>,
     services: BTreeMap<String, Resource<ServiceSpec>>,
     deployments: BTreeMap<String, Resource<DeploymentSpec>>,
-    /// Instances that the last table of their service named.
-    named: BTreeSet<InstanceId>,
+    /// Every table of each service that was ever written: its revision, and the instances it named.
+    told: BTreeMap<String, Vec<(u64, BTreeSet<InstanceId>)>>,
     /// What was found to be wrong, with the revision.
     pub faults: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Checker {
             joined: BTreeMap::new(),
             services: BTreeMap::new(),
             deployments: BTreeMap::new(),
-            named: BTreeSet::new(),
+            told: BTreeMap::new(),
             faults: Vec::new(),
         }
     }
@@ -127,14 +127,14 @@ impl Checker {
         let tables: Vec<_> = changes.iter().filter_map(object::<TableSpec>).collect();
         for table in tables {
             self.check_table(revision, &table);
-            self.named.extend(
-                table
-                    .spec
-                    .versions()
-                    .iter()
-                    .flat_map(|backend| &backend.endpoints)
-                    .map(|endpoint| endpoint.instance.clone()),
-            );
+            let named: BTreeSet<InstanceId> = table
+                .spec
+                .versions()
+                .iter()
+                .flat_map(|backend| &backend.endpoints)
+                .map(|endpoint| endpoint.instance.clone())
+                .collect();
+            self.told.entry(table.name).or_default().push((revision, named));
         }
         let instances: Vec<_> = changes.iter().filter_map(object::<InstanceSpec>).collect();
         for instance in instances {
@@ -165,6 +165,8 @@ impl Checker {
 
     fn check_table(&mut self, revision: u64, table: &Resource<TableSpec>) {
         let backends = table.spec.versions();
+        let before = self.told.get(&table.name).and_then(|tables| tables.last());
+        let before = before.map(|(_, named)| named.clone()).unwrap_or_default();
         let sum: u64 = backends.iter().map(|backend| u64::from(backend.weight.millionths())).sum();
         if !backends.is_empty() && sum != 1_000_000 {
             self.fault(revision, format!("the weights of {} add up to {sum} millionths", table.name));
@@ -183,7 +185,7 @@ impl Checker {
                         && instance.status.state == InstanceState::Ready
                 });
                 // One that stopped being ready meanwhile may be named for a moment more; a new one may not.
-                let fresh = !self.named.contains(&endpoint.instance);
+                let fresh = !before.contains(&endpoint.instance);
                 if !fit && fresh {
                     self.fault(
                         revision,
@@ -194,24 +196,25 @@ impl Checker {
         }
     }
 
+    /// No ingress may hold a table that names an instance that drains. An ingress holds the last table that it said to
+    /// have reached, or any later one. One that joined later than that reads everything anew, and what it sends by what
+    /// it held before is refused and sent elsewhere.
     fn check_drain(&mut self, revision: u64, instance: &Resource<InstanceSpec>) {
         let service = instance.spec.version.service.to_string();
-        let Some(table) = self.tables.get(&service) else { return };
-        let named = table
-            .spec
-            .versions()
-            .iter()
-            .flat_map(|backend| &backend.endpoints)
-            .any(|endpoint| endpoint.instance == instance.spec.instance);
-        // One that joined after the table was written reads it anew; what it still sends is refused and sent elsewhere.
-        let waited_for =
-            |name: &String| self.joined.get(name).is_some_and(|joined| *joined <= table.revision);
-        let behind = self
+        let Some(tables) = self.told.get(&service) else { return };
+        let holders: Vec<String> = self
             .ingresses
             .iter()
-            .any(|(name, ingress)| waited_for(name) && ingress.status.reached < table.revision);
-        if named || behind {
-            self.fault(revision, format!("{} drains while an ingress may send to it", instance.name));
+            .filter(|(name, ingress)| {
+                let since = ingress.status.reached.max(self.joined.get(*name).copied().unwrap_or(0));
+                let held = tables.iter().rposition(|(told, _)| *told <= since).unwrap_or(0);
+                tables.iter().skip(held).any(|(_, named)| named.contains(&instance.spec.instance))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        let is_named = tables.last().is_some_and(|(_, named)| named.contains(&instance.spec.instance));
+        if is_named || !holders.is_empty() {
+            self.fault(revision, format!("{} drains while {holders:?} may send to it", instance.name));
         }
     }
 }

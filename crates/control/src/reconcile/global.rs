@@ -1,16 +1,16 @@
 //! The global tier's loop: moves deployments on, hands services down to the zone, and removes what is to go.
 
-use super::{ReconcileOptions, cache::Cache, wake::Wake};
+use super::{ReconcileOptions, cache::Cache, index::Index, wake::Wake};
 use crate::{Objects, keys::Home, observed::Observed};
 use futures_util::StreamExt as _;
+use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
 use tutti_base::crashpoint;
 use tutti_model::{
-    Kind, Millis, Problem, Resource,
+    Kind, Millis, Problem, Resource, ServiceRef,
     assignment::AssignmentSpec,
     deployment::{DeploymentSpec, Phase, Target},
-    limits,
     report::{ReportSpec, report_name},
     resource::Object,
     route::RouteSpec,
@@ -26,6 +26,9 @@ use tutti_store::Compare;
 
 /// Pause before a write that the store did not take is tried again.
 pub(super) const RETRY: Millis = Millis::seconds(1);
+
+/// Most ended deployments of a service that are kept, for its history: a month of several a day.
+const DEPLOYMENTS_KEPT: usize = 100;
 
 /// Runs the loop until `stop`.
 pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
@@ -102,6 +105,10 @@ struct Global {
     routes: Cache<RouteSpec>,
     reports: Cache<ReportSpec>,
     assignments: Cache<AssignmentSpec>,
+    routes_of: Index,
+    deployments_of: Index,
+    /// Deployments that are being judged, each with its service.
+    observing: BTreeMap<String, String>,
     wake: Wake,
 }
 
@@ -117,6 +124,9 @@ impl Global {
             routes: Cache::default(),
             reports: Cache::default(),
             assignments: Cache::default(),
+            routes_of: Index::default(),
+            deployments_of: Index::default(),
+            observing: BTreeMap::new(),
             wake: Wake::default(),
         }
     }
@@ -132,6 +142,9 @@ impl Global {
 
     fn services_changed(&mut self, event: Result<WatchEvent<ServiceSpec>, Problem>) {
         for service in apply(&mut self.services, event) {
+            if self.services.get(&service.name).is_none() {
+                self.wake_rivals(&service.spec.service);
+            }
             self.wake.now(service.name);
         }
     }
@@ -144,13 +157,37 @@ impl Global {
 
     fn deployments_changed(&mut self, event: Result<WatchEvent<DeploymentSpec>, Problem>) {
         for deployment in apply(&mut self.deployments, event) {
-            self.wake.now(deployment.spec.service.to_string());
+            let service = deployment.spec.service.to_string();
+            let is_there = self.deployments.get(&deployment.name).is_some();
+            self.deployments_of.set(&deployment.name, is_there.then_some(service.as_str()));
+            if is_there && deployment.status.phase == Phase::Observing {
+                self.observing.insert(deployment.name, service.clone());
+            } else {
+                self.observing.remove(&deployment.name);
+            }
+            self.wake.now(service);
+        }
+    }
+
+    /// A service that has gone leaves its host to the next oldest of the same label.
+    fn wake_rivals(&mut self, gone: &ServiceRef) {
+        let label = gone.service.host_label();
+        let prefix = format!("{}:", gone.domain);
+        let siblings = self.services.with_prefix(&prefix);
+        let rivals = siblings.filter(|sibling| sibling.spec.service.service.host_label() == label);
+        for rival in rivals {
+            self.wake.now(rival.name.clone());
         }
     }
 
     fn routes_changed(&mut self, event: Result<WatchEvent<RouteSpec>, Problem>) {
         for route in apply(&mut self.routes, event) {
-            self.wake.now(route.spec.service.to_string());
+            let service = route.spec.service.to_string();
+            let is_there = self.routes.get(&route.name).is_some();
+            if let Some(before) = self.routes_of.set(&route.name, is_there.then_some(service.as_str())) {
+                self.wake.now(before);
+            }
+            self.wake.now(service);
         }
     }
 
@@ -168,10 +205,8 @@ impl Global {
 
     /// New figures matter to deployments that are being judged.
     fn figures_changed(&mut self) {
-        let observing =
-            self.deployments.iter().filter(|deployment| deployment.status.phase == Phase::Observing);
-        for deployment in observing {
-            self.wake.now(deployment.spec.service.to_string());
+        for service in self.observing.values() {
+            self.wake.now(service.clone());
         }
     }
 
@@ -193,7 +228,30 @@ impl Global {
         if self.roll_out(&service).await? || self.hand_down(&service).await? {
             return Ok(());
         }
-        self.finalize(&service).await
+        if service.deleted_at.is_some() { self.finalize(&service).await } else { self.prune(&service).await }
+    }
+
+    /// Forgets the oldest deployments of a service, beyond [`DEPLOYMENTS_KEPT`].
+    async fn prune(&mut self, service: &Resource<ServiceSpec>) -> Result<(), Problem> {
+        // The one that runs is not counted among those kept.
+        let surplus = self.deployments_of.count(&service.name).saturating_sub(DEPLOYMENTS_KEPT + 1);
+        if surplus == 0 {
+            return Ok(());
+        }
+        let names = self.deployments_of.of(&service.name);
+        let mut ended: Vec<_> = names
+            .filter_map(|name| self.deployments.get(name))
+            .filter(|deployment| deployment.status.phase.is_final())
+            .collect();
+        ended.sort_by_key(|deployment| (deployment.created_at, &deployment.name));
+        let mut write = self.objects.write();
+        for deployment in ended.into_iter().take(surplus) {
+            if write.room() > 0 {
+                write = write.delete(deployment);
+            }
+        }
+        write.commit().await?;
+        Ok(())
     }
 
     /// Moves the service's deployment on; true if something was written.
@@ -229,6 +287,8 @@ impl Global {
         if plan.service != service.status {
             changed.status = plan.service;
             write = write.update(&changed);
+        } else {
+            write = write.unchanged(service);
         }
         if write.operations() == 0 {
             return Ok(false);
@@ -268,7 +328,7 @@ impl Global {
             self.services.with_prefix(&format!("{}:", service.spec.service.domain)).collect();
         let versions: Vec<_> = self.versions.with_prefix(&format!("{}@", service.name)).collect();
         let routes: Vec<_> =
-            self.routes.iter().filter(|route| route.spec.service == service.spec.service).collect();
+            self.routes_of.of(&service.name).filter_map(|name| self.routes.get(name)).collect();
         let deployment = service.status.deployment.as_ref().and_then(|id| self.deployments.get(id.as_str()));
         let Some(next) = hand_down(HanddownView {
             service,
@@ -296,22 +356,27 @@ impl Global {
         Ok(true)
     }
 
-    /// Removes a service that no zone has anything of any more, with its versions and routes.
+    /// Removes a service that no zone has anything of any more, with its versions, routes and deployments.
     async fn finalize(&mut self, service: &Resource<ServiceSpec>) -> Result<(), Problem> {
-        if service.deleted_at.is_none() || self.assignments.get(&service.name).is_some() {
+        if self.assignments.get(&service.name).is_some() {
             return Ok(());
         }
         let key = Home::of(Kind::Assignment, self.objects.zone()).key(Kind::Assignment, &service.name);
         let mut write = self.objects.write().when(Compare::Absent(key)).unchanged(service);
-        let room = limits::STORE_TXN_OPERATIONS - 4;
         for version in self.versions.with_prefix(&format!("{}@", service.name)) {
-            if write.operations() < room {
+            if write.room() > 0 {
                 write = write.delete(version);
             }
         }
-        for route in self.routes.iter().filter(|route| route.spec.service == service.spec.service) {
-            if write.operations() < room {
+        for route in self.routes_of.of(&service.name).filter_map(|name| self.routes.get(name)) {
+            if write.room() > 0 {
                 write = write.delete(route);
+            }
+        }
+        let deployments = self.deployments_of.of(&service.name);
+        for deployment in deployments.filter_map(|name| self.deployments.get(name)) {
+            if write.room() > 0 {
+                write = write.delete(deployment);
             }
         }
         if write.operations() == 0 {

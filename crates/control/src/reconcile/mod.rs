@@ -10,6 +10,8 @@
 
 pub mod cache;
 pub mod global;
+pub mod index;
+mod report;
 pub mod wake;
 pub mod zone;
 

@@ -8,6 +8,8 @@ use tutti_model::Timestamp;
 pub struct Wake {
     due: BTreeSet<String>,
     later: BTreeMap<String, Timestamp>,
+    /// The same as `later`, earliest first.
+    by_time: BTreeSet<(Timestamp, String)>,
 }
 
 impl Wake {
@@ -18,31 +20,31 @@ impl Wake {
 
     /// Look at it at that time, instead of whatever time it had; `None` for no time.
     pub fn at(&mut self, name: &str, when: Option<Timestamp>) {
-        match when {
+        let before = match when {
             Some(when) => self.later.insert(name.to_owned(), when),
             None => self.later.remove(name),
         };
+        if let Some(before) = before {
+            self.by_time.remove(&(before, name.to_owned()));
+        }
+        if let Some(when) = when {
+            self.by_time.insert((when, name.to_owned()));
+        }
     }
 
     /// When the next name is due by time.
     #[must_use]
     pub fn next(&self) -> Option<Timestamp> {
-        self.later.values().min().copied()
-    }
-
-    /// Whether a name is due now.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
-        !self.due.is_empty()
+        self.by_time.first().map(|(when, _)| *when)
     }
 
     /// Takes every name that is due.
     pub fn take(&mut self, now: Timestamp) -> BTreeSet<String> {
-        let ripe: Vec<String> =
-            self.later.iter().filter(|(_, when)| **when <= now).map(|(name, _)| name.clone()).collect();
-        for name in ripe {
-            self.later.remove(&name);
-            self.due.insert(name);
+        while self.next().is_some_and(|when| when <= now) {
+            if let Some((_, name)) = self.by_time.pop_first() {
+                self.later.remove(&name);
+                self.due.insert(name);
+            }
         }
         std::mem::take(&mut self.due)
     }
@@ -59,6 +61,8 @@ mod tests {
         wake.at("b", Some(Timestamp(10)));
         wake.at("c", Some(Timestamp(20)));
         wake.at("c", None);
+        wake.at("b", Some(Timestamp(30)));
+        wake.at("b", Some(Timestamp(10)));
         assert_eq!(wake.next(), Some(Timestamp(10)));
         assert_eq!(wake.take(Timestamp(10)), BTreeSet::from(["a".into(), "b".into()]));
         assert!(wake.take(Timestamp(99)).is_empty());

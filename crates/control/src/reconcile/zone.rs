@@ -4,23 +4,25 @@ use super::{
     ReconcileOptions,
     cache::Cache,
     global::{RETRY, apply, sleep_until},
+    index::Index,
+    report::Reporter,
     wake::Wake,
 };
-use crate::{Objects, observed::Observed};
+use crate::{Objects, objects::Write, observed::Observed};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
 use tutti_base::crashpoint;
 use tutti_model::{
-    InstanceId, Millis, Problem, Resource, ServiceRef,
+    ErrorCode, InstanceId, Millis, Problem, Resource,
     assignment::AssignmentSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
-    limits,
+    manifest::Manifest,
     name::NodeName,
-    node::NodeSpec,
-    report::{Progress, ReportSpec, report_name},
+    node::{NodeSpec, NodeStatus},
+    report::Progress,
     table::TableSpec,
     version::VersionSpec,
 };
@@ -104,14 +106,21 @@ struct Zone {
     nodes: Cache<NodeSpec>,
     ingresses: Cache<IngressSpec>,
     /// Instances by service, so that one service's plan does not read all others'.
-    by_service: BTreeMap<ServiceRef, BTreeSet<String>>,
+    by_service: Index,
     /// The last report on each service, to write only what is new.
-    reported: BTreeMap<String, Resource<ReportSpec>>,
+    reported: BTreeMap<String, Resource<tutti_model::report::ReportSpec>>,
     /// Services whose plan waits for ingresses or nodes.
     unsettled: BTreeSet<String>,
     /// What was written for each service and not told back by watch yet.
     written: BTreeMap<String, Written>,
     silent: BTreeSet<NodeName>,
+    /// What placement goes by of each node, to tell when it changes: whether it is cordoned, and what it is.
+    known_nodes: BTreeMap<String, (bool, NodeStatus)>,
+    /// The nodes with their promises, as far as this pass has counted them.
+    views: Option<BTreeMap<NodeName, NodeView>>,
+    /// New instances, with the revision that made them, that have not come back by watch: another service must not be
+    /// promised the same room.
+    promised: Vec<(u64, NodeName, Manifest)>,
     preload_due: bool,
     /// Whether a write failed so that it may or may not have taken effect: everything is read again before the next
     /// plan, or instances could be made twice.
@@ -127,6 +136,15 @@ struct Written {
     instances: u64,
 }
 
+/// A plan as a transaction, with what it writes.
+struct Transaction {
+    write: Write,
+    table: bool,
+    instances: bool,
+    /// Where new instances go, and what they need there.
+    promises: Vec<(NodeName, Manifest)>,
+}
+
 impl Zone {
     fn new(options: ReconcileOptions) -> Self {
         Zone {
@@ -137,11 +155,14 @@ impl Zone {
             instances: Cache::default(),
             nodes: Cache::default(),
             ingresses: Cache::default(),
-            by_service: BTreeMap::new(),
+            by_service: Index::default(),
             reported: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             written: BTreeMap::new(),
             silent: BTreeSet::new(),
+            known_nodes: BTreeMap::new(),
+            views: None,
+            promised: Vec::new(),
             preload_due: false,
             in_doubt: false,
             wake: Wake::default(),
@@ -165,6 +186,7 @@ impl Zone {
         self.ingresses.doubt();
         self.written.clear();
         self.reported.clear();
+        self.promised.clear();
     }
 
     fn assignments_changed(&mut self, event: Result<WatchEvent<AssignmentSpec>, Problem>) {
@@ -182,26 +204,39 @@ impl Zone {
 
     fn instances_changed(&mut self, event: Result<WatchEvent<InstanceSpec>, Problem>) {
         for instance in apply(&mut self.instances, event) {
-            let service = &instance.spec.version.service;
-            let names = self.by_service.entry(service.clone()).or_default();
-            if self.instances.get(&instance.name).is_some() {
-                names.insert(instance.name);
-            } else {
-                names.remove(&instance.name);
-            }
-            self.wake.now(service.to_string());
+            let service = instance.spec.version.service.to_string();
+            let is_there = self.instances.get(&instance.name).is_some();
+            self.by_service.set(&instance.name, is_there.then_some(service.as_str()));
+            self.wake.now(service);
         }
     }
 
     fn nodes_changed(&mut self, event: Result<WatchEvent<NodeSpec>, Problem>) {
-        if !apply(&mut self.nodes, event).is_empty() {
+        let mut is_news = false;
+        for node in apply(&mut self.nodes, event) {
+            // What a node is to hold ready is this loop's own writing, and means nothing to services.
+            let is = self.nodes.get(&node.name).map(|node| (node.spec.cordoned, node.status.clone()));
+            let was = match is.clone() {
+                Some(is) => self.known_nodes.insert(node.name, is),
+                None => self.known_nodes.remove(&node.name),
+            };
+            is_news |= is != was;
+        }
+        if is_news {
             self.preload_due = true;
             self.wake_all();
         }
     }
 
     fn ingresses_changed(&mut self, event: Result<WatchEvent<IngressSpec>, Problem>) {
-        if !apply(&mut self.ingresses, event).is_empty() {
+        let changed = apply(&mut self.ingresses, event);
+        for ingress in &changed {
+            if self.ingresses.get(&ingress.name).is_none() {
+                // Its lease has expired: what it last said to be running is not running any more.
+                self.observed.ingress_left(&ingress.name);
+            }
+        }
+        if !changed.is_empty() {
             for name in &self.unsettled {
                 self.wake.now(name.clone());
             }
@@ -233,13 +268,14 @@ impl Zone {
 
     async fn pass(&mut self) {
         let now = self.objects.clock().now();
+        self.views = None;
         let mut due = self.wake.take(now);
         self.preload_due |= due.remove(PRELOAD);
         for name in due {
             if let Err(problem) = self.service(&name).await {
                 tracing::warn!(service = %name, %problem, "reconciling will be tried again");
                 self.wake.at(&name, Some(now.plus(RETRY)));
-                self.in_doubt = true;
+                self.in_doubt |= is_doubtful(&problem);
             }
         }
         if std::mem::take(&mut self.preload_due)
@@ -247,7 +283,7 @@ impl Zone {
         {
             tracing::warn!(%problem, "preloading will be planned again");
             self.wake.at(PRELOAD, Some(now.plus(RETRY)));
-            self.in_doubt = true;
+            self.in_doubt |= is_doubtful(&problem);
         }
     }
 
@@ -256,6 +292,8 @@ impl Zone {
         let Some(assignment) = self.assignments.get(name).cloned() else {
             self.unsettled.remove(name);
             self.reported.remove(name);
+            self.written.remove(name);
+            self.wake.at(name, None);
             return Ok(());
         };
         if let Some(written) = self.written.get(name) {
@@ -265,7 +303,7 @@ impl Zone {
             }
             self.written.remove(name);
         }
-        let plan = self.plan(&assignment);
+        let plan = self.decide(&assignment).await?;
         tracing::debug!(
             service = name,
             round = plan.report.round,
@@ -274,89 +312,136 @@ impl Zone {
         );
         self.wake.at(name, plan.wake);
         let in_motion = plan.report.progress != Progress::Settled
-            || self.instances_of(&assignment.spec.service).any(|instance| instance.spec.goal != Goal::Serve);
+            || self.instances_of(name).any(|instance| instance.spec.goal != Goal::Serve);
         if in_motion {
             self.unsettled.insert(name.to_owned());
         } else {
             self.unsettled.remove(name);
         }
-        let report = self.report(name, &plan.report);
         // Written side by side, so that they share one fsync.
-        let (carried_out, reported) = tokio::join!(self.carry_out(&assignment, &plan), report);
+        let reporter = Reporter { objects: self.objects.clone(), known: self.reported.get(name).cloned() };
+        let reporting = async { if plan.gone { Ok(None) } else { reporter.report(&plan.report).await } };
+        let (carried_out, reported) = tokio::join!(self.carry_out(&assignment, &plan), reporting);
         if let Some(report) = reported? {
             self.reported.insert(name.to_owned(), report);
         }
-        if let Some(revision) = carried_out? {
-            let instances = !(plan.create.is_empty() && plan.goals.is_empty() && plan.forget.is_empty());
-            let written = Written {
-                table: if plan.table == TablePlan::Keep { 0 } else { revision },
-                instances: if instances { revision } else { 0 },
-            };
-            self.written.insert(name.to_owned(), written);
+        carried_out
+    }
+
+    /// Plans a service. Before anything drains, the ingresses are read from the store itself: one that has just come
+    /// back may not have been told by watch yet, and still send by an old table.
+    async fn decide(&mut self, assignment: &Resource<AssignmentSpec>) -> Result<ServicePlan, Problem> {
+        let known: Vec<Resource<IngressSpec>> = self.ingresses.iter().cloned().collect();
+        let plan = self.plan(assignment, &known.iter().collect::<Vec<_>>());
+        if !plan.goals.iter().any(|(_, goal)| *goal == Goal::Drain) {
+            return Ok(plan);
         }
-        Ok(())
+        let read = self.objects.list::<IngressSpec>("").await?.items;
+        Ok(self.plan(assignment, &read.iter().collect::<Vec<_>>()))
     }
 
-    fn instances_of(&self, service: &ServiceRef) -> impl Iterator<Item = &Resource<InstanceSpec>> {
-        self.by_service.get(service).into_iter().flatten().filter_map(|name| self.instances.get(name))
+    fn instances_of(&self, service: &str) -> impl Iterator<Item = &Resource<InstanceSpec>> {
+        self.by_service.of(service).filter_map(|name| self.instances.get(name))
     }
 
-    fn plan(&self, assignment: &Resource<AssignmentSpec>) -> ServicePlan {
+    /// Plans a service, with these ingresses.
+    fn plan(
+        &mut self,
+        assignment: &Resource<AssignmentSpec>,
+        ingresses: &[&Resource<IngressSpec>],
+    ) -> ServicePlan {
+        let nodes = self.node_views();
         let service = &assignment.spec.service;
-        let instances: Vec<_> = self.instances_of(service).collect();
-        let ingresses: Vec<_> = self.ingresses.iter().collect();
+        let instances: Vec<_> = self.instances_of(&assignment.name).collect();
         plan_service(ServiceView {
             now: self.objects.clock().now(),
             zone: self.objects.zone(),
             assignment: &assignment.spec,
             table: self.tables.get(&assignment.name),
             instances: &instances,
-            nodes: &self.node_views(),
-            ingresses: &ingresses,
+            nodes: &nodes,
+            ingresses,
             load: Load { running: self.observed.running(service) },
         })
     }
 
-    fn node_views(&self) -> Vec<NodeView> {
-        let mut views: BTreeMap<&NodeName, NodeView> = self
-            .nodes
-            .iter()
-            .map(|node| {
-                let usable = node
-                    .status
-                    .isolates
-                    .iter()
-                    .filter(|isolate| isolate.usable)
-                    .map(|isolate| isolate.isolate);
-                let view = NodeView {
-                    node: node.spec.node.clone(),
-                    ready: node.status.ready && !self.silent.contains(&node.spec.node),
-                    cordoned: node.spec.cordoned,
-                    capacity: node.status.capacity,
-                    promised: tutti_model::node::Resources::default(),
-                    isolates: usable.collect(),
-                    ports: Vec::new(),
-                };
-                (&node.spec.node, view)
-            })
-            .collect();
+    /// Every node with what is promised there. Counted once a pass, and kept up as the pass makes new promises.
+    fn node_views(&mut self) -> Vec<NodeView> {
+        let views = match self.views.take() {
+            Some(views) => views,
+            None => self.count_promises(),
+        };
+        let nodes = views.values().cloned().collect();
+        self.views = Some(views);
+        nodes
+    }
+
+    fn count_promises(&mut self) -> BTreeMap<NodeName, NodeView> {
+        let mut views: BTreeMap<NodeName, NodeView> =
+            self.nodes.iter().map(|node| (node.spec.node.clone(), self.node_view(node))).collect();
         for instance in self.instances.iter().filter(|instance| instance.spec.goal != Goal::Stop) {
             if let Some(view) = views.get_mut(&instance.spec.node) {
-                promise(view, &version_of(&instance.spec));
+                promise(view, &instance.spec.manifest);
             }
         }
-        views.into_values().collect()
+        let told = self.instances.revision();
+        self.promised.retain(|(revision, ..)| *revision > told);
+        for (_, node, manifest) in &self.promised {
+            if let Some(view) = views.get_mut(node) {
+                promise(view, manifest);
+            }
+        }
+        views
+    }
+
+    fn node_view(&self, node: &Resource<NodeSpec>) -> NodeView {
+        let usable = node.status.isolates.iter().filter(|isolate| isolate.usable);
+        NodeView {
+            node: node.spec.node.clone(),
+            ready: node.status.ready && !self.silent.contains(&node.spec.node),
+            cordoned: node.spec.cordoned,
+            capacity: node.status.capacity,
+            promised: tutti_model::node::Resources::default(),
+            isolates: usable.map(|isolate| isolate.isolate).collect(),
+            ports: Vec::new(),
+        }
     }
 
     /// Writes what a plan says, in one transaction that compares what it was decided from.
     async fn carry_out(
-        &self,
+        &mut self,
         assignment: &Resource<AssignmentSpec>,
         plan: &ServicePlan,
-    ) -> Result<Option<u64>, Problem> {
+    ) -> Result<(), Problem> {
+        let Transaction { write, table, instances, promises } = self.transaction(assignment, plan);
+        if write.operations() == 0 {
+            return Ok(());
+        }
+        let stage = stage(&plan.report.progress);
+        crashpoint::reached(|| format!("zone/{stage}/before"));
+        let committed = write.commit().await?;
+        crashpoint::reached(|| format!("zone/{stage}/after"));
+        if let Some(revision) = committed {
+            let written = |is_written| if is_written { revision } else { 0 };
+            let written = Written { table: written(table), instances: written(instances) };
+            self.written.insert(assignment.name.clone(), written);
+            for (node, manifest) in promises {
+                if let Some(view) = self.views.as_mut().and_then(|views| views.get_mut(&node)) {
+                    promise(view, &manifest);
+                }
+                self.promised.push((revision, node, manifest));
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction that carries a plan out, as far as one can: whatever finds no room is planned again when this one
+    /// comes back by watch. A table and all that it relies on always fit.
+    fn transaction(&self, assignment: &Resource<AssignmentSpec>, plan: &ServicePlan) -> Transaction {
         let mut write = self.objects.write();
-        let table = self.tables.get(&assignment.name);
-        write = match (&plan.table, table) {
+        let known = self.tables.get(&assignment.name);
+        let drains = plan.goals.iter().any(|(_, goal)| *goal == Goal::Drain);
+        write = match (&plan.table, known) {
             (TablePlan::Put(spec), Some(table)) => {
                 let mut changed = table.clone();
                 changed.spec = spec.clone();
@@ -365,102 +450,76 @@ impl Zone {
             }
             (TablePlan::Put(spec), None) => write.create(&self.objects.make(&assignment.name, spec.clone())),
             (TablePlan::Remove, Some(table)) => write.delete(table),
+            // Whoever drains must not be named by a table that is being written.
+            (TablePlan::Keep, Some(table)) if drains => write.unchanged(table),
             _ => write,
         };
-        let changes: BTreeMap<&InstanceId, Goal> = plan.goals.iter().map(|(id, goal)| (id, *goal)).collect();
+        let table = write.operations();
+        if plan.gone {
+            write = write.delete(assignment);
+            if let Some(report) = self.reported.get(&assignment.name) {
+                write = write.delete(report);
+            }
+            return Transaction { write, table: false, instances: false, promises: Vec::new() };
+        }
+        write = write.unchanged(assignment);
+        let goals: BTreeMap<&InstanceId, Goal> = plan.goals.iter().map(|(id, goal)| (id, *goal)).collect();
         for id in &plan.relies_on {
-            // One that changes in this very transaction is compared by that.
-            if let Some(instance) = self.instances.get(id.as_str())
-                && !changes.contains_key(id)
-            {
-                write = write.unchanged(instance);
+            if let Some(instance) = self.instances.get(id.as_str()) {
+                write = match goals.get(id) {
+                    Some(goal) => write.update(&with_goal(instance, *goal)),
+                    None => write.unchanged(instance),
+                };
             }
         }
-        // Whatever finds no room is planned again when this transaction comes back by watch.
-        let room = limits::STORE_TXN_OPERATIONS - tutti_plan::zone::BATCH - plan.relies_on.len().min(32) - 2;
-        for (id, goal) in changes {
+        for (id, goal) in goals.iter().filter(|(id, _)| !plan.relies_on.contains(id)) {
             if let Some(instance) = self.instances.get(id.as_str())
-                && write.operations() < room
+                && write.room() > 0
             {
-                let mut changed = instance.clone();
-                changed.spec.goal = goal;
-                changed.generation += 1;
-                write = write.update(&changed);
+                write = write.update(&with_goal(instance, *goal));
             }
         }
         for id in &plan.forget {
             if let Some(instance) = self.instances.get(id.as_str())
-                && write.operations() < room
+                && write.room() > 0
             {
                 write = write.delete(instance);
             }
         }
+        let mut promises = Vec::new();
         for (version, node) in &plan.create {
-            let instance = self.objects.random().instance_id();
-            let spec = InstanceSpec {
-                instance: instance.clone(),
-                version: version.version.clone(),
-                artifact: version.artifact.clone(),
-                isolate: version.isolate,
-                manifest: version.manifest.clone(),
-                node: node.clone(),
-                goal: Goal::Serve,
-            };
-            write = write.create(&self.objects.make(instance.to_string(), spec));
+            if write.room() > 0 {
+                let instance = self.new_instance(version, node);
+                write = write.create(&instance);
+                promises.push((node.clone(), instance.spec.manifest));
+            }
         }
-        if plan.gone {
-            return write.delete(assignment).commit().await;
-        }
-        if write.operations() == 0 {
-            return Ok(None);
-        }
-        let stage = stage(&plan.report.progress);
-        crashpoint::reached(|| format!("zone/{stage}/before"));
-        let committed = write.unchanged(assignment).commit().await?;
-        crashpoint::reached(|| format!("zone/{stage}/after"));
-        Ok(committed)
+        let instances = write.operations() > table;
+        Transaction { write, table: table > 0, instances, promises }
     }
 
-    /// Writes the report if it says something new. It is the zone's own object, so the last one to write it wins.
-    async fn report(&self, name: &str, report: &ReportSpec) -> Result<Option<Resource<ReportSpec>>, Problem> {
-        if self.reported.get(name).is_some_and(|known| known.spec == *report) {
-            return Ok(None);
-        }
-        let object = report_name(self.objects.zone(), &report.service);
-        let mut known = self.reported.get(name).cloned();
-        loop {
-            let (write, mut next) = match known {
-                Some(mut known) => {
-                    if known.spec == *report {
-                        return Ok(Some(known));
-                    }
-                    known.spec = report.clone();
-                    known.generation += 1;
-                    (self.objects.write().update(&known), known)
-                }
-                None => {
-                    let made = self.objects.make(&object, report.clone());
-                    (self.objects.write().create(&made), made)
-                }
-            };
-            if let Some(revision) = write.commit().await? {
-                next.revision = revision;
-                return Ok(Some(next));
-            }
-            known = self.objects.find(&object).await?;
-        }
+    fn new_instance(&self, version: &VersionSpec, node: &NodeName) -> Resource<InstanceSpec> {
+        let instance = self.objects.random().instance_id();
+        let spec = InstanceSpec {
+            instance: instance.clone(),
+            version: version.version.clone(),
+            artifact: version.artifact.clone(),
+            isolate: version.isolate,
+            manifest: version.manifest.clone(),
+            node: node.clone(),
+            goal: Goal::Serve,
+        };
+        self.objects.make(instance.to_string(), spec)
     }
 
     /// Tells each node which pushed, not yet deployed versions to hold ready.
-    async fn preload(&self) -> Result<(), Problem> {
+    async fn preload(&mut self) -> Result<(), Problem> {
         let views = self.node_views();
         let mut wanted: BTreeMap<NodeName, Vec<VersionSpec>> = BTreeMap::new();
         for assignment in self.assignments.iter().filter(|assignment| !assignment.spec.removed) {
             let Some(version) = &assignment.spec.preload else { continue };
-            let mut nodes: BTreeSet<NodeName> = self
-                .instances_of(&assignment.spec.service)
-                .map(|instance| instance.spec.node.clone())
-                .collect();
+            let mut nodes: BTreeSet<NodeName> =
+                self.instances_of(&assignment.name).map(|instance| instance.spec.node.clone()).collect();
             if nodes.is_empty() {
                 nodes.extend(place(version, 1, &mut views.clone(), &mut BTreeMap::new()).nodes);
             }
@@ -483,8 +542,13 @@ impl Zone {
     }
 }
 
+/// Whether a write that failed so may have taken effect all the same.
+const fn is_doubtful(problem: &Problem) -> bool {
+    matches!(problem.code, ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::Internal)
+}
+
 /// The word for how far a zone is.
-const fn stage(progress: &Progress) -> &'static str {
+pub(super) const fn stage(progress: &Progress) -> &'static str {
     match progress {
         Progress::Placing => "placing",
         Progress::Preloading => "preloading",
@@ -495,13 +559,9 @@ const fn stage(progress: &Progress) -> &'static str {
     }
 }
 
-/// The version that an instance runs, as far as placement is concerned.
-fn version_of(instance: &InstanceSpec) -> VersionSpec {
-    VersionSpec {
-        version: instance.version.clone(),
-        artifact: instance.artifact.clone(),
-        size: 0,
-        isolate: instance.isolate,
-        manifest: instance.manifest.clone(),
-    }
+fn with_goal(instance: &Resource<InstanceSpec>, goal: Goal) -> Resource<InstanceSpec> {
+    let mut changed = instance.clone();
+    changed.spec.goal = goal;
+    changed.generation += 1;
+    changed
 }

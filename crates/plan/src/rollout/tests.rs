@@ -179,6 +179,19 @@ fn a_bad_step_aborts_before_its_time() {
 }
 
 #[test]
+fn a_version_that_fails_while_it_is_observed_is_taken_back() {
+    for intent in [Intent::Proceed, Intent::Pause] {
+        let mut story = Story::new(&["10%", "100%"], &["error_rate>1%"]);
+        story.look().zone(Progress::Settled);
+        story.deployment.spec.intent = intent;
+        story.zone(failed());
+        assert_eq!((story.phase(), story.share()), (Phase::Failing, Share::ZERO));
+        story.zone(Progress::Settled);
+        assert_eq!(story.phase(), Phase::Failed);
+    }
+}
+
+#[test]
 fn a_pause_holds_the_weights_wherever_it_comes() {
     let mut story = Story::new(&["10%", "100%"], &[]);
     story.look().zone(Progress::Starting);

@@ -1,17 +1,25 @@
 //! What becomes of instances that no longer serve: they stand by for a rollback, drain once nobody can still send to
 //! them, and are forgotten when they are gone.
 
-use super::{Pass, earlier, is_failed, is_serving, is_standing_by, weights::Weights};
+use super::{Pass, VersionPass, earlier, is_failed, is_serving, is_standing_by, weights::Weights};
+use crate::capacity::{Load, need};
 use tutti_model::{
     Millis, Resource, Share, Timestamp,
     instance::{Goal, InstanceSpec, InstanceState},
 };
+
+/// How often a service with more instances than its workers is looked at for its load having gone: seldom beside how
+/// fast a load changes, often beside how long an instance stands by.
+const LOAD_AGAIN: Millis = Millis::seconds(30);
 
 /// Decides the goals of all instances that are not to serve.
 pub(super) fn retire(pass: &mut Pass<'_>, weights: &Weights) {
     for instance in surplus(pass, weights) {
         let goal = after_serving(pass, instance);
         pass.goals.insert(instance.spec.instance.clone(), goal);
+    }
+    if is_held_by_load(pass) {
+        pass.wake = earlier(pass.wake, pass.view.now.plus(LOAD_AGAIN));
     }
     bound_standby(pass);
     for instance in pass.view.instances {
@@ -30,13 +38,13 @@ fn surplus<'a>(pass: &Pass<'a>, weights: &Weights) -> Vec<&'a Resource<InstanceS
         }
     }
     for (name, version) in &pass.versions {
-        let wanted = if weights.arrived {
-            let share = pass.view.assignment.split.share(name);
-            crate::capacity::need(version.spec, share, pass.view.assignment.workers, pass.view.load).workers
+        let share = if weights.arrived {
+            pass.view.assignment.split.share(name)
         } else {
-            version.need.workers
+            pass.serving.share(name).max(pass.view.assignment.split.share(name))
         };
-        let extra = version.serving.len().saturating_sub(usize::try_from(wanted).unwrap_or(usize::MAX));
+        let kept = kept(pass, version, share);
+        let extra = version.serving.len().saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX));
         // First what is not ready, then the youngest.
         let mut candidates = version.serving.clone();
         candidates.sort_by_key(|instance| {
@@ -45,6 +53,25 @@ fn surplus<'a>(pass: &Pass<'a>, weights: &Weights) -> Vec<&'a Resource<InstanceS
         surplus.extend(candidates.into_iter().take(extra));
     }
     surplus
+}
+
+/// How many of a version's instances stay while it has this share: as many as it needs, and no fewer than twice today's
+/// load asks for. A load that comes and goes must not start and retire an instance each time.
+fn kept(pass: &Pass<'_>, version: &VersionPass<'_>, share: Share) -> u32 {
+    let load = Load { running: pass.view.load.running.saturating_mul(2) };
+    need(&version.spec, share, pass.view.assignment.workers, load).workers
+}
+
+/// Whether an instance stays for the load alone. Nothing tells when the load has gone, so it is looked at again.
+fn is_held_by_load(pass: &Pass<'_>) -> bool {
+    let plain = |name, version: &VersionPass<'_>| {
+        let share = pass.serving.share(name).max(pass.view.assignment.split.share(name));
+        need(&version.spec, share, pass.view.assignment.workers, Load::default()).workers
+    };
+    let more = |name, version: &VersionPass<'_>| {
+        u32::try_from(version.serving.len()).unwrap_or(u32::MAX) > plain(name, version)
+    };
+    pass.view.load.running > 0 && pass.versions.iter().any(|(name, version)| more(name, version))
 }
 
 /// What an instance that served does next.
@@ -102,7 +129,7 @@ fn onward(pass: &mut Pass<'_>, instance: &Resource<InstanceSpec>, weights: &Weig
         Goal::Serve if is_failed(instance) => {
             let until = instance.status.since.plus(super::REPLACE_AFTER);
             let needed = pass.view.assignment.split.share(&instance.spec.version.version) > Share::ZERO;
-            if needed && pass.view.assignment.deployment.is_some() {
+            if pass.is_on_trial(&instance.spec.version.version) {
                 return None;
             }
             if needed && pass.view.now < until {

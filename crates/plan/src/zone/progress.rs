@@ -65,8 +65,12 @@ pub(super) fn conclude(mut pass: Pass<'_>, weights: Weights) -> ServicePlan {
     }
 }
 
-/// Only its agent can know that an instance is gone, and it says so by reporting it stopped.
+/// Only its agent can know that an instance is gone, and it says so by reporting it stopped. Where the node itself was
+/// removed there is nobody left to say it.
 fn is_gone(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> bool {
+    if !pass.view.nodes.iter().any(|node| node.node == instance.spec.node) {
+        return true;
+    }
     let knows = !pass.goal(instance).runs() || instance.status.observed_generation >= instance.generation;
     instance.status.state == InstanceState::Stopped && knows
 }
@@ -137,7 +141,10 @@ fn progress(pass: &mut Pass<'_>, weights: &Weights) -> Progress {
 /// instance.
 fn failure(pass: &Pass<'_>) -> Option<Failure> {
     let assignment = pass.view.assignment;
-    let new = |name: &&VersionName| assignment.split.share(name) > pass.serving.share(name);
+    let new = |name: &&VersionName| {
+        let rises = assignment.split.share(name) > pass.serving.share(name);
+        rises && (assignment.deployment.is_none() || pass.is_on_trial(name))
+    };
     let name = pass
         .versions
         .keys()

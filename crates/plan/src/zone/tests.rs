@@ -31,6 +31,7 @@ impl World {
             upstreams: Vec::new(),
             workers,
             deployment: None,
+            from: Split::empty(),
             removed: false,
         };
         World {
@@ -53,6 +54,7 @@ impl World {
             Split::new(shares.iter().map(|(name, share)| (name.parse().unwrap(), share.parse().unwrap())))
                 .unwrap();
         let mut names: BTreeSet<VersionName> = split.iter().map(|(name, _)| name.clone()).collect();
+        self.assignment.from = if deploying { self.assignment.split.clone() } else { Split::empty() };
         if deploying {
             names.extend(self.assignment.versions.iter().map(|version| version.version.version.clone()));
         }
@@ -349,6 +351,63 @@ fn a_removed_service_leaves_nothing() {
     world.settle();
     assert!(world.instances.is_empty() && world.table.is_none());
     assert!(world.plan().gone);
+}
+
+#[test]
+fn what_serves_stays_until_what_is_to_serve_can_even_if_nobody_hands_it_down_any_more() {
+    let mut world = World::new(1);
+    world.assign(&[("2.0", "100%")], false).settle();
+    world.assign(&[("1.0", "100%")], false).pass();
+    assert_eq!((world.serving().as_str(), world.count("2.0", serve)), ("2.0 100%", 1));
+    world.settle();
+    assert_eq!((world.serving().as_str(), world.count("2.0", serve)), ("1.0 100%", 0));
+}
+
+#[test]
+fn a_version_that_only_gives_to_the_others_is_replaced_while_they_are_deployed() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("1.0", "90%"), ("2.0", "10%")], true).settle();
+    let old = world.instances.iter_mut().find(|i| i.spec.version.version.as_str() == "1.0").unwrap();
+    old.status.state = InstanceState::Failed;
+    old.status.since = world.now;
+    world.pass().pass();
+    assert_eq!(world.serving(), "2.0 100%");
+    assert!(
+        !matches!(world.progress(), Progress::Failed { .. }),
+        "it is not the old version that is on trial"
+    );
+    world.now = world.now.plus(REPLACE_AFTER);
+    world.settle();
+    assert_eq!((world.serving().as_str(), world.progress()), ("1.0 90%, 2.0 10%", &Progress::Settled));
+}
+
+#[test]
+fn a_load_that_comes_and_goes_starts_nothing_and_retires_only_when_it_has_gone() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.load = Load { running: 250 };
+    world.settle();
+    assert_eq!(world.instances.len(), 1, "no share rises");
+    world.assign(&[("2.0", "100%")], true).settle();
+    assert_eq!(world.count("2.0", serve), 3);
+    world.load = Load { running: 110 };
+    world.settle();
+    assert_eq!(world.count("2.0", serve), 3, "a dip retires nothing");
+    assert_eq!(world.plan().wake, Some(world.now.plus(Millis::seconds(30))));
+    world.load = Load::default();
+    world.settle();
+    assert_eq!(world.count("2.0", serve), 1);
+}
+
+#[test]
+fn instances_of_a_removed_node_are_forgotten_and_replaced() {
+    let mut world = World::new(3);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.nodes.remove(0);
+    world.settle();
+    assert_eq!(world.instances.len(), 3);
+    assert!(world.instances.iter().all(|instance| instance.spec.node.as_str() != "a"));
 }
 
 #[derive(Debug, Clone)]

@@ -105,7 +105,9 @@ fn known_endpoints(pass: &Pass<'_>) -> BTreeSet<InstanceId> {
 fn why_nothing(pass: &Pass<'_>) -> String {
     let service = &pass.view.assignment.service;
     if pass.view.assignment.split.is_empty() {
-        return format!("no version of {service} is deployed");
+        return format!(
+            "no version of {service} is deployed: deploy one with tutti deploy {service}@VERSION 100%"
+        );
     }
     format!("no instance of {service} is ready")
 }
