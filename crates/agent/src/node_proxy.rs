@@ -65,7 +65,7 @@ impl Hop for NodeProxy {
 fn count(metrics: &Metrics, error: &HopError) -> u64 {
     match error {
         HopError::Misdirected { .. } => metrics.misdirected.inc(),
-        HopError::Overloaded { .. } => metrics.overloaded.inc(),
+        HopError::Overloaded { .. } | HopError::Full(_) => metrics.overloaded.inc(),
         HopError::Timeout(_) => metrics.timed_out.inc(),
         HopError::Failed(_) => metrics.failed.inc(),
     }
@@ -80,10 +80,18 @@ impl NodeProxy {
     async fn serve(&self, target: &HopTarget, request: Request<Body>) -> Result<Response<Body>, HopError> {
         let (group, permit, deadline, request) = enter(&self.node.directory, target, request).await?;
         let slot = Arc::clone(permit.slot());
-        let mut response = match &slot.target {
-            Target::Handler(handler) => call(handler.as_ref(), request, deadline, group.timeout).await?,
-            Target::Address(address) => self.forward(*address, request, deadline, group.timeout).await?,
+        let answered = match &slot.target {
+            Target::Handler(handler) => call(handler.as_ref(), request, deadline, group.timeout).await,
+            Target::Address(address) => self.forward(*address, request, deadline, group.timeout).await,
         };
+        // Whoever reads why is told whose fault it was, rather than an address on this node.
+        let mut response = answered.map_err(|error| match error {
+            HopError::Failed(why) => HopError::Failed(format!(
+                "instance {} of {}@{} failed: {why}",
+                slot.instance, target.service, target.version
+            )),
+            other => other,
+        })?;
         response.headers_mut().insert(INSTANCE, slot.header.clone());
         Ok(held(response, permit))
     }
@@ -170,8 +178,8 @@ async fn call(
             Err(HopError::Failed(error.to_string()))
         }
         Some(Err(HandleError::Time)) | None => Err(HopError::Timeout(timeout)),
-        // The request has gone in, so that it cannot go elsewhere.
-        Some(Err(error @ HandleError::Full(_))) => Err(HopError::Failed(error.to_string())),
+        // The request has gone in, so that it cannot go elsewhere; but its caller may try again.
+        Some(Err(error @ HandleError::Full(_))) => Err(HopError::Full(error.to_string())),
     }
 }
 

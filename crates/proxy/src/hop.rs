@@ -37,6 +37,9 @@ pub enum HopError {
         /// The untouched request.
         request: Box<Request<Body>>,
     },
+    /// What runs the instance had no room left, which showed only when the request had gone in: it cannot go elsewhere.
+    #[error("{0}")]
+    Full(String),
     /// The instance was reached and failed.
     #[error("{0}")]
     Failed(String),

@@ -157,6 +157,7 @@ impl From<&HopError> for Failure {
             HopError::Misdirected { reason, .. } | HopError::Overloaded { reason, .. } => {
                 Failure::overloaded(reason)
             }
+            HopError::Full(reason) => Failure::overloaded(reason),
             HopError::Failed(reason) => Failure::bad_gateway(reason),
             HopError::Timeout(_) => Failure::timeout(error.to_string()),
         }
@@ -207,7 +208,7 @@ mod tests {
 
     #[test]
     fn overload_says_when_to_come_back() {
-        let response = Failure::overloaded("full").respond(Caller::Http, None);
+        let response = Failure::from(&HopError::Full("full".into())).respond(Caller::Http, None);
         assert_eq!(
             (response.status().as_u16(), &response.headers()[RETRY_AFTER]),
             (503, &HeaderValue::from_static("1"))

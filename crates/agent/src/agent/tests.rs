@@ -160,6 +160,25 @@ async fn an_orderly_stop_ends_everything_and_the_next_agent_starts_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_orderly_stop_cuts_off_no_request_of_an_instance_that_drains() {
+    let bench = Bench::new();
+    let wanted = bench.ready(1).await;
+    let inside = bench.send(1).await.unwrap();
+    bench.zone.put(then(&wanted, Goal::Drain));
+    bench.zone.until_state(&id(1), S::Draining).await;
+    let ends = bench.agent.shutdown(Shutdown::Stop { deadline: Millis::seconds(10) });
+    let finishes = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let running = bench.process.running();
+        drop(inside);
+        running
+    };
+    let (running, ()) = tokio::join!(finishes, ends);
+    assert_eq!(running, [id(1)], "its request had not ended");
+    assert!(bench.process.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn heartbeats_come_every_three_seconds_say_what_is_used_and_survive_a_forgetful_control() {
     let bench = Bench::new();
     bench.ready(1).await;

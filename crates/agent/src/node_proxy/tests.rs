@@ -126,10 +126,30 @@ async fn an_answer_that_does_not_come_is_a_timeout_and_a_failing_guest_a_failure
     assert!(matches!(bench.send(1).await, Err(HopError::Timeout(after)) if after == Millis::seconds(2)));
     open(&bench, 1, Target::Handler(Arc::new(Slow(None))));
     assert!(
-        matches!(bench.send(1).await, Err(HopError::Failed(reason)) if reason == "the service exceeded its memory limit")
+        matches!(bench.send(1).await, Err(HopError::Failed(reason)) if reason.ends_with("the service exceeded its memory limit"))
     );
     let text = bench.agent.metrics();
     assert!(text.contains("{outcome=\"timed_out\"} 1") && text.contains("{outcome=\"failed\"} 1"), "{text}");
+}
+
+/// Has no room.
+struct NoRoom;
+
+#[async_trait]
+impl Handler for NoRoom {
+    async fn handle(&self, _: Request<Body>) -> Result<Response<Body>, HandleError> {
+        Err(HandleError::Full("no slot is free".into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isolate_without_room_is_overload_and_no_failure() {
+    let bench = Bench::new();
+    open(&bench, 1, Target::Handler(Arc::new(NoRoom)));
+    let error = bench.send(1).await.unwrap_err();
+    assert_eq!(error.to_string(), "the isolate is full: no slot is free");
+    assert_eq!(tutti_proxy::Failure::from(&error).status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(bench.agent.metrics().contains("{outcome=\"overloaded\"} 1"));
 }
 
 /// Answers once it has read everything.

@@ -224,13 +224,17 @@ impl Runner {
             Interrupt::Stop | Interrupt::Remove | Interrupt::Shutdown(_) => {}
         }
         node.directory.close(&self.entry.spec.version, &slot);
-        if let Interrupt::Shutdown(deadline) = interrupt {
-            tokio::select! {
-                () = slot.emptied() => {}
-                () = node.clock.sleep(Millis(deadline.0 / 2)) => {}
-            }
-        }
+        self.let_finish(interrupt, &slot).await;
         self.give_up(interrupt, Some(running)).await
+    }
+
+    /// When the agent ends in order, requests inside a closed slot may finish, in half of the time that there is.
+    async fn let_finish(&self, interrupt: Interrupt, slot: &Slot) {
+        let Interrupt::Shutdown(deadline) = interrupt else { return };
+        tokio::select! {
+            () = slot.emptied() => {}
+            () = self.node.clock.sleep(Millis(deadline.0 / 2)) => {}
+        }
     }
 
     /// It has ended and is started again after a pause.
@@ -258,7 +262,13 @@ impl Runner {
                 exit = exited(&mut exit) => break Some(format!("{} while it finished its requests", exit.text)),
                 () = self.orders.changed() => match self.obey().await {
                     None | Some(Interrupt::Drain) => {}
-                    Some(interrupt) => return self.give_up(interrupt, Some(running)).await,
+                    Some(interrupt) => {
+                        tokio::select! {
+                            () = self.let_finish(interrupt, &slot) => {}
+                            () = &mut over => {}
+                        }
+                        return self.give_up(interrupt, Some(running)).await;
+                    }
                 },
                 () = &mut over => break Some(cut_off(slot.running(), manifest.drain)),
             }
