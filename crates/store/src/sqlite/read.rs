@@ -14,10 +14,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinHandle},
+};
 
 /// Connections for reading: one for a long list, and three that go on meanwhile.
-const READERS: usize = 4;
+pub(super) const READERS: usize = 4;
 /// Page cache of each, in KiB.
 const CACHE_KIB: i64 = 512;
 /// Rows on one page of history, give or take one transaction.
@@ -38,19 +41,26 @@ impl Readers {
     }
 
     /// Runs `read` on a snapshot that has everything acknowledged by now.
+    ///
+    /// A task of its own waits in line for a connection and reads. The caller may be one that nobody polls for a while,
+    /// such as a watch whose reader is busy with what it got: its turn would come and pass to nobody, and four of them
+    /// would stop all reading, also that of those who keep them from being polled.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Snapshot<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let gone = |_| StoreError::Unavailable("it was closed".into());
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(gone)?;
         let readers = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || {
-            // Kept until the read is over, whether or not the caller still waits.
-            let _place = place;
-            readers.read_blocking(read).map_err(|failure| failure.at(&readers.path))
-        });
-        reading.await.map_err(|error| StoreError::Unavailable(format!("a read was cut off: {error}")))?
+        let mut reading = InLine(tokio::spawn(async move {
+            let gone = |_| StoreError::Unavailable("it was closed".into());
+            let place = Arc::clone(&readers.places).acquire_owned().await.map_err(gone)?;
+            let reading = tokio::task::spawn_blocking(move || {
+                // Kept until the read is over, whether or not the caller still waits.
+                let _place = place;
+                readers.read_blocking(read).map_err(|failure| failure.at(&readers.path))
+            });
+            reading.await.map_err(cut_off)?
+        }));
+        (&mut reading.0).await.map_err(cut_off)?
     }
 
     fn read_blocking<T>(&self, read: impl FnOnce(&Snapshot<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -79,6 +89,19 @@ impl Readers {
         schema::tune(&connection, CACHE_KIB)?;
         Ok(connection)
     }
+}
+
+/// A read that leaves the line when its caller no longer waits.
+struct InLine<T>(JoinHandle<T>);
+
+impl<T> Drop for InLine<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn cut_off(error: JoinError) -> StoreError {
+    StoreError::Unavailable(format!("a read was cut off: {error}"))
 }
 
 /// The store as of one moment.

@@ -162,6 +162,33 @@ async fn more_than_the_queue_holds_waits_its_turn() {
 }
 
 #[tokio::test]
+async fn readers_that_nobody_polls_keep_no_place_from_others() {
+    let place = Place::new();
+    let store = place.open().unwrap();
+    let mut finish = Vec::new();
+    for _ in 0..read::READERS {
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let reading = store.0.readers.read(move |_| {
+            let _ = begun.send(());
+            let _ = ends.recv();
+            Ok(())
+        });
+        let mut reading = Box::pin(reading);
+        assert!(futures_util::poll!(&mut reading).is_pending());
+        soon(has_begun).await.unwrap();
+        finish.push((end, reading));
+    }
+    let mut waiting: Vec<_> = (0..2 * read::READERS).map(|_| store.get("k")).collect();
+    for read in &mut waiting {
+        assert!(futures_util::poll!(read).is_pending());
+    }
+    drop(finish);
+    // None of those in line before it is polled again.
+    soon(store.get("k")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_slow_watcher_lags_and_a_closed_store_says_so() {
     let place = Place::new();
     let store = place.open().unwrap();
