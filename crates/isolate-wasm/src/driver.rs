@@ -6,6 +6,7 @@ use crate::{
     instance::{Instance, RunningInstance},
     loader::{Loader, engine_error},
     log::Log,
+    state::MemoryGauge,
     ticker::Ticker,
 };
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ pub struct WasmDriver {
     engine: Engine,
     loader: Loader,
     ticker: Arc<Ticker>,
+    memory: Arc<MemoryGauge>,
     clock: Arc<dyn Clock>,
     /// What is weaker here than it should be.
     notes: Vec<String>,
@@ -57,6 +59,7 @@ impl WasmDriver {
             engine,
             loader,
             ticker: Arc::new(ticker),
+            memory: MemoryGauge::node(options.memory),
             clock: options.clock,
             notes: notes.into_iter().collect(),
             fingerprint: OnceCell::new(),
@@ -130,7 +133,7 @@ impl Driver for WasmDriver {
         let (folder, id) = (spec.logs.clone(), spec.instance.clone());
         let writer = blocking(&spec.logs, "open the log folder", move || Writer::open(&folder, id)).await?;
         let log = Log::start(writer, Arc::clone(&self.clock));
-        let instance = Instance::new(spec, runnable, log, Arc::clone(&self.ticker));
+        let instance = Instance::new(spec, runnable, log, Arc::clone(&self.ticker), &self.memory);
         match try_out(&instance).await {
             // A node that is busy now says nothing about the component.
             Ok(()) | Err(HandleError::Full(_)) => Ok(Arc::new(RunningInstance(Arc::new(instance)))),

@@ -52,7 +52,13 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(spec: &StartSpec, runnable: Arc<Runnable>, log: Log, ticker: Arc<Ticker>) -> Self {
+    pub(crate) fn new(
+        spec: &StartSpec,
+        runnable: Arc<Runnable>,
+        log: Log,
+        ticker: Arc<Ticker>,
+        memory: &Arc<MemoryGauge>,
+    ) -> Self {
         let manifest = &spec.manifest;
         let mut environment: Vec<_> =
             manifest.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -66,7 +72,7 @@ impl Instance {
             runnable,
             timeout: manifest.timeout.duration(),
             memory: manifest.memory.0,
-            memory_held: Arc::default(),
+            memory_held: MemoryGauge::instance(memory, manifest.memory.0),
             log: Arc::new(log),
             environment,
             ticker,

@@ -45,6 +45,8 @@ pub struct WasmOptions {
     pub cache_bytes: u64,
     /// Requests that guests may work on at once, over all instances. Each reserves address space, not memory.
     pub requests: u32,
+    /// Most memory, in bytes, that guests hold together, whatever their manifests allow.
+    pub memory: u64,
     /// Components compiled at once.
     pub compilers: usize,
     /// What log lines are stamped with. Time limits are the machine's own time: they bound real work.
@@ -61,9 +63,16 @@ impl WasmOptions {
             cache_bytes: 1 << 30,
             // Ten instances at the default concurrency, all busy.
             requests: 1000,
+            memory: half_of_memory(),
             // One: compiling uses every core already.
             compilers: 1,
             clock,
         }
     }
+}
+
+/// Half of the machine's memory: the other half is for processes, for what the host keeps for guests, and for the agent.
+fn half_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    (u64::from(info.totalram) * u64::from(info.mem_unit)) / 2
 }

@@ -35,13 +35,49 @@ pub(crate) struct State {
     limits: Limits,
 }
 
-/// Memory that the guests of one instance hold at this moment.
-#[derive(Debug, Default)]
-pub(crate) struct MemoryGauge(AtomicU64);
+/// Memory that guests hold at this moment: those of one instance, and through it those of the whole node. A manifest
+/// bounds a request; this bounds what many requests of one tenant take from the others, and from the agent itself.
+#[derive(Debug)]
+pub(crate) struct MemoryGauge {
+    held: AtomicU64,
+    most: u64,
+    node: Option<Arc<MemoryGauge>>,
+}
 
 impl MemoryGauge {
+    /// All guests of a node.
+    pub(crate) fn node(most: u64) -> Arc<MemoryGauge> {
+        Arc::new(MemoryGauge { held: AtomicU64::new(0), most, node: None })
+    }
+
+    /// The guests of one instance, of which each request may take `of_request`: at most half of the node's, so that
+    /// others have room, unless a single request needs more.
+    pub(crate) fn instance(node: &Arc<MemoryGauge>, of_request: u64) -> Arc<MemoryGauge> {
+        let most = (node.most / 2).max(of_request);
+        Arc::new(MemoryGauge { held: AtomicU64::new(0), most, node: Some(Arc::clone(node)) })
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, more: u64) -> bool {
+        let room = |held: u64| held.checked_add(more).filter(|sum| *sum <= self.most);
+        if self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return false;
+        }
+        let taken = self.node.as_ref().is_none_or(|node| node.take(more));
+        if !taken {
+            self.held.fetch_sub(more, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn give(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(node) = &self.node {
+            node.give(bytes);
+        }
     }
 }
 
@@ -82,21 +118,20 @@ impl Limits {
     fn grow(&mut self, current: usize, desired: usize) -> bool {
         let more = desired.saturating_sub(current) as u64;
         let held = self.held.saturating_add(more);
-        if held > self.most {
+        if held > self.most || !self.gauge.take(more) {
             // The guest is told that there is no memory, and may do without. If it fails now, this is why.
             self.meter.refuse_memory();
             return false;
         }
         self.held = held;
         self.last = more;
-        self.gauge.0.fetch_add(more, Ordering::Relaxed);
         true
     }
 
     fn ungrow(&mut self) {
         let last = std::mem::take(&mut self.last);
         self.held = self.held.saturating_sub(last);
-        self.gauge.0.fetch_sub(last, Ordering::Relaxed);
+        self.gauge.give(last);
     }
 }
 
@@ -145,7 +180,7 @@ impl ResourceLimiter for Limits {
 
 impl Drop for Limits {
     fn drop(&mut self) {
-        self.gauge.0.fetch_sub(self.held, Ordering::Relaxed);
+        self.gauge.give(self.held);
     }
 }
 
@@ -180,5 +215,26 @@ impl WasiHttpHooks for Outgoing {
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_PIECE_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_instance_leaves_room_for_others() {
+        let node = MemoryGauge::node(100);
+        let (greedy, other) = (MemoryGauge::instance(&node, 10), MemoryGauge::instance(&node, 10));
+        assert!((0..5).all(|_| greedy.take(10)));
+        assert!(!greedy.take(10) && other.take(50) && !other.take(1));
+        assert_eq!((greedy.bytes(), other.bytes(), node.bytes()), (50, 50, 100));
+        greedy.give(50);
+        assert_eq!(node.bytes(), 50);
+        // A request that needs more than half may have it, if it is there.
+        let large = MemoryGauge::instance(&node, 80);
+        assert!(!large.take(80) && large.bytes() == 0);
+        other.give(50);
+        assert!(large.take(80));
     }
 }

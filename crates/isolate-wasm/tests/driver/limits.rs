@@ -62,6 +62,15 @@ async fn memory_is_bounded_and_the_bound_is_told_from_a_trap() {
 }
 
 #[tokio::test]
+async fn all_guests_together_have_a_bound_below_their_manifests() {
+    let host = Host::with(|options| options.memory = 6 << 20);
+    let service = host.hostile().await;
+    assert_eq!(service.get(&format!("/fill?bytes={}", 8 << 20)).await.unwrap_err(), HandleError::Memory);
+    assert_eq!(service.text(&format!("/fill?bytes={}", 1 << 20)).await, format!("{}\n", 1 << 20));
+    assert_eq!(service.held().await, 0);
+}
+
+#[tokio::test]
 async fn a_component_that_begins_with_more_than_its_manifest_allows_is_not_started() {
     let host = Host::new();
     let mut manifest = manifest();
