@@ -95,3 +95,36 @@ impl http_body::Body for Watched {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt as _;
+    use http_body_util::StreamBody;
+
+    /// An upload of so many pieces with this pause before each, and an answer after it.
+    async fn answered(pieces: u32, pause: Duration, limit: Duration) -> Option<usize> {
+        let frames = futures_util::stream::iter(0..pieces).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x")))
+        });
+        let (body, progress) = Progress::watch(StreamBody::new(frames).boxed_unsync());
+        assert!(!is_finished(progress.as_ref()));
+        let answer = async {
+            let length = body.collect().await.map_or(0, |whole| whole.to_bytes().len());
+            assert!(is_finished(progress.as_ref()));
+            length
+        };
+        within(limit, progress.as_ref(), answer).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_runs_only_while_the_body_stands_still() {
+        let second = Duration::from_secs(1);
+        assert_eq!(answered(100, second, 3 * second).await, Some(100));
+        assert_eq!(answered(100, 7 * second, 3 * second).await, None);
+        let (_, none) = Progress::watch(tutti_base::body::empty());
+        assert!(is_finished(none.as_ref()));
+        assert_eq!(within(second, none.as_ref(), tokio::time::sleep(2 * second)).await, None);
+    }
+}

@@ -91,6 +91,15 @@ impl Idle {
         }
     }
 
+    /// Returns once this side can see that the connection that rests longest has ended.
+    #[cfg(test)]
+    pub(super) async fn seen_closed(&self) {
+        std::future::poll_fn(|cx| {
+            self.lock().front_mut().map_or(Poll::Ready(()), |connection| connection.poll_drive(cx))
+        })
+        .await;
+    }
+
     pub(super) fn sweep(&self, age: Duration) {
         let mut old = Vec::new();
         let mut idle = self.lock();

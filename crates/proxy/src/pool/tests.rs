@@ -215,14 +215,15 @@ async fn a_slow_upload_is_not_silence() {
     })
     .await;
     let pool = Pool::new(PoolOptions::default());
-    let timeouts = Timeouts { first_byte: Duration::from_millis(300), ..Timeouts::default() };
-    let frames = futures_util::stream::iter(0..8).then(|_| async {
+    // Shorter than the upload, and much longer than its pauses.
+    let timeouts = Timeouts { first_byte: Duration::from_millis(700), ..Timeouts::default() };
+    let frames = futures_util::stream::iter(0..9).then(|_| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x")))
     });
     let response =
         pool.send(address, Protocol::Http1, post(StreamBody::new(frames).boxed_unsync()), &timeouts).await;
-    assert_eq!(text(response.unwrap()).await, "xxxxxxxx");
+    assert_eq!(text(response.unwrap()).await, "xxxxxxxxx");
 }
 
 #[tokio::test]
@@ -244,8 +245,8 @@ async fn a_connection_that_closed_at_rest_is_not_used() {
         let response =
             pool.send(address, Protocol::Http1, post(body::full("x")), &Timeouts::default()).await.unwrap();
         assert_eq!(text(response).await, "ok");
-        // Its end is there once this side can see it.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let upstream = pool.upstream(address);
+        tokio::time::timeout(PATIENCE, upstream.http1.seen_closed()).await.expect("it is closed");
     }
     assert_eq!(seen.lock().unwrap().len(), 3);
 }
