@@ -8,12 +8,20 @@ mod words;
 use super::{
     call::{Answer, Call},
     facts::{ServiceFacts, ZoneFacts},
+    lists::{Scope, all},
     names, reply,
     subject::Subject,
 };
+use crate::Objects;
 use tutti_model::{
-    Problem, Resource, VersionRef, deployment::DeploymentSpec, domain::DomainSpec, instance::InstanceSpec,
-    node::NodeSpec, route::RouteSpec, service::ServiceSpec, version::VersionSpec,
+    Problem, Resource, ServiceRef, VersionRef,
+    deployment::{DeploymentSpec, Phase, Target},
+    domain::DomainSpec,
+    instance::InstanceSpec,
+    node::NodeSpec,
+    route::RouteSpec,
+    service::ServiceSpec,
+    version::VersionSpec,
 };
 
 pub(super) use words::explain;
@@ -44,6 +52,8 @@ pub(super) struct Snapshot {
     pub(super) about: About,
     /// The service concerned; `None` for nodes and domains, or when it has gone.
     pub(super) service: Option<ServiceFacts>,
+    /// The newest deployment of the service, or of the version that this is about, if it did not reach its target.
+    pub(super) missed: Option<Resource<DeploymentSpec>>,
     /// The zone.
     pub(super) zone: ZoneFacts,
 }
@@ -85,7 +95,35 @@ async fn read(call: &Call) -> Result<Snapshot, Problem> {
     if let (About::Service, None, Some(service)) = (&about, &facts, &service) {
         return Err(names::missing::<ServiceSpec>(&call.app, &call.caller, &service.to_string()).await);
     }
-    Ok(Snapshot { about, service: facts, zone: ZoneFacts::read(objects).await? })
+    let missed = match &service {
+        Some(service) => missed(objects, service, &about).await?,
+        None => None,
+    };
+    Ok(Snapshot { about, service: facts, missed, zone: ZoneFacts::read(objects).await? })
+}
+
+/// Whoever asks why a service or a version is not as wanted may not know that the last deployment failed.
+async fn missed(
+    objects: &Objects,
+    service: &ServiceRef,
+    about: &About,
+) -> Result<Option<Resource<DeploymentSpec>>, Problem> {
+    let version = match about {
+        About::Service => None,
+        About::Version(version) => Some(&version.spec.version.version),
+        _ => return Ok(None),
+    };
+    let scope = Scope { domain: None, service: Some(service.clone()) };
+    let leads_to_it = |deployment: &Resource<DeploymentSpec>| match &deployment.spec.target {
+        Target::Version { version: led, .. } => version.is_none_or(|version| led == version),
+        Target::Split(_) => version.is_none(),
+    };
+    let newest = all::<DeploymentSpec>(objects, &scope)
+        .await?
+        .into_iter()
+        .filter(leads_to_it)
+        .max_by_key(|deployment| deployment.created_at);
+    Ok(newest.filter(|newest| matches!(newest.status.phase, Phase::Failed | Phase::Aborted)))
 }
 
 async fn existing(call: &Call, version: &VersionRef) -> Result<Resource<VersionSpec>, Problem> {

@@ -66,7 +66,7 @@ fn well() -> Snapshot {
     let mut node = object("n1", NodeSpec { node: "n1".parse().unwrap(), cordoned: false, preload: vec![] });
     node.status.ready = true;
     let zone = ZoneFacts { nodes: vec![node], ingresses: vec![object("in", IngressSpec::default())] };
-    Snapshot { about: About::Service, service: Some(facts), zone }
+    Snapshot { about: About::Service, service: Some(facts), missed: None, zone }
 }
 
 fn counted(version: &str, wanted: u32, ready: u32) -> VersionReport {
@@ -173,6 +173,40 @@ fn failed_its_health_gate() {
     facts.service.status.split = split(&[("1.0", 100)]);
     facts.deployment = None;
     insta::assert_json_snapshot!(explain(&snapshot));
+}
+
+/// Whoever asks for the service, or for the version, learns of the deployment that failed.
+#[test]
+fn what_failed_last_is_told_of_the_service_and_of_the_version() {
+    let failure = Failure {
+        reason: "instance i-2000000000 of 2.0 failed: exited with code 1".into(),
+        instance: Some(InstanceId::from_bits(2)),
+        last_lines: vec!["cannot open config.toml".into()],
+    };
+    let mut failed = deploying(Phase::Failed, &failure.reason, Progress::Settled, &[]);
+    change(&mut failed, |deployment| deployment.status.failure = Some(failure.clone()));
+    let About::Deployment(missed) = failed.about else { unreachable!() };
+    let mut snapshot = Snapshot { missed: Some(*missed), ..well() };
+    let spec = VersionSpec {
+        version: "example.com:web@2.0".parse().unwrap(),
+        artifact: format!("sha256:{}", "ab".repeat(32)).parse().unwrap(),
+        size: 1,
+        isolate: Isolate::Wasm,
+        manifest: Manifest::default(),
+    };
+    for about in [About::Service, About::Version(Box::new(object("example.com:web@2.0", spec)))] {
+        snapshot.about = about;
+        let explanation = explain(&snapshot);
+        assert!(explanation.well, "what serves is well");
+        let why = explanation.reasons.iter().find(|reason| reason.text == failure.reason).unwrap();
+        assert_eq!(why.lines, failure.last_lines);
+        assert!(explanation.hints.iter().any(|hint| hint.contains("tutti deployment show d-")));
+        assert!(!explanation.hints.iter().any(|hint| hint.contains("tutti deploy example.com:web@2.0")));
+    }
+    let facts = snapshot.service.as_mut().unwrap();
+    facts.service.status.split = Split::empty();
+    snapshot.about = About::Service;
+    assert!(!explain(&snapshot).reasons.iter().any(|reason| reason.text.contains("never")), "it was tried");
 }
 
 #[test]

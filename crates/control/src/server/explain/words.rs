@@ -12,6 +12,7 @@ use tutti_model::{
     domain::{DomainSpec, Ownership},
     instance::{Goal, InstanceSpec, InstanceState},
     node::NodeSpec,
+    quantity::ByteSize,
     report::{Progress, ReportSpec},
     route::RouteSpec,
     table::Backend,
@@ -78,10 +79,10 @@ impl<'a> Words<'a> {
         if service.deleted_at.is_some() {
             self.say(
                 service.object(),
-                "its removal was asked for; its instances finish what they serve and stop, then it goes",
+                "its deletion was asked for; its instances finish what they serve and stop, then it goes",
             );
             self.zone_says(facts.report.as_ref());
-            return (service.object(), true, "it is being removed".to_owned());
+            return (service.object(), true, "it is being deleted".to_owned());
         }
         if !service.spec.upstreams.is_empty() {
             self.say(
@@ -89,15 +90,22 @@ impl<'a> Words<'a> {
                 format!("is served by the addresses {}", summary.upstreams.join(", ")),
             );
         } else if service.status.split.is_empty() {
-            self.say(service.object(), "nothing was ever deployed, so it has no instances");
-            self.hint(format!("push a version with: tutti push PATH {}@1.0", service.name));
-            self.hint(format!("deploy it with: tutti deploy {}@1.0", service.name));
+            let never = match &self.snapshot.missed {
+                Some(_) => "no version serves it yet, so it has no instances",
+                None => "nothing was ever deployed, so it has no instances",
+            };
+            self.say(service.object(), never);
+            if self.snapshot.missed.is_none() {
+                self.hint(format!("push a version with: tutti push PATH {}@1.0", service.name));
+                self.hint(format!("deploy it with: tutti deploy {}@1.0 100%", service.name));
+            }
         } else {
             self.say(service.object(), format!("is to serve {}", service.status.split));
             self.zone_says(facts.report.as_ref());
             self.unready(facts, |_| true);
         }
         self.table_says(facts);
+        self.missed_says();
         let text = match summary.state.as_str() {
             "serving" if summary.upstreams.is_empty() => format!("it serves {}", summary.serving),
             "serving" => "it serves its addresses".to_owned(),
@@ -105,10 +113,40 @@ impl<'a> Words<'a> {
             _ => format!("it is not as it should be: {}", summary.reason.unwrap_or_default()),
         };
         let well = matches!(summary.state.as_str(), "serving" | "idle");
-        if !well {
+        let unplaced = facts.report.as_ref().is_some_and(|report| report.spec.progress == Progress::Placing);
+        if !well && unplaced {
+            self.room_says();
+        } else if !well {
             self.hint(format!("read what its instances wrote: tutti logs {}", service.name));
         }
         (service.object(), well, text)
+    }
+
+    /// The deployment that failed last, for whoever asks only for the service or the version that it was of.
+    fn missed_says(&mut self) {
+        let snapshot = self.snapshot;
+        let Some(missed) = &snapshot.missed else { return };
+        let how = if missed.status.phase == Phase::Failed { "failed" } else { "was aborted" };
+        self.say(missed.object(), format!("{}, and {how}", asked(&missed.spec)));
+        self.failure_says(missed);
+        self.hint(format!("see how it went: tutti deployment show {}", missed.name));
+    }
+
+    /// Why a deployment did not reach its target, and what its instance wrote last.
+    fn failure_says(&mut self, deployment: &Resource<DeploymentSpec>) {
+        let status = &deployment.status;
+        if let Some(failure) = &status.failure {
+            let about =
+                failure.instance.as_ref().map_or_else(|| deployment.object(), |id| format!("instance {id}"));
+            self.reasons.push(Reason {
+                about,
+                text: failure.reason.clone(),
+                lines: failure.last_lines.clone(),
+            });
+        }
+        if status.phase == Phase::Failed || status.phase == Phase::Failing {
+            self.hint("mend what its last lines say, push it as a new version, and deploy that");
+        }
     }
 
     fn deployment(&mut self, deployment: &Resource<DeploymentSpec>) -> Head {
@@ -138,19 +176,8 @@ impl<'a> Words<'a> {
         if unfinished && !status.message.is_empty() {
             self.say(&object, &status.message);
         }
-        if let Some(failure) = &status.failure {
-            let about =
-                failure.instance.as_ref().map_or_else(|| object.clone(), |id| format!("instance {id}"));
-            self.reasons.push(Reason {
-                about,
-                text: failure.reason.clone(),
-                lines: failure.last_lines.clone(),
-            });
-        }
+        self.failure_says(deployment);
         let stuck = if unfinished { self.way_of(deployment) } else { None };
-        if status.phase == Phase::Failed || status.phase == Phase::Failing {
-            self.hint("mend what its last lines say, push it as a new version, and deploy that");
-        }
         if unfinished && !status.phase.is_undoing() {
             self.hint(format!(
                 "return to the weights from before with: tutti deployment abort {}",
@@ -193,9 +220,7 @@ impl<'a> Words<'a> {
             matches!(facts.report.as_ref().map(|report| &report.spec.progress), Some(Progress::Placing));
         let reasons = facts.report.as_ref().is_some_and(|report| !report.spec.reasons.is_empty());
         if status.phase == Phase::Placing && placing && reasons {
-            self.nodes_say();
-            self.hint("free some room (tutti scale, tutti service delete), or add a node");
-            self.hint("or ask for less: lower memory, cpu or min in the manifest, and push a new version");
+            self.room_says();
             return Some("it cannot go on: no node can take its instances now");
         }
         let crashing = facts.instances.iter().find(|instance| {
@@ -233,7 +258,10 @@ impl<'a> Words<'a> {
         }
         self.unready(facts, |instance| instance.spec.version.version == *name);
         if share == Share::ZERO && really == Share::ZERO {
-            self.hint(format!("deploy it with: tutti deploy {} 10%", version.name));
+            self.missed_says();
+            if self.snapshot.missed.as_ref().is_none_or(|missed| missed.status.phase != Phase::Failed) {
+                self.hint(format!("deploy it with: tutti deploy {} 10%", version.name));
+            }
             let text = match counted.is_some_and(|of| of.standby > 0) {
                 true => "it has no share of the requests, and stands by for a rollback",
                 false => "it has no share of the requests",
@@ -271,7 +299,10 @@ impl<'a> Words<'a> {
         if status.restarts > 0 {
             self.say(
                 &object,
-                format!("was started again {} times after it ended by itself", status.restarts),
+                match status.restarts {
+                    1 => "was started again once after it ended by itself".to_owned(),
+                    restarts => format!("was started again {restarts} times after it ended by itself"),
+                },
             );
         }
         for weaker in &status.weaker {
@@ -301,7 +332,7 @@ impl<'a> Words<'a> {
         let object = route.object();
         self.say(&object, format!("leads to service {}", route.spec.service));
         let Some(facts) = self.facts() else {
-            self.hint(format!("remove it with: tutti route delete {}", route.name));
+            self.hint(format!("delete it with: tutti route delete {}", route.name));
             return (object, false, "its service is gone, so it leads nowhere".to_owned());
         };
         let there =
@@ -321,8 +352,10 @@ impl<'a> Words<'a> {
         self.say(
             &object,
             format!(
-                "has {} instances, and {} memory and {} cpu in all",
-                instances, status.capacity.memory, status.capacity.cpu
+                "has {}, and {} of memory and {} cpu in all",
+                count(instances, "instance"),
+                amount(status.capacity.memory),
+                status.capacity.cpu
             ),
         );
         for fingerprint in &status.isolates {
@@ -355,11 +388,7 @@ impl<'a> Words<'a> {
 
     fn domain(&mut self, domain: &Resource<DomainSpec>, services: &[String]) -> Head {
         let object = domain.object();
-        let count = services.len();
-        self.say(
-            &object,
-            if count == 1 { "has 1 service".to_owned() } else { format!("has {count} services") },
-        );
+        self.say(&object, format!("has {}", count(services.len(), "service")));
         match domain.status.ownership {
             Ownership::Vouched => (object, true, "it serves; its user vouches for it, as in dev".to_owned()),
             Ownership::Verified => (object, true, "it serves; a DNS record shows whose it is".to_owned()),
@@ -452,6 +481,13 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Which nodes take nothing, and how room is made.
+    fn room_says(&mut self) {
+        self.nodes_say();
+        self.hint("free some room (tutti scale, tutti service delete), or add a node");
+        self.hint("or ask for less: lower memory, cpu or min in the manifest, and push a new version");
+    }
+
     fn nodes_unready(&mut self, name: &str) {
         if let Some(node) = self.snapshot.zone.nodes.iter().find(|node| node.name == name)
             && !node.status.ready
@@ -459,6 +495,19 @@ impl<'a> Words<'a> {
             self.say(node.object(), "is not ready");
         }
     }
+}
+
+/// `1 instance`, `2 instances`.
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Memory as people read it, with one decimal: a machine's is no round number of any unit.
+fn amount(memory: ByteSize) -> String {
+    const MIB: u64 = 1 << 20;
+    let tenths = memory.0.saturating_mul(10) / MIB;
+    let (tenths, unit) = if tenths < 10_240 { (tenths, "MiB") } else { (tenths / 1024, "GiB") };
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
 fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
