@@ -132,10 +132,8 @@ pub(crate) fn metrics(edge: &Edge) -> String {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     }
     let name = "tutti_ingress_failures_total";
-    let _ = writeln!(
-        out,
-        "# HELP {name} Requests that the ingress itself answered with a failure.\n# TYPE {name} counter"
-    );
+    let help = "Requests that the ingress itself answered with a failure.";
+    head(&mut out, name, "counter", help);
     for (code, count) in ErrorCode::ALL.iter().zip(&edge.failures.0) {
         let _ = writeln!(out, "{name}{{code=\"{code}\"}} {}", count.load(Ordering::Relaxed));
     }
@@ -152,13 +150,19 @@ pub(crate) fn metrics(edge: &Edge) -> String {
         ("tutti_ingress_running", "gauge", "Requests running now.", |stats| stats.running),
     ];
     for (name, kind, help, figure) in figures {
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        head(&mut out, name, kind, help);
         for one in &stats {
             let _ = writeln!(out, "{name}{{{}}} {}", labels(one), figure(&one.stats));
         }
     }
     latencies(&mut out, &stats);
     out
+}
+
+/// The lines before a family's figures. OpenMetrics names the family without the suffix of its counters.
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let family = name.trim_end_matches("_total");
+    let _ = writeln!(out, "# HELP {family} {help}\n# TYPE {family} {kind}");
 }
 
 /// The sum is that of the upper ends of the inner buckets, so at most 6.25 % high.
