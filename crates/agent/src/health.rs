@@ -15,7 +15,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tutti_base::{Body, Clock, body};
+use tutti_base::{Body, Clock, Random, body};
 use tutti_isolate::{HandleError, Handler, Target};
 use tutti_model::{
     Millis,
@@ -32,6 +32,12 @@ const AGENT: HeaderValue = HeaderValue::from_static("tutti-probe");
 /// Whether there is anything to ask a running instance again: a call without a probe of its own cannot stop answering.
 pub(crate) fn is_lasting(probe: &Probe, target: &Target) -> bool {
     matches!((probe, target), (Probe::Tcp, Target::Handler(_)))
+}
+
+/// Time until a ready instance is asked first: anywhere within its interval, so that those that came up together are not
+/// asked together for ever.
+pub(crate) fn first_pause(interval: Millis, random: &Random) -> Millis {
+    Millis(1 + random.below(interval.0.max(1)))
 }
 
 /// Returns once the instance answers its probe, or with the last fault once `health.start` is over.

@@ -116,3 +116,15 @@ async fn a_call_without_a_probe_of_its_own_is_ready_at_once_and_for_good() {
     assert!(is_lasting(&Probe::Tcp, &target));
     assert!(!is_lasting(&Probe::Http("/".into()), &target));
 }
+
+#[test]
+fn instances_that_came_up_together_are_asked_apart() {
+    let random = Random::seeded(1);
+    let pauses: Vec<u64> = (0..1000).map(|_| first_pause(Millis::seconds(10), &random).0).collect();
+    assert!(pauses.iter().all(|pause| (1..=10_000).contains(pause)));
+    for second in 0..10u64 {
+        let asked = pauses.iter().filter(|pause| (**pause - 1) / 1000 == second).count();
+        assert!((50..=150).contains(&asked), "{asked} of 1000 in second {second}");
+    }
+    assert_eq!(first_pause(Millis(0), &random), Millis(1));
+}

@@ -174,7 +174,8 @@ impl Runner {
         }
         let mut exit = running.exit();
         let mut faults = 0u32;
-        let mut next = self.node.clock.now().plus(manifest.health.interval);
+        let interval = manifest.health.interval;
+        let mut next = self.node.clock.now().plus(health::first_pause(interval, &self.node.random));
         let node = Arc::clone(&self.node);
         loop {
             let asked = async {
@@ -194,7 +195,7 @@ impl Runner {
                     return self.crashed(started, &exit.text).await;
                 }
                 answer = asked => {
-                    next = node.clock.now().plus(manifest.health.interval);
+                    next = node.clock.now().plus(interval);
                     let Err(fault) = answer else { faults = 0; continue };
                     faults += 1;
                     if faults >= manifest.health.failures {

@@ -240,9 +240,9 @@ async fn a_ready_instance_that_stops_answering_is_taken_out_and_restarted() {
     // Two bad answers are forgiven, at one probe in 5 s.
     let wait = async |seconds| tokio::time::sleep(Millis::seconds(seconds).duration()).await;
     mood.0.store(500, Ordering::SeqCst);
-    wait(11).await;
+    wait(9).await;
     mood.0.store(200, Ordering::SeqCst);
-    wait(11).await;
+    wait(9).await;
     assert_eq!(bench.zone.heard().last(&id(1)).state, S::Ready);
 
     mood.0.store(500, Ordering::SeqCst);
