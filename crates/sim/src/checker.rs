@@ -4,10 +4,12 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use std::collections::{BTreeMap, BTreeSet};
 use tutti_control::{Objects, keys::Home, objects::decode};
 use tutti_model::{
-    InstanceId, Kind, Resource,
+    InstanceId, Kind, Resource, Split, VersionName,
+    assignment::AssignmentSpec,
     deployment::DeploymentSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec, InstanceState},
+    node::Resources,
     resource::Object,
     service::ServiceSpec,
     table::TableSpec,
@@ -20,6 +22,7 @@ pub struct Checker {
     revision: u64,
     tables: BTreeMap<String, Resource<TableSpec>>,
     instances: BTreeMap<String, Resource<InstanceSpec>>,
+    assignments: BTreeMap<String, Resource<AssignmentSpec>>,
     ingresses: BTreeMap<String, Resource<IngressSpec>>,
     /// The revision at which each living ingress joined.
     joined: BTreeMap<String, u64>,
@@ -27,6 +30,8 @@ pub struct Checker {
     deployments: BTreeMap<String, Resource<DeploymentSpec>>,
     /// Every table of each service that was ever written: its revision, and the instances it named.
     told: BTreeMap<String, Vec<(u64, BTreeSet<InstanceId>)>>,
+    /// The uid and generation of every object.
+    lives: BTreeMap<String, (String, u64)>,
     /// What was found to be wrong, with the revision.
     pub faults: Vec<String>,
 }
@@ -43,17 +48,19 @@ impl Checker {
             revision: 0,
             tables: BTreeMap::new(),
             instances: BTreeMap::new(),
+            assignments: BTreeMap::new(),
             ingresses: BTreeMap::new(),
             joined: BTreeMap::new(),
             services: BTreeMap::new(),
             deployments: BTreeMap::new(),
             told: BTreeMap::new(),
+            lives: BTreeMap::new(),
             faults: Vec::new(),
         }
     }
 
-    /// Takes every transaction that has been told by now.
-    pub fn catch_up(&mut self, objects: &Objects) {
+    /// Takes every transaction that has been told by now. Each node has what `node` says.
+    pub fn catch_up(&mut self, objects: &Objects, node: Resources) {
         while let Some(Some(event)) = self.watch.next().now_or_never() {
             match event {
                 Ok(WatchEvent::Changes { revision, changes }) => {
@@ -61,11 +68,13 @@ impl Checker {
                         self.fault(revision, "the store went back".into());
                     }
                     self.revision = revision;
-                    let before = self.instances.clone();
+                    let before = (self.instances.clone(), self.tables.clone());
                     for change in &changes {
+                        self.check_generation(revision, change);
                         self.take(objects, change);
                     }
-                    self.check(revision, &changes, &before);
+                    self.check(revision, &changes, &before.0, &before.1);
+                    self.check_room(revision, &changes, node);
                 }
                 Ok(_) => {}
                 Err(error) => self.fault(self.revision, format!("the checker's own watch failed: {error}")),
@@ -93,7 +102,10 @@ impl Checker {
             for name in self.ingresses.keys() {
                 self.joined.entry(name.clone()).or_insert(self.revision);
             }
+        } else if key.starts_with(&of(Kind::Assignment)) {
+            put(&mut self.assignments, &of(Kind::Assignment), change);
         } else if key.starts_with(&of(Kind::Service)) {
+            self.check_removal(change, &of(Kind::Service));
             put(&mut self.services, &of(Kind::Service), change);
         } else if key.starts_with(&of(Kind::Deployment)) {
             self.check_deployment(change, &of(Kind::Deployment));
@@ -123,10 +135,17 @@ impl Checker {
         revision: u64,
         changes: &[Change],
         before: &BTreeMap<String, Resource<InstanceSpec>>,
+        tables_before: &BTreeMap<String, Resource<TableSpec>>,
     ) {
+        for name in tables_before.keys().filter(|name| !self.tables.contains_key(*name)) {
+            self.told.entry(name.clone()).or_default().push((revision, BTreeSet::new()));
+        }
         let tables: Vec<_> = changes.iter().filter_map(object::<TableSpec>).collect();
         for table in tables {
             self.check_table(revision, &table);
+            if let Some(before) = tables_before.get(&table.name) {
+                self.check_rise(revision, before, &table);
+            }
             let named: BTreeSet<InstanceId> = table
                 .spec
                 .versions()
@@ -196,6 +215,101 @@ impl Checker {
         }
     }
 
+    /// Within one life of an object its generation never goes back, and what is written is new.
+    fn check_generation(&mut self, revision: u64, change: &Change) {
+        let Change::Put(entry) = change else {
+            self.lives.remove(key_of(change));
+            return;
+        };
+        let Ok(object) = serde_json::from_slice::<serde_json::Value>(&entry.value) else {
+            self.fault(revision, format!("{} is not an object", entry.key));
+            return;
+        };
+        let uid = object.get("uid").and_then(|uid| uid.as_str()).unwrap_or_default().to_owned();
+        let generation = object.get("generation").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let was = self.lives.insert(entry.key.clone(), (uid.clone(), generation));
+        if let Some((was_uid, was_generation)) = was
+            && (was_uid != uid || was_generation > generation)
+        {
+            let text = format!("{} was {was_uid} {was_generation} and is {uid} {generation}", entry.key);
+            self.fault(revision, text);
+        }
+    }
+
+    /// A service goes last: when it does, its zone has nothing of it any more.
+    fn check_removal(&mut self, change: &Change, prefix: &str) {
+        let Change::Delete { key } = change else { return };
+        let name = key.strip_prefix(prefix).unwrap_or_default();
+        let of = |instance: &&Resource<InstanceSpec>| instance.spec.version.service.to_string() == name;
+        let instances = self.instances.values().filter(of).count();
+        let more = self.tables.contains_key(name) || self.assignments.contains_key(name);
+        if instances > 0 || more {
+            self.fault(self.revision, format!("{name} went, and left {instances} instances, more: {more}"));
+        }
+    }
+
+    /// A share that rises to what was handed down has all its workers ready, unless it takes over from what is not.
+    fn check_rise(&mut self, revision: u64, before: &Resource<TableSpec>, table: &Resource<TableSpec>) {
+        let Some(assignment) = self.assignments.get(&table.name) else { return };
+        let (split, was) = (split_of(table), split_of(before));
+        let workers = assignment.spec.workers;
+        let ready = |version: &VersionName| {
+            let service = &assignment.spec.service;
+            let of = |instance: &&Resource<InstanceSpec>| {
+                instance.spec.version.service == *service && instance.spec.version.version == *version
+            };
+            let ready = |instance: &&Resource<InstanceSpec>| {
+                instance.status.state == InstanceState::Ready && instance.spec.goal == Goal::Serve
+            };
+            self.instances.values().filter(of).filter(ready).count()
+        };
+        let takes_over = was.is_empty() || was.iter().any(|(version, _)| !self.could_stay(version, before));
+        if split != assignment.spec.split || takes_over {
+            return;
+        }
+        let short: Vec<String> = split
+            .iter()
+            .filter(|(version, share)| *share > was.share(version))
+            .map(|(version, share)| (version, ready(version), share.workers(workers)))
+            .filter(|(_, ready, wanted)| u32::try_from(*ready).unwrap_or(u32::MAX) < *wanted)
+            .map(|(version, ready, wanted)| format!("{version} rises with {ready} of {wanted} ready"))
+            .collect();
+        for text in short {
+            self.fault(revision, format!("{}@{text}", table.name));
+        }
+    }
+
+    /// Whether a version of a table still has an endpoint that is ready and on a node that may be heard: one that is
+    /// left out of the next table has been found silent by control, which this checker cannot know.
+    fn could_stay(&self, version: &VersionName, table: &Resource<TableSpec>) -> bool {
+        let backend = table.spec.versions().iter().find(|backend| backend.version == *version);
+        backend.is_some_and(|backend| {
+            backend.endpoints.iter().any(|endpoint| {
+                let instance = self.instances.get(endpoint.instance.as_str());
+                instance.is_some_and(|instance| {
+                    instance.status.state == InstanceState::Ready && instance.spec.goal.runs()
+                })
+            })
+        })
+    }
+
+    /// No node is promised more than it has. A new instance may be, only by one that is told to stop.
+    fn check_room(&mut self, revision: u64, changes: &[Change], node: Resources) {
+        for new in changes.iter().filter_map(object::<InstanceSpec>) {
+            let on = |instance: &&Resource<InstanceSpec>| {
+                instance.spec.node == new.spec.node && instance.spec.goal != Goal::Stop
+            };
+            let promised: u64 =
+                self.instances.values().filter(on).map(|instance| instance.spec.manifest.memory.0).sum();
+            if new.revision == revision && new.generation == 1 && promised > node.memory.0 {
+                self.fault(
+                    revision,
+                    format!("{} finds {promised} bytes promised on {}", new.name, new.spec.node),
+                );
+            }
+        }
+    }
+
     /// No ingress may hold a table that names an instance that drains. An ingress holds the last table that it said to
     /// have reached, or any later one. One that joined later than that reads everything anew, and what it sends by what
     /// it held before is refused and sent elsewhere.
@@ -217,6 +331,11 @@ impl Checker {
             self.fault(revision, format!("{} drains while {holders:?} may send to it", instance.name));
         }
     }
+}
+
+fn split_of(table: &Resource<TableSpec>) -> Split {
+    let backends = table.spec.versions().iter();
+    Split::new(backends.map(|backend| (backend.version.clone(), backend.weight))).unwrap_or_default()
 }
 
 fn key_of(change: &Change) -> &str {

@@ -1,10 +1,13 @@
 //! Seeded simulation of the control loops: the real reconcilers and the real decisions, over a store that fails, nodes
 //! that are slow or broken, and ingresses that lag, in virtual time.
 //!
-//! One seed is one story, told on one thread; the same seed tells it again. [`world`] holds what is simulated,
-//! [`checker`] reads every transaction of the store and holds it against what must always be so.
+//! One seed is one story, told on one thread; the same seed tells it again. [`world`] holds what is simulated, `user`
+//! what users do to it, and `rest` what must be so once they have stopped; [`checker`] reads every transaction of the
+//! store and holds it against what must always be so.
 
 pub mod checker;
+mod rest;
+mod user;
 pub mod world;
 
 pub use checker::Checker;

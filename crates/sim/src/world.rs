@@ -1,7 +1,10 @@
-//! A small cloud: one service, three nodes, two ingresses, a user who deploys and changes their mind, and a control that
-//! is killed now and then.
+//! A small cloud: two services, three nodes that fall silent, two ingresses that lag and are replaced, users who change
+//! their minds, and a control that is killed now and then.
 
-use crate::Checker;
+use crate::{
+    Checker,
+    user::{SERVICES, VERSIONS, version},
+};
 use std::sync::Arc;
 use tutti_api::{
     ZoneApi as _,
@@ -15,20 +18,15 @@ use tutti_control::{
     zone::LocalZone,
 };
 use tutti_model::{
-    DeploymentId, Digest, Millis, Problem, Resource, ServiceRef, Split, Timestamp, VersionName,
-    assignment::AssignmentSpec,
-    deployment::{DeploymentSpec, Intent, Phase, Target},
+    Millis, Problem, Resource, Timestamp,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec, InstanceState},
-    manifest::Manifest,
     name::{NodeName, ZoneName},
     node::{Fingerprint, NodeStatus, Resources},
     quantity::{ByteSize, MilliCpu},
-    report::ReportSpec,
-    service::ServiceSpec,
     stats::{ServiceStats, VersionStats},
     table::TableSpec,
-    version::{Isolate, VersionSpec},
+    version::Isolate,
 };
 use tutti_store::{
     MemoryStore, Store,
@@ -37,31 +35,48 @@ use tutti_store::{
 
 /// Turns that every task gets after each event: more than the longest chain of tasks that wake one another.
 const TURNS: usize = 200;
-/// The versions that the user deploys.
-const VERSIONS: u64 = 4;
+/// What a node has: room for ten instances, so that services are in each other's way.
+const NODE: Resources = Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(10 * 128) };
 
 /// A simulated cloud.
 pub struct World {
     clock: VirtualClock,
-    random: Random,
+    pub(crate) random: Random,
     /// The store as it is, for looking.
-    real: Objects,
+    pub(crate) real: Objects,
     /// The store as control sees it.
     seen: Objects,
     faults: Faults,
     control: Option<(Tasks, LocalZone)>,
-    nodes: Vec<NodeName>,
-    ingresses: Vec<(String, u64)>,
-    answers: u64,
+    nodes: Vec<Node>,
+    ingresses: Vec<Ingress>,
+    /// How many ingresses there ever were.
+    started: u64,
     /// How often, in a thousandth, an instance fails rather than becoming ready.
     broken: u64,
+    /// The most requests of one version that run at one ingress.
+    load: u64,
     checker: Checker,
     /// What happened, for the story of a failing seed.
     pub story: Vec<String>,
 }
 
+struct Node {
+    name: NodeName,
+    /// Cut off until then: its agent says and hears nothing.
+    silent_until: Timestamp,
+}
+
+struct Ingress {
+    name: String,
+    reached: u64,
+    answers: u64,
+    /// Cut off until then.
+    silent_until: Timestamp,
+}
+
 impl World {
-    /// A cloud with one service of three workers and nothing deployed.
+    /// A cloud with two services of three workers each and nothing deployed.
     ///
     /// # Errors
     /// None but a fault of the simulation itself.
@@ -77,6 +92,7 @@ impl World {
         let real = over(Arc::clone(&memory) as _);
         let seen = over(Arc::new(faulty));
         let checker = Checker::start(memory.as_ref()).await;
+        let names = ["a", "b", "c"].iter().filter_map(|name| name.parse().ok());
         let mut world = World {
             clock,
             random,
@@ -84,33 +100,21 @@ impl World {
             seen,
             faults,
             control: None,
-            nodes: ["a", "b", "c"].iter().filter_map(|name| name.parse().ok()).collect(),
-            ingresses: vec![("ingress-1".into(), 0), ("ingress-2".into(), 0)],
-            answers: 0,
+            nodes: names.map(|name| Node { name, silent_until: Timestamp(0) }).collect(),
+            ingresses: Vec::new(),
+            started: 0,
             broken: 0,
+            load: 3,
             checker,
             story: Vec::new(),
         };
-        world.make_service().await?;
+        world.start_ingress();
+        world.start_ingress();
+        for name in SERVICES {
+            world.make_service(name).await?;
+        }
         world.restart_control().await;
         Ok(world)
-    }
-
-    async fn make_service(&self) -> Result<(), Problem> {
-        let spec = ServiceSpec { service: service()?, upstreams: Vec::new(), workers: Some(3) };
-        let mut write = self.real.write().create(&self.real.make(service()?.to_string(), spec));
-        for index in 0..VERSIONS {
-            let version = service()?.at(version(index)?);
-            let spec = VersionSpec {
-                version: version.clone(),
-                artifact: Digest::from_sha256(&[0; 32]),
-                size: 1,
-                isolate: Isolate::Wasm,
-                manifest: Manifest { standby: Millis::seconds(20), ..Manifest::default() },
-            };
-            write = write.create(&self.real.make(version.to_string(), spec));
-        }
-        write.commit().await.map(|_| ())
     }
 
     /// Kills control, if it runs, and starts another that knows only what is stored.
@@ -134,16 +138,16 @@ impl World {
 
     async fn register_nodes(&self) {
         let Some((_, zone)) = &self.control else { return };
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| self.is_heard(node.silent_until)) {
             let status = NodeStatus {
                 ready: true,
                 registered_at: Timestamp(1),
                 release: "sim".into(),
-                capacity: Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(64 * 1024) },
+                capacity: NODE,
                 isolates: vec![Fingerprint { isolate: Isolate::Wasm, usable: true, notes: Vec::new() }],
             };
             // A store that fails now is asked again with the next heartbeat.
-            let _ = zone.register_node(node, status).await;
+            let _ = zone.register_node(&node.name, status).await;
         }
     }
 
@@ -159,20 +163,50 @@ impl World {
         self.broken = rate;
     }
 
-    async fn turns(&self) {
+    /// Nobody is cut off any more, and no request runs.
+    pub(crate) fn everyone_is_well(&mut self) {
+        self.load = 0;
+        for node in &mut self.nodes {
+            node.silent_until = Timestamp(0);
+        }
+        for ingress in &mut self.ingresses {
+            ingress.silent_until = Timestamp(0);
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) const fn ingress_count(&self) -> usize {
+        self.ingresses.len()
+    }
+
+    pub(crate) async fn turns(&self) {
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
     }
 
+    /// Holds all that was written by now against what must be so.
+    pub(crate) fn check(&mut self) {
+        self.checker.catch_up(&self.real, NODE);
+    }
+
     /// One event, by chance, and everything that follows from it at once.
     pub async fn step(&mut self) {
         match self.random.below(100) {
-            0..=34 => self.agent_acts().await,
-            35..=64 => self.ingress_acts().await,
-            65..=84 => self.time_passes(Millis(1 + self.random.below(3000))).await,
-            85..=92 => self.user_deploys().await,
-            93..=97 => self.user_changes_mind().await,
+            0..=33 => self.agents_act().await,
+            34..=61 => {
+                let (at, caught_up) = (self.any(self.ingresses.len()), self.random.below(3) > 0);
+                self.ingress_reports(at, caught_up).await;
+            }
+            62..=81 => self.time_passes(Millis(1 + self.random.below(3000))).await,
+            82..=90 => self.user_acts().await,
+            91..=94 => self.user_changes_mind().await,
+            95 => self.node_falls_silent(),
+            96 => self.ingress_falls_silent(),
+            97 => self.ingress_is_replaced().await,
             98 => {
                 self.note("control is killed");
                 self.restart_control().await;
@@ -183,34 +217,7 @@ impl World {
             }
         }
         self.turns().await;
-        self.checker.catch_up(&self.real);
-    }
-
-    /// No more faults, and every part does its work, until the service is at rest: its deployment ended, its weights
-    /// served by as many ready instances as they need, and nothing left over.
-    ///
-    /// # Errors
-    /// The state in which it got stuck.
-    pub async fn comes_to_rest(&mut self) -> Result<(), String> {
-        self.set_faults(0);
-        for _ in 0..400 {
-            self.resume().await;
-            for _ in 0..4 {
-                self.agent_acts().await;
-                self.turns().await;
-            }
-            for _ in 0..self.ingresses.len() * 3 {
-                self.ingress_acts().await;
-                self.turns().await;
-            }
-            self.time_passes(Millis::seconds(1)).await;
-            self.turns().await;
-            self.checker.catch_up(&self.real);
-            if self.is_at_rest().await.map_err(|problem| problem.to_string())? {
-                return Ok(());
-            }
-        }
-        Err(self.state().await)
+        self.check();
     }
 
     /// What the checker found.
@@ -219,30 +226,81 @@ impl World {
         &self.checker.faults
     }
 
-    fn note(&mut self, text: impl Into<String>) {
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.story.push(format!("{} {}", self.clock.now().0, text.into()));
     }
 
-    async fn time_passes(&mut self, span: Millis) {
+    fn any(&self, count: usize) -> usize {
+        usize::try_from(self.random.below(count as u64)).unwrap_or(0)
+    }
+
+    fn is_heard(&self, silent_until: Timestamp) -> bool {
+        silent_until <= self.clock.now()
+    }
+
+    pub(crate) async fn time_passes(&mut self, span: Millis) {
         self.clock.advance(span);
         self.turns().await;
         let Some((_, zone)) = &self.control else { return };
-        for node in &self.nodes {
-            let _ = zone.heartbeat(node, NodeHeartbeat::default()).await;
+        for node in self.nodes.iter().filter(|node| self.is_heard(node.silent_until)) {
+            let _ = zone.heartbeat(&node.name, NodeHeartbeat::default()).await;
         }
     }
 
-    /// One instance of one node moves on.
-    async fn agent_acts(&mut self) {
+    fn node_falls_silent(&mut self) {
+        let (at, span) = (self.any(self.nodes.len()), Millis(self.random.below(30_000)));
+        let until = self.clock.now().plus(span);
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.silent_until = until;
+            let text = format!("node {} falls silent until {}", node.name, until.0);
+            self.note(text);
+        }
+    }
+
+    fn ingress_falls_silent(&mut self) {
+        let (at, span) = (self.any(self.ingresses.len()), Millis(self.random.below(30_000)));
+        let until = self.clock.now().plus(span);
+        if let Some(ingress) = self.ingresses.get_mut(at) {
+            ingress.silent_until = until;
+            let text = format!("{} falls silent until {}", ingress.name, until.0);
+            self.note(text);
+        }
+    }
+
+    fn start_ingress(&mut self) {
+        self.started += 1;
+        let name = format!("ingress-{}", self.started);
+        self.ingresses.push(Ingress { name, reached: 0, answers: 0, silent_until: Timestamp(0) });
+    }
+
+    /// One ingress ends, in order or not, and another starts.
+    async fn ingress_is_replaced(&mut self) {
+        let gone = self.ingresses.remove(self.any(self.ingresses.len()));
+        let in_order = self.random.below(2) > 0;
+        self.note(format!("{} ends, in order: {in_order}", gone.name));
+        self.start_ingress();
+        if let Some((_, zone)) = &self.control
+            && in_order
+        {
+            let _ = zone.leave_ingress(&gone.name).await;
+        }
+    }
+
+    /// Instances move on, most of them, on every node that is not cut off.
+    pub(crate) async fn agents_act(&mut self) {
         let Ok(all) = self.real.list::<InstanceSpec>("").await else { return };
         for instance in all.items {
-            if self.random.below(3) == 0 {
+            let node = self.nodes.iter().find(|node| node.name == instance.spec.node);
+            let heard = node.is_some_and(|node| self.is_heard(node.silent_until));
+            if !heard || self.random.below(3) == 0 {
                 continue;
             }
-            let Some(next) = self.moves_on(&instance) else { continue };
+            let next = self.moves_on(&instance).unwrap_or(instance.status.state);
             let mut status = instance.status.clone();
-            status.state = next;
-            status.since = self.clock.now();
+            if status.state != next {
+                status.state = next;
+                status.since = self.clock.now();
+            }
             status.observed_generation = instance.generation;
             status.reason = (next == InstanceState::Failed).then(|| "it was told to".into());
             let report = InstanceReport { instance: instance.spec.instance.clone(), status };
@@ -269,169 +327,38 @@ impl World {
         }
     }
 
-    /// One ingress applies what it has been told, and reports.
-    async fn ingress_acts(&mut self) {
-        let at = usize::try_from(self.random.below(self.ingresses.len() as u64)).unwrap_or(0);
-        let newest = match self.real.list::<TableSpec>("").await {
-            Ok(tables) => tables.items.iter().map(|table| table.revision).max().unwrap_or(0),
-            Err(_) => return,
+    /// An ingress reports, and has applied what it has been told if it has `caught_up`.
+    pub(crate) async fn ingress_reports(&mut self, at: usize, caught_up: bool) {
+        let Ok(tables) = self.real.list::<TableSpec>("").await else { return };
+        let newest = tables.items.iter().map(|table| table.revision).max().unwrap_or(0);
+        let running = self.random.below(self.load + 1);
+        let now = self.clock.now();
+        let Some(ingress) = self.ingresses.get_mut(at).filter(|ingress| ingress.silent_until <= now) else {
+            return;
         };
-        let caught_up = self.random.below(3) > 0;
-        self.answers += 40;
-        let Some((name, reached)) = self.ingresses.get_mut(at) else { return };
+        ingress.answers += 40;
         if caught_up {
-            *reached = newest;
+            ingress.reached = ingress.reached.max(newest);
         }
-        let stats = (0..VERSIONS).filter_map(|index| {
-            let stats = VersionStats { answers: self.answers, ..VersionStats::default() };
-            Some(ServiceStats { service: service().ok()?, version: Some(version(index).ok()?), stats })
-        });
+        let mut stats = Vec::new();
+        for service in SERVICES.iter().filter_map(|name| name.parse().ok()) {
+            for version in (0..VERSIONS).filter_map(|index| version(index).ok()) {
+                let figures = VersionStats { answers: ingress.answers, running, ..VersionStats::default() };
+                stats.push(ServiceStats {
+                    service: tutti_model::ServiceRef::clone(&service),
+                    version: Some(version),
+                    stats: figures,
+                });
+            }
+        }
         let report = IngressReport {
-            ingress: name.clone(),
+            ingress: ingress.name.clone(),
             spec: IngressSpec::default(),
-            reached: *reached,
-            stats: stats.collect(),
+            reached: ingress.reached,
+            stats,
         };
         if let Some((_, zone)) = &self.control {
             let _ = zone.report_ingress(report).await;
         }
     }
-
-    /// As the API does: the deployment and the service's lock in one transaction.
-    async fn user_deploys(&mut self) {
-        let (Ok(name), Ok(version)) = (service(), version(self.random.below(VERSIONS))) else { return };
-        let Ok(mut service) = self.real.get::<ServiceSpec>(&name.to_string()).await else { return };
-        if service.status.deployment.is_some() {
-            return;
-        }
-        let id: DeploymentId = self.random.deployment_id();
-        let steps: &[&str] = match self.random.below(3) {
-            0 => &["100%"],
-            1 => &["10%"],
-            _ => &["1%", "50%", "100%"],
-        };
-        let spec = DeploymentSpec {
-            deployment: id.clone(),
-            service: name,
-            target: Target::Version {
-                version: version.clone(),
-                steps: steps.iter().filter_map(|text| text.parse().ok()).collect(),
-            },
-            every: Millis::seconds(5),
-            abort_if: "error_rate>1%".parse().into_iter().collect(),
-            intent: Intent::Proceed,
-            promoted: 0,
-        };
-        let mut deployment = self.real.make(id.to_string(), spec);
-        deployment.status.from = service.status.split.clone();
-        service.status.deployment = Some(id);
-        self.note(format!("deploy {version} by {}", steps.join(",")));
-        let _ = self.real.write().create(&deployment).update(&service).commit().await;
-    }
-
-    async fn user_changes_mind(&mut self) {
-        let intent = match self.random.below(3) {
-            0 => Intent::Abort,
-            1 => Intent::Pause,
-            _ => Intent::Proceed,
-        };
-        self.intend(intent).await;
-    }
-
-    async fn intend(&mut self, intent: Intent) {
-        let Ok(all) = self.real.list::<DeploymentSpec>("").await else { return };
-        for mut deployment in all.items {
-            let settled = deployment.status.phase.is_final() || deployment.spec.intent == Intent::Abort;
-            if !settled && deployment.spec.intent != intent {
-                deployment.spec.intent = intent;
-                deployment.generation += 1;
-                self.note(format!("{intent:?}"));
-                let _ = self.real.write().update(&deployment).commit().await;
-            }
-        }
-    }
-
-    /// Whoever paused lets it go on.
-    async fn resume(&mut self) {
-        self.intend(Intent::Proceed).await;
-    }
-
-    async fn is_at_rest(&self) -> Result<bool, Problem> {
-        let deployments = self.real.list::<DeploymentSpec>("").await?.items;
-        let service = self.real.get::<ServiceSpec>(&service()?.to_string()).await?;
-        let table = self.real.find::<TableSpec>(&service.name).await?;
-        let instances = self.real.list::<InstanceSpec>("").await?.items;
-        let weights = table.map(|table| {
-            let backends =
-                table.spec.versions().iter().map(|backend| (backend.version.clone(), backend.weight));
-            Split::new(backends).unwrap_or_default()
-        });
-        let wanted: u32 = service.status.split.iter().map(|(_, share)| share.workers(3)).sum();
-        let serving = instances
-            .iter()
-            .filter(|i| i.spec.goal == Goal::Serve && i.status.state == InstanceState::Ready)
-            .count();
-        Ok(deployments.iter().all(|deployment| deployment.status.phase.is_final())
-            && weights.unwrap_or_default() == service.status.split
-            && u32::try_from(serving) == Ok(wanted)
-            && instances.len() == serving)
-    }
-
-    async fn state(&self) -> String {
-        let deployments = self.real.list::<DeploymentSpec>("").await.map(|all| all.items).unwrap_or_default();
-        let open: Vec<_> = deployments
-            .iter()
-            .filter(|deployment| {
-                !deployment.status.phase.is_final() || deployment.status.phase == Phase::Observing
-            })
-            .map(|deployment| (&deployment.status, deployment.spec.intent))
-            .collect();
-        let instances = self.real.list::<InstanceSpec>("").await.map(|all| all.items).unwrap_or_default();
-        let instances: Vec<_> = instances
-            .iter()
-            .map(|instance| {
-                format!(
-                    "{} {:?} {}",
-                    instance.spec.version.version, instance.spec.goal, instance.status.state
-                )
-            })
-            .collect();
-        let tables = self.real.list::<TableSpec>("").await.map(|all| all.items).unwrap_or_default();
-        let reports = self.real.list::<ReportSpec>("").await.map(|all| all.items).unwrap_or_default();
-        let reports: Vec<_> = reports
-            .iter()
-            .map(|report| (report.spec.round, &report.spec.progress, &report.spec.reasons))
-            .collect();
-        let round = self.real.list::<ServiceSpec>("").await.map(|all| all.items).unwrap_or_default();
-        let round: Vec<_> = round.iter().map(|service| service.status.round).collect();
-        let assigned = self.real.list::<AssignmentSpec>("").await.map(|all| all.items).unwrap_or_default();
-        let assigned: Vec<_> =
-            assigned.iter().map(|assignment| (assignment.spec.round, assignment.revision)).collect();
-        let ingresses = self.real.list::<IngressSpec>("").await.map(|all| all.items).unwrap_or_default();
-        let reached: Vec<_> =
-            ingresses.iter().map(|ingress| (&ingress.name, ingress.status.reached)).collect();
-        let tables: Vec<_> = tables
-            .iter()
-            .map(|table| {
-                let backends = table.spec.versions().iter();
-                (
-                    table.revision,
-                    backends
-                        .map(|backend| format!("{} {}", backend.version, backend.weight))
-                        .collect::<Vec<_>>(),
-                )
-            })
-            .collect();
-        format!(
-            "stuck: deployments {open:?}\ninstances {instances:?}\ntables {tables:?}\nrounds {round:?} assigned {assigned:?} reports {reports:?}\ningresses {reached:?}"
-        )
-    }
-}
-
-fn service() -> Result<ServiceRef, Problem> {
-    "example.com:web".parse()
-}
-
-fn version(index: u64) -> Result<VersionName, Problem> {
-    format!("{index}.0").parse()
 }

@@ -348,6 +348,8 @@ fn a_removed_service_leaves_nothing() {
     let mut world = World::new(2);
     world.assign(&[("1.0", "100%")], false).settle();
     world.assignment.removed = true;
+    world.pass().pass().pass();
+    assert_eq!(world.count("1.0", |goal| goal == Goal::Drain), 0, "an ingress may still send there");
     world.settle();
     assert!(world.instances.is_empty() && world.table.is_none());
     assert!(world.plan().gone);

@@ -24,22 +24,21 @@ pub(super) struct Weights {
 /// and whatever they are, without the versions that have no ready instance, whose shares go to the others.
 pub(super) fn decide(pass: &Pass<'_>) -> Weights {
     let assignment = pass.view.assignment;
-    if assignment.removed {
-        return Weights { table: None, arrived: true, added: Vec::new(), endpoints: BTreeSet::new() };
-    }
+    let without_endpoints =
+        |table| Weights { table, arrived: true, added: Vec::new(), endpoints: BTreeSet::new() };
     let table = |backend| TableSpec {
         service: assignment.service.clone(),
         matches: assignment.matches.clone(),
         backend,
     };
+    if assignment.removed {
+        // A table that is gone cannot be acknowledged, so an empty one stands until the last instance has drained.
+        let reason = format!("{} is being removed", assignment.service);
+        let is_left = !pass.view.instances.is_empty();
+        return without_endpoints(is_left.then(|| table(Backend::None { reason })));
+    }
     if !assignment.upstreams.is_empty() {
-        let backend = Backend::Upstreams(assignment.upstreams.clone());
-        return Weights {
-            table: Some(table(backend)),
-            arrived: true,
-            added: Vec::new(),
-            endpoints: BTreeSet::new(),
-        };
+        return without_endpoints(Some(table(Backend::Upstreams(assignment.upstreams.clone()))));
     }
     let known = known_endpoints(pass);
     let can_serve =
