@@ -19,7 +19,7 @@ use tutti_model::{
 
 /// Your own cloud, in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "tutti", version, arg_required_else_help = true)]
+#[command(name = "tutti", version, arg_required_else_help = true, max_term_width = 80)]
 pub struct Cli {
     /// For every command.
     #[command(flatten)]
@@ -148,6 +148,8 @@ pub struct WaitArgs {
 
 /// `tutti deploy`
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "tutti deploy [OPTIONS] <NAME@VERSION> <SHARE>\n       \
+    tutti deploy [OPTIONS] <NAME@VERSION> --steps <SHARE,…> --every <TIME>")]
 pub struct DeployArgs {
     /// Which version, such as example.com:web@1.1
     #[arg(value_name = "NAME@VERSION")]

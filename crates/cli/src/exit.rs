@@ -4,7 +4,10 @@
 //! cannot be read, then one for each error code, and 130 for an interruption.
 
 use crate::ui::{Tone, Ui};
-use clap::{Parser, error::ErrorKind};
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use std::{error::Error as _, io, process::ExitCode};
 use tutti_model::{ErrorCode, Problem};
 
@@ -64,8 +67,10 @@ impl Failed {
 }
 
 fn say(ui: &Ui, problem: &Problem) {
-    ui.note(&format!("{} {}", ui.err_paint(Tone::Bad, "error:"), problem.detail));
+    let detail = ui.err_wrap(&problem.detail, "error: ".len());
+    ui.note(&format!("{} {detail}", ui.err_paint(Tone::Bad, "error:")));
     if let Some(hint) = &problem.hint {
+        let hint = ui.err_wrap(hint, "  hint: ".len());
         ui.note(&format!("  {} {hint}", ui.err_paint(Tone::Dim, "hint:")));
     }
 }
@@ -93,7 +98,17 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
 /// A value that is wrong, in our own words; `None` for what clap says better.
 fn problem_of(error: &clap::Error) -> Option<Problem> {
     match error.kind() {
-        ErrorKind::ValueValidation => error.source()?.downcast_ref::<Problem>().cloned(),
+        ErrorKind::ValueValidation => {
+            let mut problem = error.source()?.downcast_ref::<Problem>().cloned()?;
+            // An option is named; what stands alone names itself.
+            if let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
+                && let Some(option) = option.strip_prefix("--")
+            {
+                let name = option.split([' ', '=', '[']).next().unwrap_or(option);
+                problem.detail = format!("--{name}: {}", problem.detail);
+            }
+            Some(problem)
+        }
         _ => None,
     }
 }

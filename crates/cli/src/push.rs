@@ -96,7 +96,7 @@ pub(crate) fn prepare(path: &Path, manifest: Option<&Path>) -> Result<Prepared, 
         faults.extend(found);
         Manifest::default()
     });
-    let content = if meta.is_dir() { folder(path) } else { file(path, &meta) };
+    let content = if meta.is_dir() { folder(path, &manifest) } else { file(path, &meta) };
     let (isolate, content) = match content {
         Ok(found) => found,
         Err(found) => {
@@ -119,7 +119,9 @@ fn title(path: &Path) -> String {
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
     match error.kind() {
-        io::ErrorKind::NotFound => Problem::invalid(format!("there is no file or folder {}", path.display())),
+        io::ErrorKind::NotFound => {
+            Problem::invalid(format!("there is no file or folder \"{}\"", path.display()))
+        }
         _ => Problem::invalid(format!("{} cannot be read: {error}", path.display())),
     }
 }
@@ -148,8 +150,23 @@ fn at(path: &Path, mut fault: Problem) -> Problem {
     fault
 }
 
-fn folder(path: &Path) -> Result<(Isolate, Content), Vec<Problem>> {
+fn folder(path: &Path, manifest: &Manifest) -> Result<(Isolate, Content), Vec<Problem>> {
+    if manifest.isolate == Some(Isolate::Wasm) {
+        let component = component_in(path).unwrap_or_else(|| path.join("COMPONENT.wasm"));
+        let problem = Problem::invalid(format!(
+            "{} is a folder, and its manifest is for a wasm component",
+            path.display()
+        ));
+        return Err(vec![problem.hint(format!("push the component itself: {}", component.display()))]);
+    }
     Ok((Isolate::Process, Content::Archive(Tree::of_folder(path)?)))
+}
+
+/// The file in a folder that looks like a component; the first by name.
+fn component_in(path: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(path).ok()?;
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).min()
 }
 
 fn file(path: &Path, meta: &fs::Metadata) -> Result<(Isolate, Content), Vec<Problem>> {

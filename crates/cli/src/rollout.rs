@@ -1,10 +1,10 @@
 //! A rollout as lines that tell it: what the deployment notes and what its instances do, each with its time. Pure.
 
 use crate::{
-    text::{count, harmless, moment, offset},
+    text::{self, count, harmless, moment, offset},
     ui::Tone,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tutti_api::wire::ServiceSummary;
 use tutti_model::{
     InstanceId, Resource, Share, Split, Timestamp, VersionName,
@@ -20,6 +20,10 @@ pub(crate) struct Telling {
     from: Timestamp,
     last: Option<Entry>,
     instances: BTreeMap<InstanceId, InstanceState>,
+    /// Reasons that were told: what follows from one does not tell it again.
+    reasons: BTreeSet<String>,
+    /// The latest moment told. Deployment and instances are watched apart, and a list of moments reads forwards only.
+    latest: Timestamp,
 }
 
 /// One line.
@@ -39,7 +43,14 @@ impl Telling {
     /// Nothing told yet.
     pub(crate) fn new(deployment: &Resource<DeploymentSpec>) -> Self {
         let began = deployment.created_at;
-        Telling { began, from: began, last: None, instances: BTreeMap::new() }
+        Telling {
+            began,
+            from: began,
+            last: None,
+            instances: BTreeMap::new(),
+            reasons: BTreeSet::new(),
+            latest: began,
+        }
     }
 
     /// What came before is not told.
@@ -58,17 +69,21 @@ impl Telling {
         if let Some(last) = new.last() {
             self.last = Some((*last).clone());
         }
-        let told = new.into_iter().filter(|entry| !is_empty(entry));
-        told.map(|entry| self.entry(entry, &deployment.spec)).collect()
+        let told: Vec<&Entry> = new.into_iter().filter(|entry| !is_empty(entry)).collect();
+        told.into_iter().filter_map(|entry| self.entry(entry, deployment)).collect()
     }
 
-    fn entry(&self, entry: &Entry, spec: &DeploymentSpec) -> Line {
+    fn entry(&mut self, entry: &Entry, deployment: &Resource<DeploymentSpec>) -> Option<Line> {
+        if self.reasons.iter().any(|reason| entry.text.ends_with(reason.as_str())) {
+            return None;
+        }
         let text = if entry.text == entry.phase.as_str() {
-            phase_text(entry.phase, entry.step, spec)
+            phase_text(entry.phase, entry.step, deployment)
         } else {
             harmless(&entry.text)
         };
-        Line { at: self.at(entry.at), word: entry.phase.as_str(), tone: phase_tone(entry.phase), text }
+        let (at, word) = (self.at(entry.at), entry.phase.as_str());
+        Some(Line { at, word, tone: phase_tone(entry.phase), text })
     }
 
     /// What is new about an instance of the service.
@@ -79,8 +94,8 @@ impl Telling {
         }
         let what = format!("{id} of {} on {}", instance.spec.version.version, instance.spec.node);
         let text = match &status.reason {
-            Some(reason) => format!("{what}: {}", harmless(reason)),
-            None => what,
+            Some(reason) if self.reasons.insert(reason.clone()) => format!("{what}: {}", harmless(reason)),
+            Some(_) | None => what,
         };
         // Before its agent has taken it up there is nothing to tell.
         (status.state != InstanceState::Pending).then(|| Line {
@@ -91,8 +106,9 @@ impl Telling {
         })
     }
 
-    fn at(&self, at: Timestamp) -> String {
-        offset(at.since(self.began))
+    fn at(&mut self, at: Timestamp) -> String {
+        self.latest = self.latest.max(at);
+        offset(self.latest.since(self.began))
     }
 }
 
@@ -107,7 +123,8 @@ fn is_empty(entry: &Entry) -> bool {
     entry.phase == Phase::Observing && entry.text == Phase::Observing.as_str()
 }
 
-fn phase_text(phase: Phase, step: usize, spec: &DeploymentSpec) -> String {
+fn phase_text(phase: Phase, step: usize, deployment: &Resource<DeploymentSpec>) -> String {
+    let spec = &deployment.spec;
     match phase {
         Phase::Placing => match spec.target.steps() {
             0 | 1 => format!("finding nodes for {}", goal(spec, step)),
@@ -115,10 +132,10 @@ fn phase_text(phase: Phase, step: usize, spec: &DeploymentSpec) -> String {
         },
         Phase::Preloading => "nodes pull, verify and compile".to_owned(),
         Phase::Starting => "instances start, and are probed until they are ready".to_owned(),
-        Phase::Shifting => format!("traffic moves to {}", goal(spec, step)),
-        Phase::Observing => format!("{} is observed", goal(spec, step)),
+        Phase::Shifting => format!("traffic moves to {}", reached(deployment, step)),
+        Phase::Observing => format!("{} is observed", reached(deployment, step)),
         Phase::Failing | Phase::Aborting => "the weights from before are being restored".to_owned(),
-        Phase::Done => format!("{} serves", goal(spec, step)),
+        Phase::Done => format!("{} serves", reached(deployment, step)),
         Phase::Failed | Phase::Aborted => "the weights from before are back".to_owned(),
     }
 }
@@ -130,7 +147,19 @@ pub(crate) fn goal(spec: &DeploymentSpec, step: usize) -> String {
             let share = steps.get(step).or(steps.last()).copied().unwrap_or(Share::WHOLE);
             format!("{version} at {share}")
         }
-        Target::Split(split) => split.to_string(),
+        Target::Split(split) => text::split(split),
+    }
+}
+
+/// What a step leads to really: where nothing else serves that could have the rest, a version gets the whole.
+fn reached(deployment: &Resource<DeploymentSpec>, step: usize) -> String {
+    match &deployment.spec.target {
+        Target::Version { version, .. }
+            if deployment.status.from.iter().all(|(before, _)| before == version) =>
+        {
+            format!("{version} at {}", Share::WHOLE)
+        }
+        Target::Version { .. } | Target::Split(_) => goal(&deployment.spec, step),
     }
 }
 
@@ -168,13 +197,16 @@ pub(crate) fn failure(deployment: &Resource<DeploymentSpec>) -> Option<(String, 
     let why = deployment.status.failure.as_ref();
     let reason = why.map_or_else(|| deployment.status.message.clone(), |failure| failure.reason.clone());
     let word = if phase == Phase::Failed { "failed" } else { "was aborted" };
+    // What was aborted says so itself.
+    let reason = reason.strip_prefix("aborted ").unwrap_or(&reason);
     let mut lines = Vec::new();
     if let Some(failure) = why.filter(|failure| !failure.last_lines.is_empty()) {
         let whose = failure.instance.as_ref().map_or_else(|| "an instance".to_owned(), ToString::to_string);
         lines.push(format!("last lines of {whose}:"));
         lines.extend(failure.last_lines.iter().map(|line| format!("  {}", harmless(line))));
     }
-    Some((format!("deployment {name} {word}: {}", harmless(&reason)), lines))
+    let mark = if reason == "on request" { "" } else { ":" };
+    Some((format!("deployment {name} {word}{mark} {}", harmless(reason)), lines))
 }
 
 /// What stands by after a rollout, and how it is taken back, where that is what a rollback would do.
@@ -192,15 +224,16 @@ pub(crate) fn afterwards(summary: &ServiceSummary, previous: Option<&Split>) -> 
     let back =
         previous.filter(|split| standing.iter().any(|(version, _)| split.share(version) > Share::ZERO));
     let hint = back.map_or_else(String::new, |split| {
-        format!("; to go back to {split} at once: tutti rollback {}", summary.service)
+        let (split, service) = (text::split(split), text::service(&summary.service));
+        format!("\ngo back to {split} at once with: tutti rollback {service}")
     });
     Some(format!("{} of {} {stand} by{hint}", count(total, "instance"), versions.join(", ")))
 }
 
 /// A history entry in full, for `deployment show`.
-pub(crate) fn entry_in_full(entry: &Entry, spec: &DeploymentSpec) -> [String; 3] {
+pub(crate) fn entry_in_full(entry: &Entry, deployment: &Resource<DeploymentSpec>) -> [String; 3] {
     let text = if entry.text == entry.phase.as_str() {
-        phase_text(entry.phase, entry.step, spec)
+        phase_text(entry.phase, entry.step, deployment)
     } else {
         harmless(&entry.text)
     };
@@ -233,6 +266,27 @@ mod tests {
         deployment.status.note(Timestamp(deployment.created_at.0 + 12_500), "done");
         tell(telling.deployment(&deployment));
         insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn a_reason_is_told_once_and_time_never_goes_back() {
+        let mut deployment = fixtures::deployment();
+        let mut telling = Telling::new(&deployment);
+        let began = deployment.created_at;
+        let mut instance = fixtures::instance();
+        instance.status.state = InstanceState::Failed;
+        instance.status.reason = Some("exited with code 7".to_owned());
+        instance.status.since = Timestamp(began.0 + 300);
+        let failed = telling.instance(&instance).unwrap();
+        assert!(failed.text.ends_with(": exited with code 7") && failed.at == "+0.30s", "{failed}");
+        deployment.status.phase = Phase::Failing;
+        deployment.status.note(Timestamp(began.0 + 290), "failing");
+        deployment.status.note(Timestamp(began.0 + 290), "instance i-1 of 1.1 failed: exited with code 7");
+        let lines = telling.deployment(&deployment);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines.first().unwrap().at, "+0.30s");
+        instance.status.state = InstanceState::Stopped;
+        assert!(!telling.instance(&instance).unwrap().text.contains("exited"));
     }
 
     #[test]

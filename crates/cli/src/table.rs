@@ -7,6 +7,8 @@ use crate::{
 
 /// The narrowest a column gets before the next one gives way.
 const NARROW: usize = 8;
+/// The narrowest that a column which yields gets before the others give way: still two ends of a host to tell it by.
+const YIELDED: usize = 16;
 /// Between columns.
 const GAP: usize = 2;
 
@@ -41,12 +43,20 @@ pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
     /// What to say instead of titles without rows.
     empty: &'static str,
+    /// The column that is narrowed before all others, if there is one that matters less.
+    yields: Option<usize>,
 }
 
 impl Table {
     /// A table with these columns, which says `empty` if it has no rows.
     pub(crate) fn new(titles: &[&'static str], empty: &'static str) -> Self {
-        Table { titles: titles.to_vec(), rows: Vec::new(), empty }
+        Table { titles: titles.to_vec(), rows: Vec::new(), empty, yields: None }
+    }
+
+    /// The same, whose column `title` gives way before all others.
+    pub(crate) fn yielding(mut self, title: &str) -> Self {
+        self.yields = self.titles.iter().position(|known| *known == title);
+        self
     }
 
     /// Adds a row: one cell for each title.
@@ -85,6 +95,11 @@ impl Table {
         }
         let gaps = GAP * widths.len().saturating_sub(1);
         while widths.iter().sum::<usize>() + gaps > width {
+            let yields = self.yields.and_then(|index| widths.get_mut(index));
+            if let Some(column) = yields.filter(|column| **column > YIELDED) {
+                *column -= 1;
+                continue;
+            }
             match widths.iter_mut().max() {
                 Some(widest) if *widest > NARROW => *widest -= 1,
                 // No room for so many columns; they stay readable rather than fit.

@@ -1,6 +1,9 @@
 //! How amounts and moments look to people.
 
-use tutti_model::{Millis, ServiceRef, Timestamp, VersionRef};
+use tutti_model::{Millis, ServiceRef, Split, Timestamp, VersionRef};
+
+/// The narrowest that text is broken to, in columns: room for a few words.
+const LEAST_ROOM: usize = 20;
 
 /// How long ago, in one unit: `12s`, `5m`, `3h`, `9d`. Each unit goes on to twice the next one's size, so that there
 /// are always two digits to compare by.
@@ -82,6 +85,34 @@ pub(crate) fn version(version: &VersionRef) -> String {
     format!("{}@{}", service(&version.service), version.version)
 }
 
+/// Versions with their shares as a sentence has them: `1.0 at 90%, 1.1 at 10%`.
+pub(crate) fn split(split: &Split) -> String {
+    let shares: Vec<String> = split.iter().map(|(version, share)| format!("{version} at {share}")).collect();
+    if shares.is_empty() { "nothing".to_owned() } else { shares.join(", ") }
+}
+
+/// Breaks `text`, whose first line starts at column `indent`, between words into lines of at most `width` columns;
+/// the others start there too. What has no spaces stays whole: names are copied.
+pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let room = width.saturating_sub(indent).max(LEAST_ROOM);
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent));
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
+}
+
 /// `1 instance`, `2 instances`.
 pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
     let number = number.into();
@@ -123,6 +154,22 @@ mod tests {
         for width in 1..30 {
             assert!(middle("example.com:web@1.0 — ünïcode", width).chars().count() <= width);
         }
+    }
+
+    #[test]
+    fn lines_break_between_words_and_hang() {
+        let text = "i-0123456789 of 1.0 on vm: cannot run /app/prog: the interpreter is not on this host";
+        let wrapped = wrap(text, 60, 21);
+        assert!(wrapped.lines().skip(1).all(|line| line.starts_with(&" ".repeat(21))), "{wrapped}");
+        assert!(wrapped.lines().skip(1).all(|line| line.chars().count() <= 60), "{wrapped}");
+        assert!(wrapped.lines().next().is_some_and(|line| line.chars().count() <= 39), "{wrapped}");
+        assert_eq!(
+            wrapped.split_whitespace().collect::<Vec<_>>(),
+            text.split_whitespace().collect::<Vec<_>>()
+        );
+        assert_eq!(wrap("two  spaces stay", 80, 2), "two  spaces stay");
+        let long = "x".repeat(100);
+        assert_eq!(wrap(&long, 80, 2), long);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where output goes, and how it looks there.
 
+use crate::text;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 use tutti_model::Problem;
@@ -75,6 +76,8 @@ pub(crate) struct Ui {
     err_colour: bool,
     /// Columns of a table.
     pub(crate) width: usize,
+    /// Columns of standard error.
+    pub(crate) err_width: usize,
     /// Lines of the screen.
     pub(crate) height: usize,
 }
@@ -88,6 +91,8 @@ impl Ui {
         let seen = terminal.then(|| terminal_size::terminal_size_of(io::stdout())).flatten();
         let (width, height) =
             seen.map_or((WIDTH, 24), |(width, height)| (usize::from(width.0), usize::from(height.0)));
+        let err_seen = err_terminal.then(|| terminal_size::terminal_size_of(io::stderr())).flatten();
+        let err_width = err_seen.map_or(WIDTH, |(width, _)| usize::from(width.0));
         Ui {
             format,
             terminal,
@@ -96,6 +101,7 @@ impl Ui {
             colour: terminal && !plain,
             err_colour: err_terminal && !plain,
             width: width.max(NARROWEST),
+            err_width: err_width.max(NARROWEST),
             height,
         }
     }
@@ -113,6 +119,17 @@ impl Ui {
     /// Says something beside the result, on standard error. Nobody to hear it is no failure.
     pub(crate) fn note(&self, line: &str) {
         let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// Prose for standard output, whose first line starts at column `indent`: broken between words on a terminal, and
+    /// one line elsewhere, where it may be searched.
+    pub(crate) fn wrap(&self, text: &str, indent: usize) -> String {
+        if self.terminal { text::wrap(text, self.width, indent) } else { text.to_owned() }
+    }
+
+    /// The same for standard error.
+    pub(crate) fn err_wrap(&self, text: &str, indent: usize) -> String {
+        if self.err_terminal { text::wrap(text, self.err_width, indent) } else { text.to_owned() }
     }
 
     /// Text in a colour of standard output.

@@ -109,7 +109,36 @@ pub(crate) fn surroundings() -> Sources {
 pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
     let rows = effective.rows();
     rows.map(|(setting, value, origin)| {
+        // What lies in the data folder unless said otherwise is shown by what that means.
+        let value = if value.is_empty() { "in the data folder" } else { value };
         (format!("dev.{}", setting.key), value.to_owned(), origin.to_string())
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// Made anew by: `tutti reference > docs/reference/cli.md`.
+    #[test]
+    fn the_reference_is_what_the_whole_program_prints() {
+        let page = include_str!("../../../docs/reference/cli.md");
+        let printed = tutti_cli::reference::markdown(&Tutti::command());
+        let differs = page.lines().zip(printed.lines()).find(|(page, printed)| page != printed);
+        assert_eq!(differs, None, "make it anew: tutti reference > docs/reference/cli.md");
+        assert_eq!(page.trim_end(), printed.trim_end());
+    }
+
+    #[test]
+    fn help_fits_80_columns_however_wide_the_terminal_is() {
+        let mut command = Tutti::command();
+        command.build();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            let help = command.clone().render_long_help().to_string();
+            let long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
+            assert!(long.is_empty(), "{}: {long:#?}", command.get_name());
+        }
+    }
 }

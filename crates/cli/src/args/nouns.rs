@@ -28,7 +28,7 @@ pub struct Sure {
 /// `tutti domain`
 #[derive(Debug, Clone, Subcommand)]
 pub enum DomainCommand {
-    /// Make a domain
+    /// Create a domain
     Create {
         /// Its name, such as example.com
         domain: DomainName,
@@ -40,7 +40,7 @@ pub enum DomainCommand {
         /// Its name
         domain: DomainName,
     },
-    /// Remove a domain that has no service
+    /// Delete a domain that has no service
     Delete {
         /// Its name
         domain: DomainName,
@@ -50,7 +50,7 @@ pub enum DomainCommand {
 /// `tutti service`
 #[derive(Debug, Clone, Subcommand)]
 pub enum ServiceCommand {
-    /// Make a service; push makes one as well
+    /// Create a service; push makes one as well
     Create {
         /// Its name, such as example.com:web
         service: ServiceText,
@@ -65,7 +65,7 @@ pub enum ServiceCommand {
         /// Its name
         service: ServiceText,
     },
-    /// Remove a service with its versions and routes
+    /// Delete a service with its versions and routes
     Delete {
         /// Its name
         service: ServiceText,
@@ -86,7 +86,7 @@ pub enum VersionCommand {
         #[arg(value_name = "NAME@VERSION")]
         version: VersionText,
     },
-    /// Remove a version that has no share
+    /// Delete a version that has no share
     Delete {
         /// Its name
         #[arg(value_name = "NAME@VERSION")]
@@ -164,7 +164,7 @@ pub enum RouteCommand {
         #[arg(value_name = "HOST[/PATH]")]
         route: RouteMatch,
     },
-    /// Remove a route
+    /// Delete a route
     Delete {
         /// Host and path
         #[arg(value_name = "HOST[/PATH]")]
@@ -197,7 +197,7 @@ pub enum NodeCommand {
 /// `tutti token`
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token and show its secret, this once
+    /// Create a token and show its secret, this once
     Create {
         /// A name for people, such as ci
         name: String,
@@ -213,7 +213,7 @@ pub enum TokenCommand {
     },
     /// Show every token, without its secret
     List,
-    /// Revoke a token
+    /// Delete a token: its secret works no longer
     Delete {
         /// Its name
         name: String,

@@ -12,7 +12,13 @@ use crate::{
 };
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tutti_api::{
     Change, WatchEvent, WatchStream, client::Filter, wire::CreateDeployment, wire::ServiceSummary,
 };
@@ -26,6 +32,10 @@ use tutti_model::{
 
 /// How long the same message stands before it is told where nothing can be redrawn.
 const STANDS: Duration = Duration::from_secs(2);
+/// Columns before the text of a line: when, and the phase.
+const INDENT: usize = 21;
+/// Columns of the spinner and the time beside the message that moves.
+const BESIDE: usize = 9;
 
 pub(super) async fn deploy(session: &Session<'_>, args: &DeployArgs) -> Result<(), Failed> {
     let steps: Vec<Share> = args.share.map_or_else(|| args.steps.clone(), |share| vec![share]);
@@ -170,7 +180,7 @@ fn update(
             Change::Put(object) if object.name == deployment.name => *deployment = *object,
             Change::Delete { name } if name == deployment.name => {
                 return Err(Problem::not_found("deployment", name)
-                    .hint("it was removed, with its service, while it ran"));
+                    .hint("it was deleted, with its service, while it ran"));
             }
             Change::Put(_) | Change::Delete { .. } => {}
         }
@@ -208,12 +218,17 @@ async fn ended(
         session.ui.print(&serves_now(session, &service).await?)?;
     }
     let Some((sentence, lines)) = failure else { return Ok(()) };
+    let sentence = session.ui.err_wrap(&sentence, "error: ".len());
     session.ui.note(&format!("{} {sentence}", session.ui.err_paint(Tone::Bad, "error:")));
     for line in lines {
         session.ui.note(&format!("  {line}"));
     }
     if let Ok(summary) = session.client.service_summary(&service).await {
-        session.ui.note(&format!("  {} serves {}", summary.service, summary.serving));
+        session.ui.note(&format!(
+            "  {} serves {}",
+            text::service(&summary.service),
+            text::split(&summary.serving)
+        ));
     }
     session.ui.note(&format!("  hint: tutti explain {}", deployment.name));
     Err(Failed::Said(FAILED))
@@ -231,7 +246,7 @@ pub(super) fn serving(summary: &ServiceSummary, previous: Option<&Split>, ui: &U
     let mut out = facts(
         ui,
         &[
-            ("service", summary.service.to_string()),
+            ("service", text::service(&summary.service)),
             ("state", summary.state.clone()),
             ("reason", summary.reason.clone().unwrap_or_default()),
             ("deployment", summary.deployment.clone().unwrap_or_default()),
@@ -254,6 +269,8 @@ struct Progress<'a> {
     ui: &'a Ui,
     bar: Option<ProgressBar>,
     stood: std::cell::RefCell<String>,
+    /// Set once nothing more is to be told, for those who would still speak.
+    over: Arc<AtomicBool>,
 }
 
 impl<'a> Progress<'a> {
@@ -266,11 +283,11 @@ impl<'a> Progress<'a> {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        let progress = Progress { ui, bar, stood: std::cell::RefCell::default() };
+        let progress = Progress { ui, bar, stood: std::cell::RefCell::default(), over: Arc::default() };
         let head = format!(
             "deployment {} of {}: {}",
             deployment.name,
-            deployment.spec.service,
+            text::service(&deployment.spec.service),
             goal(&deployment.spec, deployment.status.step)
         );
         progress.say(&head);
@@ -280,7 +297,8 @@ impl<'a> Progress<'a> {
     fn tell(&self, lines: Vec<Line>) {
         for line in lines {
             let word = self.ui.err_paint(line.tone, &format!("{:<10}", line.word));
-            self.say(&format!("{:>7}  {word}  {}", line.at, line.text));
+            let text = self.ui.err_wrap(&line.text, INDENT);
+            self.say(&format!("{:>7}  {word}  {text}", line.at));
         }
     }
 
@@ -293,9 +311,12 @@ impl<'a> Progress<'a> {
 
     /// The message has stood for a while: where it is not seen moving, it is told once.
     fn stands(&self, message: &str) {
-        if self.bar.is_none() && *self.stood.borrow() != message {
+        // On a terminal it is seen moving, as far as it fits beside the spinner and the time.
+        let seen = self.bar.is_some() && message.chars().count() + BESIDE <= self.ui.err_width;
+        if !seen && *self.stood.borrow() != message {
             self.stood.replace(message.to_owned());
-            self.say(&format!("         {}", text::harmless(message)));
+            let text = self.ui.err_wrap(&text::harmless(message), INDENT);
+            self.say(&format!("{:INDENT$}{text}", ""));
         }
     }
 
@@ -307,10 +328,12 @@ impl<'a> Progress<'a> {
     }
 
     fn lost(&self) -> Lost {
-        Lost { bar: self.bar.clone(), ui: self.ui.clone(), told: std::sync::atomic::AtomicBool::new(false) }
+        Lost { bar: self.bar.clone(), ui: self.ui.clone(), told: Arc::clone(&self.over) }
     }
 
     fn clear(&self) {
+        // The watches are closed from now on; that they end is no loss.
+        self.over.store(true, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -321,15 +344,16 @@ impl<'a> Progress<'a> {
 struct Lost {
     bar: Option<ProgressBar>,
     ui: Ui,
-    told: std::sync::atomic::AtomicBool,
+    told: Arc<AtomicBool>,
 }
 
 impl Lost {
     fn tell(&self, problem: &Problem) {
-        if self.told.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        if self.told.swap(true, Ordering::Relaxed) {
             return;
         }
-        let line = format!("         {problem}; trying again");
+        let text = self.ui.err_wrap(&format!("{problem}; trying again"), INDENT);
+        let line = format!("{:INDENT$}{text}", "");
         match &self.bar {
             Some(bar) => bar.suspend(|| self.ui.note(&line)),
             None => self.ui.note(&line),

@@ -6,7 +6,7 @@ use crate::{
     text::harmless,
     ui::{Tone, Ui},
 };
-use tutti_api::wire::Explanation;
+use tutti_api::wire::{Explanation, ServiceSummary};
 use tutti_model::{
     DeploymentId, ErrorCode, InstanceId, Kind, Problem,
     name::{ServiceText, VersionText},
@@ -19,15 +19,26 @@ pub(super) async fn explain(session: &Session<'_>, object: &str) -> Result<(), F
         // In lower case throughout, a host and a package look alike.
         Err(problem) if problem.code == ErrorCode::NotFound && kind == Kind::Route && object == name => {
             match object.parse::<ServiceText>() {
-                Ok(service) => {
-                    session.client.explain(Kind::Service, &service.to_string()).await.map_err(|_| problem)?
-                }
-                Err(_) => return Err(problem.into()),
+                Ok(service) => match session.client.explain(Kind::Service, &service.to_string()).await {
+                    Ok(explanation) => explanation,
+                    Err(_) => other(session, object).await?.ok_or(problem)?,
+                },
+                Err(_) => other(session, object).await?.ok_or(problem)?,
             }
         }
         explained => explained?,
     };
     session.ui.result(&explanation, || picture(&explanation, session.ui))
+}
+
+/// What else a host may be: one that a service has without a route of its own, or a domain.
+async fn other(session: &Session<'_>, object: &str) -> Result<Option<Explanation>, Problem> {
+    let status = session.client.status().await?;
+    let host = |summary: &&ServiceSummary| summary.hosts.iter().any(|host| host == object);
+    if let Some(summary) = status.services.iter().find(host) {
+        return session.client.explain(Kind::Service, &summary.service.to_string()).await.map(Some);
+    }
+    Ok(session.client.explain(Kind::Domain, object).await.ok())
 }
 
 /// What a person means by a name: `KIND/NAME`, or a name whose form says what it is.
@@ -58,26 +69,40 @@ fn meant(object: &str) -> Result<(Kind, String), Problem> {
     if host && object.parse::<RouteMatch>().is_ok() {
         return Ok((Kind::Route, object.to_owned()));
     }
-    Ok((Kind::Service, object.parse::<ServiceText>()?.to_string()))
+    let service = object.parse::<ServiceText>()?;
+    if service.domain.is_none() && !object.contains('.') {
+        let problem = Problem::invalid(format!("\"{object}\" does not say what it is"));
+        return Err(problem
+            .hint(format!("write DOMAIN:{object} for a service, or KIND/{object}, such as node/{object}")));
+    }
+    Ok((Kind::Service, service.to_string()))
 }
 
 fn picture(explanation: &Explanation, ui: &Ui) -> String {
     let tone = if explanation.well { Tone::Good } else { Tone::Bad };
-    let mut out = format!("{}: {}\n", ui.paint(tone, &explanation.object), harmless(&explanation.summary));
+    let summary = format!("{}: {}", explanation.object, harmless(&explanation.summary));
+    let summary = ui.wrap(&summary, 0);
+    // The object is the beginning of the first line, or all of it.
+    let rest = summary.strip_prefix(&explanation.object).unwrap_or_default();
+    let mut out = format!("{}{rest}\n", ui.paint(tone, &explanation.object));
     let mut about = explanation.object.as_str();
+    let mut depth = 2;
     for reason in &explanation.reasons {
         // Named when it changes, so that the chain reads from what was asked down to what is.
         if reason.about != about {
             out.push_str(&format!("  {}\n", ui.paint(Tone::Dim, &reason.about)));
             about = &reason.about;
+            depth = 4;
         }
-        out.push_str(&format!("  - {}\n", harmless(&reason.text)));
+        let text = ui.wrap(&harmless(&reason.text), depth + 2);
+        out.push_str(&format!("{:depth$}- {text}\n", ""));
         for line in &reason.lines {
-            out.push_str(&format!("      {}\n", harmless(line)));
+            out.push_str(&format!("{:depth$}    {}\n", "", harmless(line)));
         }
     }
     for hint in &explanation.hints {
-        out.push_str(&format!("{} {}\n", ui.paint(Tone::Dim, "hint:"), harmless(hint)));
+        let hint = ui.wrap(&harmless(hint), "hint: ".len());
+        out.push_str(&format!("{} {hint}\n", ui.paint(Tone::Dim, "hint:")));
     }
     out
 }

@@ -28,7 +28,12 @@ pub(super) async fn logs(session: &Session<'_>, args: &LogsArgs) -> Result<(), F
     loop {
         let ended = read(session, &request, &mut told, &mut backoff).await;
         match ended {
-            Ok(()) if !args.follow => return Ok(()),
+            Ok(()) if !args.follow => {
+                if told.at.is_none() {
+                    note_nothing(session, args);
+                }
+                return Ok(());
+            }
             Ok(()) => {}
             Err(Failed::Problem(problem)) if args.follow && !first && passes(&problem) => {
                 if backoff.failures() == 0 {
@@ -45,6 +50,16 @@ pub(super) async fn logs(session: &Session<'_>, args: &LogsArgs) -> Result<(), F
             request.tail = None;
         }
     }
+}
+
+/// Says, beside the empty result, that it is empty, and where else to look.
+fn note_nothing(session: &Session<'_>, args: &LogsArgs) {
+    let of = &args.of;
+    session.ui.note(&match args.since {
+        Some(since) => format!("no lines of {of} in the last {since}"),
+        None => format!("no lines of {of}: no instance that is still kept has written any"),
+    });
+    session.ui.note(&format!("  hint: why that is so: tutti explain {of}"));
 }
 
 fn scope(of: &str) -> Result<LogScope, Problem> {

@@ -11,7 +11,7 @@ use crate::{
         ServiceCommand, TokenCommand, VersionCommand, WaitArgs,
     },
     exit::Failed,
-    text::count,
+    text::{count, service as short},
     ui::Tone,
 };
 use tutti_api::{
@@ -24,9 +24,9 @@ use tutti_model::{
     service::ServiceSpec, token::TokenSpec, version::VersionSpec,
 };
 
-/// Says that an object was made, or gives it.
+/// Says that an object was created, or gives it.
 fn made<S: Object>(session: &Session<'_>, object: &Resource<S>) -> Result<(), Failed> {
-    session.ui.result(object, || format!("{} is there\n", object.object()))
+    session.ui.result(object, || format!("{} created\n", object.object()))
 }
 
 pub(super) async fn domain(session: &Session<'_>, command: DomainCommand) -> Result<(), Failed> {
@@ -39,10 +39,8 @@ pub(super) async fn domain(session: &Session<'_>, command: DomainCommand) -> Res
             session.ui.result(&domains, || tables::domains(&domains, now()).show(session.ui))
         }
         DomainCommand::Show { domain } => {
-            show::show::<DomainSpec>(session, domain.as_str(), |domain, ui| {
-                tables::domains(std::slice::from_ref(domain), now()).show(ui)
-            })
-            .await
+            show::show::<DomainSpec>(session, domain.as_str(), |domain, ui| show::domain(domain, ui, now()))
+                .await
         }
         DomainCommand::Delete { domain } => session.delete(Kind::Domain, domain.as_str()).await,
     }
@@ -64,12 +62,14 @@ pub(super) async fn service(session: &Session<'_>, command: ServiceCommand) -> R
             session.ui.result(&summary, || serving(&summary, found.status.previous.as_ref(), session.ui))
         }
         ServiceCommand::Delete { service, sure } => {
-            let question = format!("remove {service} with its versions and routes?");
+            let question = format!("delete service {service} with its versions and routes?");
             if !sure.yes && !session.ui.confirm(&question)? {
-                return session.done("nothing was removed");
+                return session.done("nothing was deleted");
             }
             session.client.delete(Kind::Service, &service.to_string()).await?;
-            session.done(&format!("service {service} is being removed"))
+            session.done(&format!(
+                "service {service} is being deleted\nsee how far it is with: tutti explain {service}"
+            ))
         }
     }
 }
@@ -77,8 +77,10 @@ pub(super) async fn service(session: &Session<'_>, command: ServiceCommand) -> R
 pub(super) async fn scale(session: &Session<'_>, args: &ScaleArgs) -> Result<(), Failed> {
     let service = session.client.scale(&args.service, args.workers.0).await?;
     session.ui.result(&service, || match service.spec.workers {
-        Some(workers) => format!("{} is to have {}\n", service.name, count(workers, "worker")),
-        None => format!("{} has as many workers as its manifest says\n", service.name),
+        Some(workers) => {
+            format!("{} is to have {}\n", short(&service.spec.service), count(workers, "worker"))
+        }
+        None => format!("{} has as many workers as its manifest says\n", short(&service.spec.service)),
     })
 }
 
@@ -137,7 +139,7 @@ async fn abort(session: &Session<'_>, which: &str, wait: &WaitArgs) -> Result<()
 
 fn moved(session: &Session<'_>, deployment: &Resource<DeploymentSpec>, how: &str) -> Result<(), Failed> {
     session.ui.result(deployment, || {
-        format!("deployment {} of {} {how}\n", deployment.name, deployment.spec.service)
+        format!("deployment {} of {} {how}\n", deployment.name, short(&deployment.spec.service))
     })
 }
 
@@ -145,6 +147,13 @@ fn moved(session: &Session<'_>, deployment: &Resource<DeploymentSpec>, how: &str
 async fn which_deployment(session: &Session<'_>, which: &str) -> Result<String, Failed> {
     if which.parse::<DeploymentId>().is_ok() {
         return Ok(which.to_owned());
+    }
+    if which.starts_with("d-") {
+        // No service's name either: a person who writes this means a deployment.
+        let problem = Problem::invalid(format!(
+            "\"{which}\" is not a deployment's id: it is \"d-\" and ten letters or digits"
+        ));
+        return Err(problem.hint("see what there is: tutti deployment list").into());
     }
     let service: ServiceText = which.parse()?;
     let found = session.client.get::<ServiceSpec>(&service.to_string()).await?;
@@ -188,10 +197,8 @@ pub(super) async fn route(session: &Session<'_>, command: RouteCommand) -> Resul
             session.ui.result(&routes, || tables::routes(&routes, now()).show(session.ui))
         }
         RouteCommand::Show { route } => {
-            show::show::<RouteSpec>(session, &route.to_string(), |route, ui| {
-                tables::routes(std::slice::from_ref(route), now()).show(ui)
-            })
-            .await
+            show::show::<RouteSpec>(session, &route.to_string(), |route, ui| show::route(route, ui, now()))
+                .await
         }
         RouteCommand::Delete { route } => session.delete(Kind::Route, &route.to_string()).await,
     }
@@ -208,7 +215,12 @@ pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<
         }
         NodeCommand::Cordon { node } => {
             let node = session.client.cordon(node.as_str(), true).await?;
-            session.ui.result(&node, || format!("node {} takes no new instances\n", node.name))
+            session.ui.result(&node, || {
+                format!(
+                    "node {0} takes no new instances\nlet it again with: tutti node uncordon {0}\n",
+                    node.name
+                )
+            })
         }
         NodeCommand::Uncordon { node } => {
             let node = session.client.cordon(node.as_str(), false).await?;
@@ -224,7 +236,7 @@ pub(super) async fn token(session: &Session<'_>, command: TokenCommand) -> Resul
                 session.client.create_token(&CreateToken { name, role, domain, expires_in }).await?;
             session.ui.result(&created, || {
                 let shown = session.ui.paint(Tone::Title, &created.secret);
-                format!("token {} is there; its secret is shown this once:\n{shown}\n", created.name)
+                format!("token {} created; its secret is shown this once:\n{shown}\n", created.name)
             })
         }
         TokenCommand::List => {

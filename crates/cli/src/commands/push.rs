@@ -3,7 +3,7 @@
 use super::Session;
 use crate::{
     args::PushArgs,
-    exit::Failed,
+    exit::{Failed, INTERRUPTED},
     push::{EMPTY, Image, MANIFEST_TYPE, Prepared, prepare},
     text,
     ui::Tone,
@@ -34,7 +34,20 @@ struct Pushed {
     uploaded: bool,
 }
 
+/// Pushes, unless interrupted: then nothing is left but bytes without a name, which the registry clears away.
 pub(super) async fn push(session: &Session<'_>, args: &PushArgs) -> Result<(), Failed> {
+    tokio::select! {
+        done = stored(session, args) => done,
+        _ = tokio::signal::ctrl_c() => {
+            // A bar may stand in this line.
+            let line = if session.ui.err_terminal { "\r\x1b[2K" } else { "" };
+            session.ui.note(&format!("{line}interrupted: {} was not pushed", args.version));
+            Err(Failed::Said(INTERRUPTED))
+        }
+    }
+}
+
+async fn stored(session: &Session<'_>, args: &PushArgs) -> Result<(), Failed> {
     let prepared = looked_at(args).await?;
     let service = session.resolve(&args.version.service).await?;
     let version = service.at(args.version.version.clone());
@@ -188,13 +201,12 @@ async fn already(
 
 fn said(session: &Session<'_>, pushed: &Pushed) -> String {
     let sent = if pushed.uploaded { "" } else { "; its bytes were there already" };
+    let name = text::version(&pushed.version);
     format!(
-        "{} {}\n  {} ({}, {}{sent})\ndeploy it with: tutti deploy {} 100%\n",
+        "{} {name}\n  {}, {}, artifact {}{sent}\ndeploy it with: tutti deploy {name} 100%\n",
         session.ui.paint(Tone::Good, "pushed"),
-        pushed.version,
-        pushed.artifact,
         pushed.isolate,
         text::size(pushed.size),
-        pushed.version
+        pushed.artifact.short(),
     )
 }

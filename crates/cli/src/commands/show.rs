@@ -5,16 +5,18 @@ use crate::{
     exit::Failed,
     rollout::{self, goal},
     table::facts,
-    text::{harmless, moment, since, size},
+    text::{self, harmless, moment, since, size},
     ui::Ui,
 };
 use tutti_model::{
     Resource, Share, Timestamp,
     deployment::{DeploymentSpec, Intent, Target},
+    domain::{DomainSpec, Ownership},
     instance::{Goal, InstanceSpec},
     manifest::{Manifest, Probe},
     node::NodeSpec,
     resource::Object,
+    route::RouteSpec,
     version::VersionSpec,
 };
 
@@ -28,9 +30,41 @@ pub(super) async fn show<S: Object>(
     session.ui.result(&object, || people(&object, session.ui))
 }
 
+/// Columns before the text of a line of history: when, and the phase.
+const HISTORY_INDENT: usize = 38;
+
 /// When it was, and how long ago.
 fn when(at: Timestamp, now: Timestamp) -> String {
     format!("{} ({} ago)", moment(at), since(at, now))
+}
+
+pub(super) fn domain(domain: &Resource<DomainSpec>, ui: &Ui, now: Timestamp) -> String {
+    let aliases: Vec<String> = domain.spec.aliases.iter().map(ToString::to_string).collect();
+    let ownership = match domain.status.ownership {
+        Ownership::Unverified => "unverified",
+        Ownership::Vouched => "vouched",
+        Ownership::Verified => "verified",
+    };
+    facts(
+        ui,
+        &[
+            ("domain", domain.name.clone()),
+            ("aliases", aliases.join("\n")),
+            ("ownership", ownership.to_owned()),
+            ("created", when(domain.created_at, now)),
+        ],
+    )
+}
+
+pub(super) fn route(route: &Resource<RouteSpec>, ui: &Ui, now: Timestamp) -> String {
+    facts(
+        ui,
+        &[
+            ("route", route.name.clone()),
+            ("service", route.spec.service.to_string()),
+            ("created", when(route.created_at, now)),
+        ],
+    )
 }
 
 pub(super) fn version(version: &Resource<VersionSpec>, ui: &Ui, now: Timestamp) -> String {
@@ -95,9 +129,9 @@ pub(super) fn deployment(deployment: &Resource<DeploymentSpec>, ui: &Ui, now: Ti
         ui,
         &[
             ("deployment", deployment.name.clone()),
-            ("service", spec.service.to_string()),
+            ("service", text::service(&spec.service)),
             ("target", goal(spec, spec.target.steps().saturating_sub(1))),
-            ("before", status.from.to_string()),
+            ("before", text::split(&status.from)),
             ("steps", steps),
             ("aborts if", conditions.join(" or ")),
             ("asked for", asked),
@@ -108,13 +142,13 @@ pub(super) fn deployment(deployment: &Resource<DeploymentSpec>, ui: &Ui, now: Ti
         ],
     );
     if let Some((sentence, lines)) = rollout::failure(deployment) {
-        out.push_str(&format!("\n{sentence}\n"));
+        out.push_str(&format!("\n{}\n", ui.wrap(&sentence, 0)));
         out.extend(lines.iter().map(|line| format!("{line}\n")));
     }
     out.push('\n');
     for entry in &status.history {
-        let [at, phase, text] = rollout::entry_in_full(entry, spec);
-        out.push_str(&format!("{at}  {phase:<10}  {text}\n"));
+        let [at, phase, text] = rollout::entry_in_full(entry, deployment);
+        out.push_str(&format!("{at}  {phase:<10}  {}\n", ui.wrap(&text, HISTORY_INDENT)));
     }
     out
 }

@@ -5,7 +5,6 @@ use crate::{
     Format,
     exit::Failed,
     live::Live,
-    text::count,
     ui::{Tone, Ui},
 };
 use futures_util::{StreamExt as _, stream};
@@ -74,9 +73,12 @@ pub(super) fn picture(status: &ClusterStatus, ui: &Ui) -> String {
         .zones
         .iter()
         .map(|zone| {
-            let ingresses = count(u64::try_from(zone.ingresses).unwrap_or(u64::MAX), "ingress");
-            let ingresses = ingresses.replace("ingresss", "ingresses");
-            format!("{}: {} of {} nodes ready, {ingresses}", zone.zone, zone.nodes_ready, zone.nodes)
+            let nodes = if zone.nodes == 1 { "node" } else { "nodes" };
+            let ingresses = if zone.ingresses == 1 { "ingress" } else { "ingresses" };
+            format!(
+                "{}: {} of {} {nodes} ready, {} {ingresses}",
+                zone.zone, zone.nodes_ready, zone.nodes, zone.ingresses
+            )
         })
         .collect();
     let mut out = format!("tutti {}\n", status.release);
@@ -88,6 +90,7 @@ pub(super) fn picture(status: &ClusterStatus, ui: &Ui) -> String {
     if !status.problems.is_empty() {
         out.push('\n');
         for problem in &status.problems {
+            let problem = ui.wrap(problem, 2);
             out.push_str(&format!("{} {problem}\n", ui.paint(Tone::Bad, "!")));
         }
     }

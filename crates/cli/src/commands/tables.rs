@@ -65,19 +65,21 @@ pub(crate) fn services_serving(services: &[ServiceSummary]) -> Table {
     let mut table = Table::new(
         &["SERVICE", "STATE", "SERVES", "READY", "HOST"],
         "no services yet: tutti push PATH NAME@VERSION",
-    );
+    )
+    .yielding("HOST");
     for service in services {
         let (ready, wanted) = service.versions.iter().fold((0u32, 0u32), |(ready, wanted), v| {
             (ready.saturating_add(v.ready), wanted.saturating_add(v.wanted))
         });
         let (serves, ready) = match service.upstreams.as_slice() {
             [] => (service.serving.to_string(), format!("{ready}/{wanted}")),
-            upstreams => (upstreams.join(", "), String::new()),
+            [upstream] => (upstream.clone(), String::new()),
+            upstreams => (format!("{} addresses", upstreams.len()), String::new()),
         };
-        let host = match service.hosts.as_slice() {
-            [] => String::new(),
-            [host] => host.clone(),
-            [host, others @ ..] => format!("{host} +{}", others.len()),
+        let host = match (best_host(&service.hosts), service.hosts.len()) {
+            (None, _) => String::new(),
+            (Some(host), 1) => host.to_owned(),
+            (Some(host), hosts) => format!("{host} +{}", hosts - 1),
         };
         table.row([
             text(short(&service.service)),
@@ -90,10 +92,15 @@ pub(crate) fn services_serving(services: &[ServiceSummary]) -> Table {
     table
 }
 
+/// The host that a person would try first: a whole one before a path of one, and no `*`.
+fn best_host(hosts: &[String]) -> Option<&str> {
+    hosts.iter().map(String::as_str).min_by_key(|host| (host.starts_with('*'), host.contains('/')))
+}
+
 fn state(state: &str) -> Cell {
     let tone = match state {
         "serving" => Tone::Good,
-        "deploying" => Tone::Busy,
+        "deploying" | "deleting" => Tone::Busy,
         "degraded" => Tone::Bad,
         _ => Tone::Dim,
     };

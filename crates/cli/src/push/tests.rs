@@ -136,7 +136,7 @@ fn a_command_must_be_there_and_executable() {
     assert!(told("").contains("nothing says what to run in it"));
     fs::write(folder.path().join("tutti.toml"), "[service]\nisolate = \"wasm\"\n").unwrap();
     let told = texts(&prepare(folder.path(), None).unwrap_err());
-    assert!(told.contains("isolate: \"wasm\", but"), "{told}");
+    assert!(told.contains("its manifest is for a wasm component"), "{told}");
 }
 
 #[test]

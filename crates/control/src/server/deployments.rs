@@ -288,7 +288,7 @@ pub(super) async fn rollback(call: Call) -> Answer {
 /// `conflict` if there are none, or one of their versions was removed.
 async fn previous(app: &App, service: &Resource<ServiceSpec>) -> Result<Split, Problem> {
     let refuse = |why: String, hint: String| Problem::conflict(why).object(service.object()).hint(hint);
-    let deploy = format!("deploy a version instead: tutti deploy {}@VERSION", service.name);
+    let deploy = format!("deploy a version instead: tutti deploy {}@VERSION 100%", service.name);
     let Some(previous) = service.status.previous.clone().filter(|split| !split.is_empty()) else {
         let why = if service.status.split.is_empty() {
             format!("service \"{}\" has never served a version", service.name)

@@ -58,7 +58,7 @@ pub(super) async fn delete(call: Call) -> Answer {
                 domain.name, service.name
             ))
             .object(domain.object())
-            .hint(format!("remove its services first: tutti service delete {}", service.name))
+            .hint(format!("delete its services first: tutti service delete {}", service.name))
             .into());
         }
         if objects.write().delete(&domain).commit().await?.is_some() {

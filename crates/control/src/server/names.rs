@@ -120,7 +120,7 @@ pub(super) async fn room_for<S: Object>(
         return Ok(());
     }
     Err(Problem::new(ErrorCode::QuotaExceeded, format!("there are {most} {what} already, which is the most"))
-        .hint(format!("remove some with: tutti {} delete", S::KIND)))
+        .hint(format!("delete some with: tutti {} delete", S::KIND)))
 }
 
 /// The domains that a service may be in: the given one, or those its package may mean.

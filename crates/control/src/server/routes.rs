@@ -52,7 +52,7 @@ fn taken(call: &Call, there: &RouteSpec) -> Problem {
     let problem = Problem::already_exists("route", &there.r#match);
     if call.caller.sees(&there.service.domain) {
         return Problem { detail: format!("{}, to {}", problem.detail, there.service), ..problem }
-            .hint(format!("remove it first: tutti route delete {}", there.r#match));
+            .hint(format!("delete it first: tutti route delete {}", there.r#match));
     }
     problem.hint("ask an admin")
 }

@@ -32,12 +32,12 @@ pub(super) async fn existing(
     }
 }
 
-/// Refuses to change a service that is being removed.
+/// Refuses to change a service that is being deleted.
 pub(super) fn not_going(service: &Resource<ServiceSpec>) -> Result<(), Problem> {
     if service.deleted_at.is_none() {
         return Ok(());
     }
-    Err(Problem::conflict(format!("service \"{}\" is being removed", service.name))
+    Err(Problem::conflict(format!("service \"{}\" is being deleted", service.name))
         .object(service.object())
         .hint(format!("see how far it is with: tutti explain {}", service.name)))
 }

@@ -38,7 +38,7 @@ pub(super) async fn status(call: Call) -> Answer {
     let degraded = services.iter().filter(|service| service.state == "degraded");
     problems.extend(degraded.map(|service| {
         format!(
-            "service {}: {}",
+            "service {0}: {1}; see tutti explain {0}",
             service.service,
             service.reason.as_deref().unwrap_or("is not as it should be")
         )
@@ -101,7 +101,7 @@ pub(super) fn summarize(facts: &ServiceFacts) -> ServiceSummary {
 fn state(facts: &ServiceFacts) -> (&'static str, Option<String>) {
     let (service, table) = (&facts.service, facts.table.as_ref().map(|table| &table.spec));
     if service.deleted_at.is_some() {
-        return ("degraded", Some("is being removed".to_owned()));
+        return ("deleting", Some("is being deleted".to_owned()));
     }
     if service.status.deployment.is_some() {
         let message = facts.deployment.as_ref().map(|deployment| deployment.status.message.clone());

@@ -116,7 +116,7 @@ impl TokenIndex {
         let known = self.wait(|known| known.is_some()).await?;
         let bearer = known.as_ref().and_then(|known| known.by_hash.get(&hash).cloned());
         let Some(bearer) = bearer else {
-            return Err(Problem::new(ErrorCode::Unauthenticated, "the token is unknown, or was revoked")
+            return Err(Problem::new(ErrorCode::Unauthenticated, "the token is unknown, or was deleted")
                 .hint("check TUTTI_TOKEN and --context, or ask an admin for a new token"));
         };
         if bearer.expires_at.is_some_and(|end| now >= end) {
@@ -228,7 +228,7 @@ pub(super) async fn create(call: Call) -> Answer {
     let token = objects.make(&request.name, spec);
     let Some(revision) = objects.write().create(&token).commit().await? else {
         return Err(Problem::already_exists("token", &request.name)
-            .hint("choose another name, or revoke it first")
+            .hint(format!("choose another name, or delete it first: tutti token delete {}", request.name))
             .into());
     };
     call.app.tokens.reached(revision).await?;
@@ -245,7 +245,7 @@ pub(super) async fn delete(call: Call) -> Answer {
         let own = call.caller.token() == token.name;
         if own {
             return Err(Problem::conflict(format!("token \"{}\" is the one you use", token.name))
-                .hint("revoke it with another admin's token, so that you don't lock yourself out")
+                .hint("delete it with another admin's token, so that you don't lock yourself out")
                 .into());
         }
         if let Some(revision) = objects.write().delete(&token).commit().await? {

@@ -151,7 +151,7 @@ async fn used(
         return Ok(Some(
             Problem::conflict(format!("version \"{version}\" serves {share} of the requests"))
                 .object(format!("version {version}"))
-                .hint(format!("deploy another to 100% first: tutti deploy {}@VERSION", version.service)),
+                .hint(format!("deploy another to 100% first: tutti deploy {}@VERSION 100%", version.service)),
         ));
     }
     let Some(id) = &service.status.deployment else { return Ok(None) };

@@ -41,7 +41,7 @@ async fn a_service_is_scaled_within_bounds_and_removed_in_order() {
         scale(json!(2)).await,
         api.post("/v1/routes", json!({ "match": "x.example.com", "service": "example.com:web" })).await,
     ] {
-        assert!(refused.expect(409).detail().contains("is being removed"));
+        assert!(refused.expect(409).detail().contains("is being deleted"));
     }
 }
 
