@@ -55,11 +55,20 @@ pub(crate) struct Places {
     pub(crate) own_root: bool,
 }
 
-/// Locks the calling process in. `own_pids` says whether it is in a pid namespace of its own.
+/// Which namespaces the calling process is alone in already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own {
+    /// That of process ids.
+    pub(crate) pids: bool,
+    /// That of users, where the kernel counts its processes apart from all others of its user.
+    pub(crate) users: bool,
+}
+
+/// Locks the calling process in.
 pub(crate) fn confine(
     spec: &ShimSpec,
     groups: &[Group],
-    own_pids: bool,
+    own: Own,
     notes: &mut Notes,
 ) -> Result<Places, Failed> {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGPIPE, libc::SIGTERM] {
@@ -71,9 +80,9 @@ pub(crate) fn confine(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::setsid().map_err(|error| Failed::host("starting a session", error))?;
     cgroup::enter(groups).map_err(|error| Failed::host("control groups", error))?;
-    let places = separate(spec, own_pids, notes)?;
+    let places = separate(spec, own.pids, notes)?;
     let uid = spec.uid.filter(|_| places.own_root || may_pass(&places, notes));
-    limit(uid.is_some(), notes);
+    limit(uid.is_some() || own.users, notes);
 
     rustix::thread::set_no_new_privs(true)
         .map_err(|error| Failed::host("giving up new privileges", error))?;
@@ -86,7 +95,7 @@ pub(crate) fn confine(
     Ok(places)
 }
 
-fn limit(own_user: bool, notes: &mut Notes) {
+fn limit(counted_apart: bool, notes: &mut Notes) {
     let to = |resource, most: u64| {
         let hard = rustix::process::getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
         rustix::process::setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })
@@ -94,8 +103,8 @@ fn limit(own_user: bool, notes: &mut Notes) {
     };
     notes.unless(to(Resource::Core, 0), "it may leave core dumps");
     notes.unless(to(Resource::Nofile, OPEN_FILES), "its open files are not limited");
-    if own_user {
-        // The kernel counts by user, so this holds an instance only where no other has its user.
+    if counted_apart {
+        // The kernel counts by user and user namespace, so this holds an instance only where no other has both.
         notes.unless(
             to(Resource::Nproc, u64::from(cgroup::TASKS)),
             "its processes are not limited by its user",

@@ -2,7 +2,7 @@
 
 use crate::{
     cgroup::Group,
-    confine::{self, Notes, Places},
+    confine::{self, Notes, Own, Places},
     record::{Failed, ShimSpec},
     sys::{self, Disposition, Fork},
 };
@@ -49,16 +49,15 @@ enum Report {
 pub(super) fn launch(spec: &ShimSpec, groups: &[Group]) -> Result<Launched, Failed> {
     let host = |what: &'static str| move |error: io::Error| Failed::host(what, error);
     let mut notes = Notes::default();
-    if spec.uid.is_none() && !may_administer() {
-        own_users(&mut notes)?;
-    }
+    let users = spec.uid.is_none() && !may_administer() && own_users(&mut notes)?;
     let init = if notes.unless(sys::unshare(UnshareFlags::NEWPID), "it sees the processes of the host") {
         Some(start_init().map_err(host("starting an init"))?)
     } else {
         None
     };
     let init_pid = init.as_ref().map(|init| init.pid);
-    let launched = start(spec, groups, init, notes);
+    let own = Own { pids: init.is_some(), users };
+    let launched = start(spec, groups, own, init, notes);
     hide();
     if launched.is_err()
         && let Some(init) = init_pid
@@ -69,7 +68,13 @@ pub(super) fn launch(spec: &ShimSpec, groups: &[Group]) -> Result<Launched, Fail
     launched
 }
 
-fn start(spec: &ShimSpec, groups: &[Group], init: Option<Init>, notes: Notes) -> Result<Launched, Failed> {
+fn start(
+    spec: &ShimSpec,
+    groups: &[Group],
+    own: Own,
+    init: Option<Init>,
+    notes: Notes,
+) -> Result<Launched, Failed> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| Failed::host("making a pipe", error));
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
@@ -80,7 +85,7 @@ fn start(spec: &ShimSpec, groups: &[Group], init: Option<Init>, notes: Notes) ->
             // process too: nobody goes on unseen.
             drop((stdout, stderr, report));
             let mut report = File::from(report_end);
-            let failed = become_program(spec, groups, init.is_some(), stdout_end, stderr_end, &mut report);
+            let failed = become_program(spec, groups, own, stdout_end, stderr_end, &mut report);
             tell(&mut report, &Report::Failed(failed));
             sys::exit_now(127)
         }
@@ -108,19 +113,19 @@ fn may_administer() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// Moves this process into a user namespace where it may make the others. Its user stays what it is.
-fn own_users(notes: &mut Notes) -> Result<(), Failed> {
+/// Moves this process into a user namespace where it may make the others, if it may make that. Its user stays what it is.
+fn own_users(notes: &mut Notes) -> Result<bool, Failed> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if !notes.unless(sys::unshare(UnshareFlags::NEWUSER), "no namespaces of its own: this user may make none")
     {
-        return Ok(());
+        return Ok(false);
     }
     let map = || -> io::Result<()> {
         std::fs::write("/proc/self/setgroups", "deny")?;
         std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
         std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
     };
-    map().map_err(|error| Failed::host("mapping the user into its own namespace", error))
+    map().map(|()| true).map_err(|error| Failed::host("mapping the user into its own namespace", error))
 }
 
 /// Keeps others of the same user out of this process, its memory, and by `/proc` its view of the files.
@@ -159,13 +164,13 @@ fn start_init() -> io::Result<Init> {
 fn become_program(
     spec: &ShimSpec,
     groups: &[Group],
-    own_pids: bool,
+    own: Own,
     stdout: OwnedFd,
     stderr: OwnedFd,
     report: &mut File,
 ) -> Failed {
     let mut notes = Notes::default();
-    let confined = confine::confine(spec, groups, own_pids, &mut notes);
+    let confined = confine::confine(spec, groups, own, &mut notes);
     tell(report, &Report::Weaker(notes.0));
     let places = match confined {
         Ok(places) => places,
