@@ -55,20 +55,57 @@ fn wrong_arguments_are_one_clear_line_and_change_nothing() {
     let before = at_rest(&cloud);
     let web = "example.com:web";
     let cases: &[(&[&str], i32, &[&str])] = &[
-        (&["deploy", "example.com:web@1.0", "0%"], INVALID, &["a share of 0% deploys nothing", "deploy another"]),
+        (
+            &["deploy", "example.com:web@1.0", "0%"],
+            INVALID,
+            &["a share of 0% deploys nothing", "deploy another"],
+        ),
         (&["deploy", "example.com:web@1.0", "101%"], USAGE, &["\"101%\" is more than 100%"]),
-        (&["deploy", "example.com:web@1.0", "10"], USAGE, &["\"10\" is not a percentage", "did you mean 10%?"]),
+        (
+            &["deploy", "example.com:web@1.0", "10"],
+            USAGE,
+            &["\"10\" is not a percentage", "did you mean 10%?"],
+        ),
         (&["deploy", "example.com:web@1.0", "-5%"], USAGE, &["-5"]),
-        (&["deploy", "example.com:web@1.2", "10%"], NOT_FOUND, &["\"example.com:web@1.2\" not found", "did you mean \"example.com:web@1."]),
-        (&["deploy", "example.com:wep@1.0", "10%"], NOT_FOUND, &["\"example.com:wep\" not found", "did you mean \"example.com:web\"?"]),
-        (&["deploy", "example.co:web@1.0", "10%"], NOT_FOUND, &["\"example.co\" not found", "did you mean \"example.com"]),
+        (
+            &["deploy", "example.com:web@1.2", "10%"],
+            NOT_FOUND,
+            &["\"example.com:web@1.2\" not found", "did you mean \"example.com:web@1."],
+        ),
+        (
+            &["deploy", "example.com:wep@1.0", "10%"],
+            NOT_FOUND,
+            &["\"example.com:wep\" not found", "did you mean \"example.com:web\"?"],
+        ),
+        (
+            &["deploy", "example.co:web@1.0", "10%"],
+            NOT_FOUND,
+            &["\"example.co\" not found", "did you mean \"example.com"],
+        ),
         (&["deploy", "example.com:web@one", "10%"], USAGE, &["version \"one\"", "such as 1.0"]),
         (&["deploy", "Example.com:web@1.0", "10%"], USAGE, &["upper-case", "write \"example.com\""]),
         (&["deploy", web, "10%"], USAGE, &["has no version", "@1.0"]),
-        (&["deploy", "example.com:web@1.1", "--steps", "50%,10%", "--every", "1s"], INVALID, &["10% comes after 50%"]),
-        (&["deploy", "example.com:web@1.1", "--steps", "50%,100%", "--every", "soon"], USAGE, &["\"soon\" is not a duration", "30s"]),
         (
-            &["deploy", "example.com:web@1.1", "--steps", "50%,100%", "--every", "1s", "--abort-if", "eror_rate>1%"],
+            &["deploy", "example.com:web@1.1", "--steps", "50%,10%", "--every", "1s"],
+            INVALID,
+            &["10% comes after 50%"],
+        ),
+        (
+            &["deploy", "example.com:web@1.1", "--steps", "50%,100%", "--every", "soon"],
+            USAGE,
+            &["\"soon\" is not a duration", "30s"],
+        ),
+        (
+            &[
+                "deploy",
+                "example.com:web@1.1",
+                "--steps",
+                "50%,100%",
+                "--every",
+                "1s",
+                "--abort-if",
+                "eror_rate>1%",
+            ],
             USAGE,
             &["unknown metric \"eror_rate\"", "did you mean \"error_rate\"?"],
         ),
@@ -81,14 +118,22 @@ fn wrong_arguments_are_one_clear_line_and_change_nothing() {
         (&["domain", "create", "example.com"], ALREADY_EXISTS, &["\"example.com\" already exists"]),
         (&["domain", "delete", "example.com"], CONFLICT, &["example.com"]),
         (&["route", "create", "bad host", web], USAGE, &["\"bad host\"", "DNS name"]),
-        (&["route", "create", "shop.example.com", "example.com:webb"], NOT_FOUND, &["did you mean \"example.com:web\"?"]),
+        (
+            &["route", "create", "shop.example.com", "example.com:webb"],
+            NOT_FOUND,
+            &["did you mean \"example.com:web\"?"],
+        ),
         (&["route", "delete", "shop.example.com"], NOT_FOUND, &["shop.example.com"]),
         (&["version", "delete", "example.com:web@1.0"], CONFLICT, &["1.0"]),
         (&["service", "show", "example.com:webb"], NOT_FOUND, &["did you mean \"example.com:web\"?"]),
         (&["logs", "example.com:webb"], NOT_FOUND, &["did you mean \"example.com:web\"?"]),
         (&["explain", "service/example.com:webb"], NOT_FOUND, &["did you mean \"example.com:web\"?"]),
         (&["node", "cordon", "nowhere"], NOT_FOUND, &["node \"nowhere\" not found"]),
-        (&["token", "create", "ci", "--role", "boss"], USAGE, &["\"boss\" is not one of admin, owner, deployer, viewer"]),
+        (
+            &["token", "create", "ci", "--role", "boss"],
+            USAGE,
+            &["\"boss\" is not one of admin, owner, deployer, viewer"],
+        ),
         (&["token", "create", "ci", "--role", "owner"], INVALID, &["domain"]),
         (&["push", "/nonexistent", "example.com:web@2.0"], INVALID, &["\"/nonexistent\""]),
         (&["status", "--token", "wrong"], UNAUTHENTICATED, &["token is unknown", "TUTTI_TOKEN"]),
@@ -128,7 +173,8 @@ fn wrong_manifests_are_refused_whole_before_anything_is_sent() {
         assert_eq!(cloud.json(&["status"]), before, "{text}");
     }
     // Every fault at once.
-    std::fs::write(folder.join("tutti.toml"), "[service]\nrunn = \"x\"\nmemory = \"12Q\"\ncpu = \"x\"").unwrap();
+    std::fs::write(folder.join("tutti.toml"), "[service]\nrunn = \"x\"\nmemory = \"12Q\"\ncpu = \"x\"")
+        .unwrap();
     let said = refused(&cloud, &["push", path, "example.com:web@2.0"], INVALID, &["runn", "memory", "cpu"]);
     assert_eq!(said.err.lines().filter(|line| line.starts_with("error: ")).count(), 3, "{}", said.err);
 }
@@ -185,7 +231,7 @@ fn tokens_do_what_they_say_and_no_more() {
     cloud.ok(&["token", "delete", "gone"]);
     let before = at_rest(&cloud);
     refused(&cloud, &["status", "--token", &expired], UNAUTHENTICATED, &["expired"]);
-    refused(&cloud, &["status", "--token", &revoked], UNAUTHENTICATED, &["revoked"]);
+    refused(&cloud, &["status", "--token", &revoked], UNAUTHENTICATED, &["deleted"]);
     cloud.ok(&["status", "--token", &viewer]);
     refused(&cloud, &["deploy", "example.com:web@1.1", "100%", "--token", &viewer], FORBIDDEN, &["deployer"]);
     refused(&cloud, &["domain", "create", "other.org", "--token", &viewer], FORBIDDEN, &["admin"]);
@@ -198,7 +244,11 @@ fn the_api_and_the_ingress_refuse_what_they_cannot_read() {
     let before = at_rest(&cloud);
     let answer = cloud.get("nobody.example.com.localhost", "/");
     assert_eq!((answer.status, answer.header("content-type")), (404, Some("application/problem+json")));
-    assert!(answer.body.contains("nobody.example.com.localhost") && answer.body.contains("tutti route create"), "{}", answer.body);
+    assert!(
+        answer.body.contains("nobody.example.com.localhost") && answer.body.contains("tutti route create"),
+        "{}",
+        answer.body
+    );
 
     let cases = [
         ("GET", "/v1/nothing", None, 404, "not_found"),
@@ -208,8 +258,20 @@ fn the_api_and_the_ingress_refuse_what_they_cannot_read() {
         ("POST", "/v1/domains", Some(json!({ "nam": "example.org" })), 400, "invalid"),
         ("POST", "/v1/domains", Some(json!({ "name": "-.org" })), 400, "invalid"),
         ("POST", "/v1/domains", Some(json!("example.org")), 400, "invalid"),
-        ("POST", "/v1/deployments", Some(json!({ "version": "example.com:web@1.1", "steps": [] })), 400, "invalid"),
-        ("POST", "/v1/deployments", Some(json!({ "version": "example.com:web@1.1", "steps": ["150%"] })), 400, "invalid"),
+        (
+            "POST",
+            "/v1/deployments",
+            Some(json!({ "version": "example.com:web@1.1", "steps": [] })),
+            400,
+            "invalid",
+        ),
+        (
+            "POST",
+            "/v1/deployments",
+            Some(json!({ "version": "example.com:web@1.1", "steps": ["150%"] })),
+            400,
+            "invalid",
+        ),
     ];
     for (method, path, body, status, code) in cases {
         let (found, problem) = cloud.try_call(method, path, body.as_ref()).unwrap();
