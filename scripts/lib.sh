@@ -87,6 +87,17 @@ need_build_tools() {
     fi
 }
 
+# need_components COMMAND=COMPONENT... : adds the parts of the toolchain that a minimal one lacks.
+need_components() {
+    local pair
+    for pair in "$@"; do
+        cargo "${pair%%=*}" --version >/dev/null 2>&1 && continue
+        command -v rustup >/dev/null || die "cargo ${pair%%=*} is missing, and there is no rustup to add it"
+        say "adding ${pair#*=}"
+        rustup component add "${pair#*=}" >&2
+    done
+}
+
 # A Python with the stock gRPC client, for the end-to-end tests.
 need_python_client() {
     need_packages python3=python3

@@ -15,7 +15,8 @@ ready_seconds=60
 
 need_build_tools
 need_packages curl=curl python3=python3
-mkdir -p "$data"
+# Private, as tutti itself makes it.
+mkdir -p "$data" && chmod 700 "$data"
 
 say "building (the first time takes some minutes)"
 cargo build --bin tutti
