@@ -16,7 +16,11 @@
 
 mod harness;
 
+mod explain;
 mod first_deploy;
+mod ingress;
 mod load;
+mod logs;
+mod rollout;
 mod split;
 mod traffic;

@@ -49,9 +49,9 @@ pub fn push_python(cloud: &Cloud, version: &str, env: &[(&str, &str)], section: 
     push_script(cloud, version, &root().join("samples/hello-http-python/main.py"), env, section);
 }
 
-/// Pushes a program of `tests/e2e/programs`.
-pub fn push_program(cloud: &Cloud, version: &str, name: &str, section: &str) {
-    push_script(cloud, version, &program(name), &[], section);
+/// Pushes `programs/server.py` with these environment variables and further lines of `[service]`.
+pub fn push_program(cloud: &Cloud, version: &str, env: &[(&str, &str)], section: &str) {
+    push_script(cloud, version, &program("server.py"), env, section);
 }
 
 fn push_script(cloud: &Cloud, version: &str, file: &Path, env: &[(&str, &str)], section: &str) {
