@@ -147,7 +147,13 @@ impl Manifest {
             vec![Problem::invalid(format!("line {line} is not TOML: {}", error.message()))]
         })?;
         match table.get("service") {
-            None => Ok(Manifest::default()),
+            None => match table.keys().find(|key| nearest(key, ["service"]).is_some()) {
+                // Whoever meant this section would otherwise be told of what they did write that it is missing.
+                Some(key) => Err(vec![
+                    Problem::invalid(format!("there is no section [{key}]")).hint("did you mean [service]?"),
+                ]),
+                None => Ok(Manifest::default()),
+            },
             Some(toml::Value::Table(section)) => Reader::default().manifest(section),
             Some(_) => Err(vec![Problem::invalid("\"service\" must be a section: write [service]")]),
         }
