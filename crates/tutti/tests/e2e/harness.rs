@@ -15,6 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A running `tutti dev`.
 pub struct Cloud {
     folder: tempfile::TempDir,
+    data_dir: PathBuf,
     child: Option<Child>,
     ready: bool,
     variables: Vec<(String, String)>,
@@ -63,8 +64,15 @@ impl Cloud {
     pub fn start_with(variables: &[(&str, &str)]) -> Cloud {
         let folder = tempfile::Builder::new().prefix("tutti-e2e-").tempdir().expect("a temporary folder");
         let nowhere: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let mut cloud =
-            Cloud { folder, child: None, ready: false, variables: Vec::new(), api: nowhere, http: nowhere };
+        let mut cloud = Cloud {
+            data_dir: folder.path().join("data"),
+            folder,
+            child: None,
+            ready: false,
+            variables: Vec::new(),
+            api: nowhere,
+            http: nowhere,
+        };
         cloud.start_again(variables);
         cloud
     }
@@ -108,7 +116,12 @@ impl Cloud {
 
     /// Where it keeps everything.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_dir.clone()
+    }
+
+    /// Lets it keep everything elsewhere from its next start on.
+    pub fn move_to(&mut self, data_dir: &Path) {
+        self.data_dir = data_dir.to_owned();
     }
 
     /// A folder for the test's own files.
@@ -386,9 +399,9 @@ pub fn guest(name: &str) -> PathBuf {
     path
 }
 
-/// The binary under test.
+/// The binary under test: the one built with the tests, or `TUTTI_E2E_BINARY`, such as a release.
 pub fn binary() -> PathBuf {
-    env!("CARGO_BIN_EXE_tutti").into()
+    std::env::var_os("TUTTI_E2E_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_tutti").into(), PathBuf::from)
 }
 
 /// The top of the checkout.
@@ -401,6 +414,15 @@ pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain: {what}");
+        pause();
+    }
+}
+
+/// Waits until nothing is wrong any more, and says what was if that takes longer than [`PATIENCE`].
+pub fn wait_until(what: &str, mut wrong: impl FnMut() -> Result<(), String>) {
+    let end = Instant::now() + PATIENCE;
+    while let Err(wrong) = wrong() {
+        assert!(Instant::now() < end, "waited in vain: {what}: {wrong}");
         pause();
     }
 }

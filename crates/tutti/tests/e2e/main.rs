@@ -16,11 +16,15 @@
 
 mod harness;
 
+mod bad_input;
+mod crash;
 mod explain;
+mod faults;
 mod first_deploy;
 mod ingress;
 mod load;
 mod logs;
+mod recovery;
 mod rollout;
 mod split;
 mod traffic;
