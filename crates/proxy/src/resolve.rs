@@ -33,13 +33,15 @@ pub struct Resolver {
 }
 
 type Addresses = Arc<[IpAddr]>;
+/// Addresses, or the kind and text of a fault, which can be told more than once.
+type Found = Result<Addresses, (io::ErrorKind, String)>;
 type Ask = dyn Fn(String) -> BoxFuture<'static, io::Result<Addresses>> + Send + Sync;
 
 /// What is known of a name.
 #[derive(Debug)]
 struct Known {
     /// The last answer and when it came. A fault only if there was never anything better.
-    answer: Option<(Result<Addresses, (io::ErrorKind, String)>, Instant)>,
+    answer: Option<(Found, Instant)>,
     /// Held by the one that asks while nothing is known.
     asking: Arc<tokio::sync::Mutex<()>>,
 }

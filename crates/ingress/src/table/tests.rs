@@ -73,6 +73,26 @@ fn older_generations_are_refused() {
 }
 
 #[test]
+fn a_service_that_was_made_anew_begins_with_its_own_generations() {
+    let tables = Tables::default();
+    tables.apply(vec![put("example.com:web", 9, &["a.test"])]);
+    // Deleted and created again while nobody watched: another object, with a generation of its own.
+    let mut anew = table("example.com:web", 1, &["a.test", "b.test"]);
+    anew.uid = Uid::from_bits(2);
+    tables.replace(vec![Arc::new(anew.clone())]);
+    assert_eq!(found(&tables, "b.test", "/").as_deref(), Some("web"));
+    anew.spec.backend = Backend::None { reason: "second".into() };
+    anew.generation = 2;
+    tables.apply(vec![Change::Put(Box::new(anew))]);
+    assert_eq!(reason(&tables, "a.test"), "second");
+    // What is left of the first object's news is not.
+    tables.replace(Vec::new());
+    assert_eq!((found(&tables, "a.test", "/"), tables.count()), (None, 0));
+    tables.apply(vec![put("example.com:web", 3, &["a.test"])]);
+    assert_eq!(found(&tables, "a.test", "/").as_deref(), Some("web"));
+}
+
+#[test]
 fn a_changed_backend_leaves_the_map_and_keeps_what_lasts() {
     let tables = Tables::default();
     tables.apply(vec![put("a.com:web", 1, &["a.com"]), put("a.com:other", 1, &["b.com"])]);

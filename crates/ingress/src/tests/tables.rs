@@ -154,3 +154,34 @@ async fn it_leaves_only_when_its_requests_have_ended() {
     world.ended.await.unwrap();
     assert_eq!(*world.zone.left.lock().unwrap(), ["ingress-1"]);
 }
+
+#[tokio::test]
+async fn what_was_deleted_while_it_was_away_goes_with_the_first_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tables.json");
+    let serving = server(|_, _| async { Response::new(body::full("hello")) }).await;
+    let zone = Arc::new(Zone::default());
+    let gone = table("example.com:gone", &["gone.test"], &[("1.0", 1_000_000, 1)]);
+    let revision = zone.put(vec![web(), gone]);
+    let world = World::new(zone, hop_to(serving), Some(path.clone())).await;
+    world.reaches(revision).await;
+    assert_eq!(world.send(get("gone.test", "/")).await.status(), 200);
+    world.tasks.stop();
+    world.ended.await.unwrap();
+    until("both tables are kept", || {
+        std::fs::read_to_string(&path)
+            .is_ok_and(|text| text.contains("gone.test") && text.contains("web.test"))
+    })
+    .await;
+
+    let zone = Arc::new(Zone::default());
+    let revision = zone.put(vec![web()]);
+    let world = World::new(zone, hop_to(serving), Some(path.clone())).await;
+    world.reaches(revision).await;
+    assert_eq!(world.send(get("gone.test", "/")).await.status(), 404);
+    assert_eq!(world.send(get("web.test", "/")).await.status(), 200);
+    until("the file has forgotten it", || {
+        std::fs::read_to_string(&path).is_ok_and(|text| !text.contains("gone.test"))
+    })
+    .await;
+}
