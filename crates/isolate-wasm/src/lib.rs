@@ -74,5 +74,5 @@ impl WasmOptions {
 /// Half of the machine's memory: the other half is for processes, for what the host keeps for guests, and for the agent.
 fn half_of_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    (u64::from(info.totalram) * u64::from(info.mem_unit)) / 2
+    info.totalram.saturating_mul(u64::from(info.mem_unit)) / 2
 }
