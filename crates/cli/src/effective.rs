@@ -75,7 +75,7 @@ impl Effective {
         let name = match (&globals.context, variable("TUTTI_CONTEXT"), &contexts.current) {
             (Some(name), _, _) => Some(said(name.clone(), "--context")),
             (None, Some(name), _) => Some(said(name, "$TUTTI_CONTEXT")),
-            (None, None, Some(name)) => Some(said(name.clone(), file.display().to_string())),
+            (None, None, Some(name)) => Some(said(name.clone(), "contexts file")),
             (None, None, None) => None,
         };
         let known: Option<&Context> = match &name {

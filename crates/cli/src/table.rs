@@ -45,17 +45,25 @@ pub(crate) struct Table {
     empty: &'static str,
     /// The column that is narrowed before all others, if there is one that matters less.
     yields: Option<usize>,
+    /// Whether nothing is left out of a field, however wide that makes a line.
+    whole: bool,
 }
 
 impl Table {
     /// A table with these columns, which says `empty` if it has no rows.
     pub(crate) fn new(titles: &[&'static str], empty: &'static str) -> Self {
-        Table { titles: titles.to_vec(), rows: Vec::new(), empty, yields: None }
+        Table { titles: titles.to_vec(), rows: Vec::new(), empty, yields: None, whole: false }
     }
 
     /// The same, whose column `title` gives way before all others.
     pub(crate) fn yielding(mut self, title: &str) -> Self {
         self.yields = self.titles.iter().position(|known| *known == title);
+        self
+    }
+
+    /// The same, of which nothing is left out: for what is there to be copied, such as paths.
+    pub(crate) const fn whole(mut self) -> Self {
+        self.whole = true;
         self
     }
 
@@ -94,6 +102,9 @@ impl Table {
             }
         }
         let gaps = GAP * widths.len().saturating_sub(1);
+        if self.whole {
+            return widths;
+        }
         while widths.iter().sum::<usize>() + gaps > width {
             let yields = self.yields.and_then(|index| widths.get_mut(index));
             if let Some(column) = yields.filter(|column| **column > YIELDED) {
@@ -171,6 +182,16 @@ mod tests {
         }
         assert_eq!(stripped.replace("\x1b[0m", ""), plain);
         assert!(coloured.contains("\x1b[32mready\x1b[0m"));
+    }
+
+    #[test]
+    fn what_matters_less_gives_way_first_and_what_is_copied_never() {
+        let text = table().yielding("VERSION").render(50, false);
+        assert!(
+            text.contains("i-0123456789") && text.lines().all(|line| line.chars().count() <= 50),
+            "{text}"
+        );
+        assert!(!table().whole().render(50, false).contains('…'));
     }
 
     #[test]

@@ -38,7 +38,10 @@ fn main() -> ExitCode {
         Command::Client(client) => {
             let rows = Effective::read(&args::surroundings()).as_ref().map(args::rows).unwrap_or_default();
             let program = tutti_cli::Program { command: Tutti::command(), settings: rows };
-            runtime.block_on(tutti_cli::run(globals, client, &program))
+            let code = runtime.block_on(tutti_cli::run(globals, client, &program));
+            // Whoever interrupts a command does not wait for a file that is still being read.
+            runtime.shutdown_background();
+            code
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn config(globals: &Globals, program: &Program, ui: &Ui) -> Result<()
         add(setting, value.clone(), from);
     }
     ui.result(&settings, || {
-        let mut table = Table::new(&["SETTING", "VALUE", "FROM"], "no settings");
+        let mut table = Table::new(&["SETTING", "VALUE", "FROM"], "no settings").whole();
         for row in &settings {
             table.row([row.setting.as_str().into(), row.value.as_str().into(), row.from.as_str().into()]);
         }
@@ -71,7 +71,8 @@ pub(super) fn context(globals: &Globals, command: &ContextCommand, ui: &Ui) -> R
                 let mut table = Table::new(
                     &["CURRENT", "NAME", "API", "TOKEN FILE"],
                     "no cloud is known yet: tutti dev notes its own",
-                );
+                )
+                .whole();
                 for (name, context) in &known.contexts {
                     let mark = if current.as_ref() == Some(name) { "*" } else { "" };
                     let token = context

@@ -73,10 +73,9 @@ pub(super) fn picture(status: &ClusterStatus, ui: &Ui) -> String {
         .zones
         .iter()
         .map(|zone| {
-            let nodes = if zone.nodes == 1 { "node" } else { "nodes" };
             let ingresses = if zone.ingresses == 1 { "ingress" } else { "ingresses" };
             format!(
-                "{}: {} of {} {nodes} ready, {} {ingresses}",
+                "{}: {} of {} nodes ready, {} {ingresses}",
                 zone.zone, zone.nodes_ready, zone.nodes, zone.ingresses
             )
         })
