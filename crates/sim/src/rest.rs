@@ -25,9 +25,11 @@ impl World {
     pub async fn comes_to_rest(&mut self) -> Result<(), String> {
         self.set_faults(0);
         self.everyone_is_well();
-        for _ in 0..PATIENCE {
-            // Whoever paused lets it go on.
-            self.intends(Intent::Proceed).await;
+        for second in 0..PATIENCE {
+            // Whoever paused lets it go on; and whoever finds no room for it, because two deployments hold what the other
+            // needs, gives it up.
+            let gives_up = second >= PATIENCE / 2;
+            self.intends(if gives_up { Intent::Abort } else { Intent::Proceed }).await;
             for _ in 0..4 {
                 self.agents_act().await;
                 self.turns().await;

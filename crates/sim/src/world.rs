@@ -35,8 +35,8 @@ use tutti_store::{
 
 /// Turns that every task gets after each event: more than the longest chain of tasks that wake one another.
 const TURNS: usize = 200;
-/// What a node has: room for ten instances, so that services are in each other's way.
-const NODE: Resources = Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(10 * 128) };
+/// What a node has: room for six instances, so that services are in each other's way.
+const NODE: Resources = Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(6 * 128) };
 
 /// A simulated cloud.
 pub struct World {
@@ -196,18 +196,18 @@ impl World {
     /// One event, by chance, and everything that follows from it at once.
     pub async fn step(&mut self) {
         match self.random.below(100) {
-            0..=33 => self.agents_act().await,
-            34..=61 => {
+            0..=31 => self.agents_act().await,
+            32..=59 => {
                 let (at, caught_up) = (self.any(self.ingresses.len()), self.random.below(3) > 0);
                 self.ingress_reports(at, caught_up).await;
             }
-            62..=81 => self.time_passes(Millis(1 + self.random.below(3000))).await,
-            82..=90 => self.user_acts().await,
-            91..=94 => self.user_changes_mind().await,
-            95 => self.node_falls_silent(),
-            96 => self.ingress_falls_silent(),
-            97 => self.ingress_is_replaced().await,
-            98 => {
+            60..=79 => self.time_passes(Millis(1 + self.random.below(3000))).await,
+            80..=89 => self.user_acts().await,
+            90..=92 => self.user_changes_mind().await,
+            93 => self.node_falls_silent(),
+            94..=95 => self.ingress_falls_silent(),
+            96 => self.ingress_is_replaced().await,
+            97 => {
                 self.note("control is killed");
                 self.restart_control().await;
             }
