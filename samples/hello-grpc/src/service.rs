@@ -6,7 +6,9 @@ use std::{
     future::{Future, Ready, ready},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
+use tokio_stream::StreamExt as _;
 use tonic::{
     Request, Response, Status,
     body::Body,
@@ -35,6 +37,8 @@ pub struct HelloResponse {
 pub struct CountRequest {
     #[prost(uint32, tag = "1")]
     pub to: u32,
+    #[prost(uint32, tag = "2")]
+    pub every_ms: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -79,12 +83,16 @@ impl ServerStreamingService<CountRequest> for Hello {
     type Future = Ready<Result<Response<CountStream>, Status>>;
 
     fn call(&mut self, request: Request<CountRequest>) -> Self::Future {
-        let to = request.get_ref().to;
+        let CountRequest { to, every_ms } = *request.get_ref();
         if to > COUNT_MOST {
             return ready(Err(Status::invalid_argument(format!("{to} is more than {COUNT_MOST}"))));
         }
         let numbers = tokio_stream::iter((1..=to).map(|n| Ok(CountResponse { n })));
-        ready(Ok(self.answer(Box::pin(numbers) as CountStream)))
+        let numbers: CountStream = match every_ms {
+            0 => Box::pin(numbers),
+            every => Box::pin(numbers.throttle(Duration::from_millis(every.into()))),
+        };
+        ready(Ok(self.answer(numbers)))
     }
 }
 

@@ -92,6 +92,7 @@ fn grpc(section: &str) {
     let failures = report["failures"].as_array().expect("a list");
     assert!(failures.is_empty(), "{report:#}\n--- log\n{}", tail(&cloud.log()));
     assert!(report["calls"].as_u64() > Some(100) && report["streams"].as_u64() > Some(1), "{report:#}");
+    assert!(report["long"].as_u64() > Some(10), "the long stream was not kept busy: {report:#}");
     for version in ["1.0", "1.1"] {
         assert!(report["versions"][version].is_number(), "no answer was {version}: {report:#}");
     }

@@ -194,7 +194,7 @@ impl GrpcLoad {
         GrpcLoad { child, out }
     }
 
-    /// Ends the load, after every stream has been read to its end, and tells what it saw.
+    /// Ends the load, once the long stream has gone a little further still, and tells what it saw.
     pub fn stop(mut self) -> Value {
         drop(self.child.stdin.take());
         let mut text = String::new();

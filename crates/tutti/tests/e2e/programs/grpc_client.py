@@ -76,13 +76,15 @@ class Load:
         self.lock = threading.Lock()
         self.calls = 0
         self.streams = 0
+        self.long = 0
         self.versions = {}
         self.failures = []
 
     def failed(self, what, error):
+        why = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else error
         with self.lock:
             if len(self.failures) < 20:
-                self.failures.append(f"{what}: {error.code().name}: {error.details()}")
+                self.failures.append(f"{what}: {why}")
 
     def unary(self):
         with channel(self.address) as own:
@@ -97,37 +99,44 @@ class Load:
                 except grpc.RpcError as error:
                     self.failed("unary", error)
 
-    def count(self, counted, to):
-        """Reads a stream slowly until it is time to stop, and then to its end."""
-        last = 0
+    def count(self, counted, upto):
+        """Reads a stream until it ends, or, once it is time to stop, has gone `upto` messages further."""
+        last, after = 0, 0
         for message in counted:
             number = unvarint(message[1:])
             if number != last + 1:
                 raise AssertionError(f"{number} after {last}")
             last = number
-            if number % 20 == 0 and not self.stop.is_set():
-                self.stop.wait(0.002)
-        if last != to:
-            raise AssertionError(f"ended at {last} of {to}")
+            after += self.stop.is_set()
+            if after > upto:
+                counted.cancel()
+                break
+        return last
 
-    def stream(self, to, again):
+    def short_streams(self):
         with channel(self.address) as own:
             count = own.unary_stream(COUNT)
-            while True:
+            while not self.stop.is_set():
                 try:
-                    self.count(count(b"\x08" + varint(to), timeout=4 * TIMEOUT), to)
+                    last = self.count(count(b"\x08" + varint(500), timeout=TIMEOUT), 500)
+                    assert last == 500, f"ended at {last}"
                     with self.lock:
                         self.streams += 1
-                except grpc.RpcError as error:
-                    self.failed(f"stream of {to}", error)
-                except AssertionError as error:
-                    with self.lock:
-                        self.failures.append(f"stream of {to}: {error}")
-                if not again or self.stop.is_set():
-                    return
+                except (grpc.RpcError, AssertionError) as error:
+                    self.failed("short stream", error)
+
+    def long_stream(self):
+        """One that its instance is busy with all the time: it must be alive when everything else has been done."""
+        with channel(self.address) as own:
+            request = b"\x08" + varint(1_000_000) + b"\x10" + varint(5)
+            try:
+                self.long = self.count(own.unary_stream(COUNT)(request, timeout=4 * TIMEOUT), 10)
+                assert self.stop.is_set(), f"ended by itself at {self.long}"
+            except (grpc.RpcError, AssertionError) as error:
+                self.failed("long stream", error)
 
     def run(self):
-        jobs = [(self.unary, ())] * 3 + [(self.stream, (2_000, True)), (self.stream, (200_000, False))]
+        jobs = [(self.unary, ())] * 3 + [(self.short_streams, ()), (self.long_stream, ())]
         threads = [threading.Thread(target=job, args=arguments) for job, arguments in jobs]
         for thread in threads:
             thread.start()
@@ -139,7 +148,8 @@ class Load:
         for thread in threads:
             thread.join()
         print(json.dumps({
-            "calls": self.calls, "streams": self.streams, "versions": self.versions, "failures": self.failures,
+            "calls": self.calls, "streams": self.streams, "long": self.long, "versions": self.versions,
+            "failures": self.failures,
         }))
 
 
