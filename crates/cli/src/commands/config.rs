@@ -43,9 +43,9 @@ pub(super) fn config(globals: &Globals, program: &Program, ui: &Ui) -> Result<()
         add(setting, value.clone(), from);
     }
     ui.result(&settings, || {
-        let mut table = Table::new(&["SETTING", "VALUE", "FROM"], "no settings").whole();
+        let mut table = Table::new(&["SETTING", "FROM", "VALUE"], "no settings").whole();
         for row in &settings {
-            table.row([row.setting.as_str().into(), row.value.as_str().into(), row.from.as_str().into()]);
+            table.row([row.setting.as_str().into(), row.from.as_str().into(), row.value.as_str().into()]);
         }
         table.show(ui)
     })

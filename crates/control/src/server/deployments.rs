@@ -300,7 +300,7 @@ async fn previous(app: &App, service: &Resource<ServiceSpec>) -> Result<Split, P
     for (version, _) in previous.iter() {
         let name = service.spec.service.at(version.clone()).to_string();
         if app.objects.find::<VersionSpec>(&name).await?.is_none() {
-            return Err(refuse(format!("version \"{name}\", which served before, was removed"), deploy));
+            return Err(refuse(format!("version \"{name}\", which served before, was deleted"), deploy));
         }
     }
     Ok(previous)
