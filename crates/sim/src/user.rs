@@ -36,7 +36,8 @@ impl World {
 
     /// Something, by chance.
     pub(crate) async fn user_acts(&mut self) {
-        let name = SERVICES[usize::from(self.random.below(2) > 0)];
+        let [one, other] = SERVICES;
+        let name = if self.random.below(2) > 0 { other } else { one };
         let found = self.real.find::<ServiceSpec>(name).await;
         let Ok(Some(service)) = found else {
             self.note(format!("{name} is made anew"));

@@ -15,6 +15,9 @@ const HOST: &str = "web.example.com.localhost";
 const CONFLICT: i32 = 8;
 const UNAVAILABLE: i32 = 10;
 
+/// What is done to a file's bytes.
+type Damage = fn(&mut Vec<u8>);
+
 /// `tutti dev` in a folder, which is to end by itself.
 fn dev(cloud: &Cloud, folder: &Path, api: SocketAddr, http: SocketAddr) -> Said {
     let mut command = Command::new("timeout");
@@ -229,11 +232,11 @@ fn a_damaged_store_or_one_of_a_newer_release_is_said_and_left_alone() {
     cloud.stop();
     let file = cloud.data_dir().join("store.db");
     let whole = std::fs::read(&file).unwrap();
-    let release = |bytes: &mut Vec<u8>| bytes[60..64].copy_from_slice(&999u32.to_be_bytes());
-    let damage: [(&str, &dyn Fn(&mut Vec<u8>), &[&str]); 3] = [
-        ("not a database", &|bytes| bytes[..100].fill(b'x'), &["store.db"]),
-        ("half of it", &|bytes| bytes.truncate(bytes.len() / 2 / 4096 * 4096), &["store.db"]),
-        ("a newer release", &release, &["store.db", "999", "release"]),
+    let release: Damage = |bytes| bytes[60..64].copy_from_slice(&999u32.to_be_bytes());
+    let damage: [(&str, Damage, &[&str]); 3] = [
+        ("not a database", |bytes| bytes[..100].fill(b'x'), &["store.db"]),
+        ("half of it", |bytes| bytes.truncate(bytes.len() / 2 / 4096 * 4096), &["store.db"]),
+        ("a newer release", release, &["store.db", "999", "release"]),
     ];
     for (what, damage, words) in damage {
         let mut bytes = whole.clone();
