@@ -76,9 +76,18 @@ impl Fleet {
         Fleet { node, tasks, runners, known: BTreeMap::new(), init: None, ended: mpsc::channel(ENDED) }
     }
 
-    /// Takes up what an earlier agent ran. Each token is cancelled once its instance is ready, or cannot be for now.
+    /// Takes up what an earlier agent ran. There is a token for each instance that had been ready, which is cancelled
+    /// once it is again, or cannot be for now: one that was still in its first start keeps nobody waiting.
     pub(crate) fn take_up(&mut self, entries: Vec<Entry>) -> Vec<CancellationToken> {
-        entries.into_iter().map(|entry| self.spawn(entry, Origin::Ledger)).collect()
+        let mut settled = Vec::new();
+        for entry in entries {
+            let had_been_ready = entry.ever_ready;
+            let token = self.spawn(entry, Origin::Ledger);
+            if had_been_ready {
+                settled.push(token);
+            }
+        }
+        settled
     }
 
     /// Follows the watch until `stop`.

@@ -17,7 +17,10 @@ use tutti_model::{
 pub struct NodeView {
     /// Its name.
     pub node: NodeName,
-    /// Whether its agent has said that it is ready, and has been heard of lately.
+    /// Whether its agent has been heard of lately: what its instances are said to be still holds.
+    pub heard: bool,
+    /// Whether its agent has said that it is ready for new instances. One that takes up what it ran before may need a
+    /// while; what has run on undisturbed serves meanwhile.
     pub ready: bool,
     /// Whether it takes new instances.
     pub cordoned: bool,
@@ -87,7 +90,7 @@ fn free(node: &NodeView) -> Resources {
 /// Why a node cannot take an instance of this version.
 fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> {
     let (name, manifest, free) = (&node.node, &version.manifest, free(node));
-    if !node.ready {
+    if !(node.ready && node.heard) {
         return Some(format!("node {name} is not ready"));
     }
     if node.cordoned {

@@ -146,7 +146,7 @@ impl<'a> Pass<'a> {
         let serving = Split::new(backends.iter().map(|backend| (backend.version.clone(), backend.weight)))
             .unwrap_or_default();
         let alive: BTreeSet<&NodeName> =
-            view.nodes.iter().filter(|node| node.ready).map(|node| &node.node).collect();
+            view.nodes.iter().filter(|node| node.heard).map(|node| &node.node).collect();
         let versions = specs(&view, &serving).into_iter().map(|(name, spec)| {
             let of_version = |instance: &&&Resource<InstanceSpec>| instance.spec.version.version == name;
             let mine: Vec<_> = view.instances.iter().filter(of_version).copied().collect();

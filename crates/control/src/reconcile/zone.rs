@@ -398,7 +398,8 @@ impl Zone {
         let usable = node.status.isolates.iter().filter(|isolate| isolate.usable);
         NodeView {
             node: node.spec.node.clone(),
-            ready: node.status.ready && !self.silent.contains(&node.spec.node),
+            heard: !self.silent.contains(&node.spec.node),
+            ready: node.status.ready,
             cordoned: node.spec.cordoned,
             capacity: node.status.capacity,
             promised: tutti_model::node::Resources::default(),

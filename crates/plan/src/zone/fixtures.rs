@@ -25,6 +25,7 @@ pub(crate) fn version(name: &str) -> VersionSpec {
 pub(crate) fn node(name: &str) -> NodeView {
     NodeView {
         node: name.parse().unwrap(),
+        heard: true,
         ready: true,
         cordoned: false,
         capacity: Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(64 * 1024) },

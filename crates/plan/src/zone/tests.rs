@@ -412,6 +412,25 @@ fn instances_of_a_removed_node_are_forgotten_and_replaced() {
     assert!(world.instances.iter().all(|instance| instance.spec.node.as_str() != "a"));
 }
 
+#[test]
+fn a_node_that_takes_up_what_it_ran_keeps_the_traffic_of_what_ran_on() {
+    let mut world = World::new(1);
+    world.nodes.truncate(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    let before = world.instances.clone();
+    // In the middle of a deploy, which is when what serves is no longer what is wanted.
+    world.nodes[0].ready = false;
+    world.assign(&[("1.1", "100%")], true);
+    for _ in 0..5 {
+        world.pass();
+    }
+    assert_eq!((world.serving().as_str(), &world.instances), ("1.0 100%", &before));
+    // One that is silent has nothing to carry traffic with.
+    world.nodes[0].heard = false;
+    world.pass();
+    assert_ne!(world.serving(), "1.0 100%");
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Pass,
