@@ -154,6 +154,18 @@ async fn used(
                 .hint(format!("deploy another to 100% first: tutti deploy {}@VERSION 100%", version.service)),
         ));
     }
+    let returns =
+        service.status.previous.as_ref().is_some_and(|split| split.share(&version.version) != Share::ZERO);
+    if returns {
+        return Ok(Some(
+            Problem::conflict(format!(
+                "version \"{version}\" is what a rollback of {} returns to",
+                version.service
+            ))
+            .object(format!("version {version}"))
+            .hint("it can be deleted after the next deployment"),
+        ));
+    }
     let Some(id) = &service.status.deployment else { return Ok(None) };
     let Some(deployment) = app.objects.find::<DeploymentSpec>(id.as_str()).await? else { return Ok(None) };
     let leads = match &deployment.spec.target {

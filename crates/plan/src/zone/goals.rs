@@ -86,9 +86,10 @@ fn after_serving(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Goal {
 }
 
 /// At most twice the service's workers stand by, so that redeploying often cannot fill a node: beyond that, the ones
-/// whose time is over first go early.
+/// whose time is over first go early. Nothing stands by for a service that is removed.
 fn bound_standby(pass: &mut Pass<'_>) {
-    let most = usize::try_from(pass.view.assignment.workers.saturating_mul(2)).unwrap_or(usize::MAX);
+    let most = if pass.view.assignment.removed { 0 } else { pass.view.assignment.workers.saturating_mul(2) };
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut standing_by: Vec<_> = pass
         .view
         .instances

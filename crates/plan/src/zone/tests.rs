@@ -431,6 +431,17 @@ fn a_node_that_takes_up_what_it_ran_keeps_the_traffic_of_what_ran_on() {
     assert_ne!(world.serving(), "1.0 100%");
 }
 
+#[test]
+fn nothing_stands_by_for_a_removed_service() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).settle();
+    assert_eq!(world.count("1.0", standby), 1);
+    world.assignment.removed = true;
+    world.settle();
+    assert!(world.instances.is_empty(), "without waiting for the end of its standby");
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Pass,

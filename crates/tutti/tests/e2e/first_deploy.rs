@@ -28,4 +28,7 @@ fn push_deploy_split_and_roll_back() {
     for _ in 0..20 {
         assert_eq!(cloud.get(host, "/").header("tutti-version"), Some("1.0"));
     }
+
+    let said = cloud.tutti(&["version", "delete", "example.com:hello@1.1"]);
+    assert_eq!(said.code, 8, "a rollback of the rollback would need it: {}", said.err);
 }
