@@ -266,6 +266,9 @@ pub struct ZoneSummary {
     pub nodes: usize,
     /// Living ingresses.
     pub ingresses: usize,
+    /// Where they take requests, such as `127.0.0.1:8080`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<String>,
 }
 
 /// One service, in [`ClusterStatus`] and as `GET /v1/services/{name}/summary`.

@@ -176,7 +176,13 @@ pub(crate) fn status() -> ClusterStatus {
     ClusterStatus {
         release: "0.1.0-dev.0".into(),
         revision: 42,
-        zones: vec![ZoneSummary { zone: "local/main".into(), nodes_ready: 1, nodes: 1, ingresses: 1 }],
+        zones: vec![ZoneSummary {
+            zone: "local/main".into(),
+            nodes_ready: 1,
+            nodes: 1,
+            ingresses: 1,
+            http: vec!["127.0.0.1:8080".into()],
+        }],
         services: vec![summary(), addresses],
         problems: vec!["service example.com:com.example.HelloWorld: 1 of 4 instances is not ready".into()],
     }

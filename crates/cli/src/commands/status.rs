@@ -74,8 +74,10 @@ pub(super) fn picture(status: &ClusterStatus, ui: &Ui) -> String {
         .iter()
         .map(|zone| {
             let ingresses = if zone.ingresses == 1 { "ingress" } else { "ingresses" };
+            let places: Vec<String> = zone.http.iter().map(|address| format!("http://{address}")).collect();
+            let places = if places.is_empty() { String::new() } else { format!(" at {}", places.join(", ")) };
             format!(
-                "{}: {} of {} nodes ready, {} {ingresses}",
+                "{}: {} of {} nodes ready, {} {ingresses}{places}",
                 zone.zone, zone.nodes_ready, zone.nodes, zone.ingresses
             )
         })

@@ -33,6 +33,7 @@ pub(super) async fn status(call: Call) -> Answer {
             nodes_ready: zone.ready(),
             nodes: zone.nodes.len(),
             ingresses: zone.ingresses.len(),
+            http: zone.ingresses.iter().map(|ingress| ingress.spec.http.clone()).collect(),
         });
     }
     let degraded = services.iter().filter(|service| service.state == "degraded");
