@@ -27,7 +27,12 @@ stage() {
     say "== $name"
     "$@" || code=$?
     local note=""
-    [ "$code" -eq 0 ] || note="  FAILED"
+    case $code in
+        0) ;;
+        # The tool is not installed, and the command has said so.
+        77) note="  skipped" ;;
+        *) note="  FAILED" ;;
+    esac
     stages+=("$(printf '%6d s  %s%s' $((SECONDS - start)) "$name" "$note")")
     return "$code"
 }
