@@ -1,7 +1,7 @@
 //! What the machine does to a cloud: a port in use, a folder in use, a medium that is full or cannot be written, an
 //! upload cut off, a damaged file. It is said plainly, nothing is corrupted, and it goes on once the cause is gone.
 
-use crate::harness::{Cloud, Said, said, wait_until};
+use crate::harness::{Cloud, Said, said, wait_for, wait_until};
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -78,9 +78,13 @@ impl Mount {
         None
     }
 
+    /// The kernel lets go of a dead process's files a moment after it can be waited for; until then it refuses.
     fn remount(&self, option: &str) {
-        let done = Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(&self.0).status();
-        assert!(done.unwrap().success());
+        let option = format!("remount,{option}");
+        wait_for("the medium is remounted", || {
+            let mount = Command::new("mount").args(["-o", &option]).arg(&self.0).output();
+            mount.unwrap().status.success()
+        });
     }
 }
 
