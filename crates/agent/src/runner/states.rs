@@ -47,7 +47,7 @@ impl Runner {
 
     /// Its artifact is pulled, verified and compiled; and the ledger is written, without which it is not started.
     pub(super) async fn preloading(&mut self) -> State {
-        self.voice.say(InstanceState::Preloading, None, Vec::new());
+        self.say_early(InstanceState::Preloading);
         loop {
             let (node, entry) = (Arc::clone(&self.node), self.entry.clone());
             let spec = &entry.spec;
@@ -94,7 +94,7 @@ impl Runner {
 
     /// It is started. That is short, and not broken off: a driver that is interrupted could leave something running.
     pub(super) async fn starting(&mut self, artifact: Artifact) -> State {
-        self.voice.say(InstanceState::Starting, None, Vec::new());
+        self.say_early(InstanceState::Starting);
         self.artifact = Some(artifact);
         let started = self.node.clock.now();
         let Some(driver) = self.driver() else {
@@ -119,14 +119,19 @@ impl Runner {
         }
     }
 
+    /// Says a state before it is ready, unless an earlier agent had it ready and it is only being taken up again: were
+    /// it called starting, control would take its traffic away for the few milliseconds until it answers. What goes
+    /// wrong on the way is said all the same.
+    fn say_early(&mut self, state: InstanceState) {
+        if self.origin == Origin::Control || !self.entry.ever_ready || self.voice.has_spoken() {
+            self.voice.say(state, None, Vec::new());
+        }
+    }
+
     /// It runs, and is asked until it answers.
     pub(super) async fn probing(&mut self, running: Arc<dyn Running>, started: Timestamp) -> State {
         self.voice.weaker(running.weaker());
-        // One that was ready before and ran on undisturbed still is, as far as anybody knows; were it called starting,
-        // control would take its traffic away for the few milliseconds until it has answered.
-        if self.origin == Origin::Control || !self.entry.ever_ready || self.voice.has_spoken() {
-            self.voice.say(InstanceState::Starting, None, Vec::new());
-        }
+        self.say_early(InstanceState::Starting);
         let (health, target) = (self.entry.spec.manifest.health.clone(), running.target());
         let clock = Arc::clone(&self.node.clock);
         let mut exit = running.exit();

@@ -24,12 +24,13 @@ fn instance(cloud: &Cloud) -> Value {
 
 /// Serves like the sample, and counts: one line with the next number as fast as a log file takes them in small bursts.
 const COUNTER: &str = r#"
-import itertools, threading, time
-import runpy
+import itertools, runpy, sys, threading, time
 
 def count():
     for number in itertools.count():
-        print(f"count {number}", flush=True)
+        # In one piece: what the main thread prints may stand before it on a line, never in it.
+        sys.stdout.write(f"count {number}\n")
+        sys.stdout.flush()
         time.sleep(0.002)
 
 threading.Thread(target=count, daemon=True).start()
