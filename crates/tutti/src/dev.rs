@@ -26,7 +26,7 @@ use tutti_ingress::{Ingress, IngressOptions};
 use tutti_isolate::Driver;
 use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
 use tutti_isolate_wasm::{WasmDriver, WasmOptions};
-use tutti_model::{Digest, ErrorCode, Millis, Problem, ServiceRef, name::ZoneName};
+use tutti_model::{Digest, ErrorCode, Millis, Problem, ServiceRef, name::ZoneName, table::TableSpec};
 use tutti_proxy::serve::Limits;
 use tutti_registry::{FolderBlobs, LocalArtifacts, Registry};
 use tutti_store::{
@@ -38,6 +38,11 @@ use tutti_store::{
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long instances may take to stop then.
 const STOP_INSTANCES: Millis = Millis::seconds(10);
+
+/// How long the start waits for the ingress to have read its tables: it takes milliseconds.
+const CATCH_UP: Duration = Duration::from_secs(5);
+/// Between two looks at how far it is.
+const CATCH_UP_LOOK: Duration = Duration::from_millis(2);
 
 /// The release, as every role says it.
 pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -70,6 +75,8 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     let ingress_tasks = Tasks::new();
     let (serving, of_ingress) = (Arc::clone(&ingress), ingress_tasks.clone());
     ingress_tasks.spawn("ingress", async move { serving.run(&of_ingress).await });
+
+    parts.caught_up(&ingress).await?;
 
     let access = Access::grant(&parts.objects, &settings, folder.path(), api, first_token).await?;
     Ready { api, http, data_dir: folder.path().to_owned(), access }.print(print_json);
@@ -206,6 +213,22 @@ impl Parts {
         self.zone.forget_ingresses().await?;
         server::ensure_defaults(&self.objects, true).await?;
         server::ensure_admin_token(&self.objects).await
+    }
+
+    /// Returns once the ingress routes by every table there is: until then it may still have those it had kept when the
+    /// last process ended. Bounded, since what it has kept serves too.
+    async fn caught_up(&self, ingress: &Ingress) -> Result<(), Problem> {
+        let tables = self.objects.list::<TableSpec>("").await?.items;
+        let newest = tables.iter().map(|table| table.revision).max().unwrap_or(0);
+        let reached = async {
+            while ingress.reached() < newest {
+                tokio::time::sleep(CATCH_UP_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(CATCH_UP, reached).await.is_err() {
+            tracing::warn!("the ingress has not read every table yet; it serves by those it kept");
+        }
+        Ok(())
     }
 
     fn reconciling(&self, settings: &Settings) -> ReconcileOptions {
