@@ -205,6 +205,10 @@ impl ZoneApi for FakeZone {
         UnboundedReceiverStream::new(from).boxed()
     }
 
+    fn watch_nodes(&self, _: Option<u64>) -> WatchStream<NodeSpec> {
+        stream::pending().boxed()
+    }
+
     async fn register_node(&self, _: &NodeName, status: NodeStatus) -> Result<(), Problem> {
         let mut heard = self.heard();
         if heard.away {

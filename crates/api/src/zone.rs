@@ -59,6 +59,9 @@ pub trait ZoneApi: Send + Sync + Debug + 'static {
     /// One node's own object, and its changes.
     fn watch_node(&self, node: &NodeName, after: Option<u64>) -> WatchStream<NodeSpec>;
 
+    /// Every node, and its changes: where an ingress finds them.
+    fn watch_nodes(&self, after: Option<u64>) -> WatchStream<NodeSpec>;
+
     /// Makes the node known, or says anew what it is. A node whose status is not `ready` gets nothing new to run.
     async fn register_node(&self, node: &NodeName, status: NodeStatus) -> Result<(), Problem>;
 

@@ -8,6 +8,7 @@ pub mod crashpoint;
 pub mod random;
 pub mod secret;
 pub mod sha256;
+pub mod socket;
 pub mod tasks;
 pub mod telemetry;
 

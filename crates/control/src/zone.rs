@@ -163,6 +163,10 @@ impl ZoneApi for LocalZone {
         only(self.objects.watch(after), move |object| object.spec.node == node)
     }
 
+    fn watch_nodes(&self, after: Option<u64>) -> WatchStream<NodeSpec> {
+        self.objects.watch(after)
+    }
+
     async fn register_node(&self, node: &NodeName, status: NodeStatus) -> Result<(), Problem> {
         self.observed.heartbeat(self.objects.clock().now(), node, NodeHeartbeat::default());
         for _ in 0..ATTEMPTS {

@@ -61,6 +61,10 @@ impl ZoneApi for OneTable {
         futures_util::stream::pending().boxed()
     }
 
+    fn watch_nodes(&self, _: Option<u64>) -> WatchStream<NodeSpec> {
+        futures_util::stream::pending().boxed()
+    }
+
     async fn register_node(&self, _: &NodeName, _: NodeStatus) -> Result<(), Problem> {
         Ok(())
     }

@@ -145,6 +145,7 @@ impl World {
                 release: "sim".into(),
                 capacity: NODE,
                 isolates: vec![Fingerprint { isolate: Isolate::Wasm, usable: true, notes: Vec::new() }],
+                address: None,
             };
             // A store that fails now is asked again with the next heartbeat.
             let _ = zone.register_node(&node.name, status).await;
