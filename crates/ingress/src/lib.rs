@@ -21,16 +21,11 @@ mod tests;
 mod turn;
 mod watch;
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch::Sender},
 };
-use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tutti_api::ZoneApi;
 use tutti_base::{Clock, Random, Tasks};
@@ -84,9 +79,7 @@ struct Edge {
     identities: identity::Identities,
     failures: stats::Failures,
     /// The store revision up to which every table is applied.
-    reached: AtomicU64,
-    /// Told when `reached` has risen.
-    risen: Notify,
+    reached: Sender<u64>,
     /// Told when a table was found to be behind what is.
     resync: Notify,
     snapshot: Option<PathBuf>,
@@ -113,8 +106,7 @@ impl Ingress {
             resolver: Resolver::new(),
             identities: identity::Identities::new(&options.random),
             failures: stats::Failures::default(),
-            reached: AtomicU64::new(0),
-            risen: Notify::new(),
+            reached: Sender::new(0),
             resync: Notify::new(),
             snapshot: options.snapshot,
         };
@@ -140,7 +132,13 @@ impl Ingress {
     /// The store revision up to which it has applied every table; 0 before the first.
     #[must_use]
     pub fn reached(&self) -> u64 {
-        self.edge.reached.load(Ordering::Acquire)
+        *self.edge.reached.borrow()
+    }
+
+    /// Waits until every table up to this store revision is applied, however long that takes.
+    pub async fn reached_at_least(&self, revision: u64) {
+        // It fails only when nobody can reach anything any more, and `self` could.
+        let _ = self.edge.reached.subscribe().wait_for(|reached| *reached >= revision).await;
     }
 
     /// Its figures, cumulative since it started, by service and version.

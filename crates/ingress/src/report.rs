@@ -1,10 +1,7 @@
 //! What control is told: each second, and at once after a table was applied, since drains wait for it.
 
 use crate::Edge;
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tutti_api::zone::IngressReport;
 use tutti_model::{Millis, ingress::IngressSpec};
@@ -17,14 +14,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Reports until `ended`.
 pub(crate) async fn report(edge: Arc<Edge>, ended: CancellationToken) {
     let mut failing = false;
+    let mut reached = edge.reached.subscribe();
+    // What was reached before this began has been told to nobody.
+    reached.mark_changed();
     loop {
         tokio::select! {
             () = edge.clock.sleep(PERIOD) => {}
-            () = edge.risen.notified() => {}
+            Ok(()) = reached.changed() => {}
             () = ended.cancelled() => return,
         }
         // Before the first table there is nothing to say, and nobody must wait for it.
-        if edge.reached.load(Ordering::Acquire) == 0 {
+        if *reached.borrow_and_update() == 0 {
             continue;
         }
         let told = tokio::select! {
@@ -47,7 +47,7 @@ pub(crate) async fn report(edge: Arc<Edge>, ended: CancellationToken) {
 
 async fn tell(edge: &Edge) -> Result<(), tutti_model::Problem> {
     // Read first: figures may be newer than what is said to be reached, never older.
-    let reached = edge.reached.load(Ordering::Acquire);
+    let reached = *edge.reached.borrow();
     let report = IngressReport {
         ingress: edge.name.clone(),
         spec: IngressSpec { http: edge.address.clone() },

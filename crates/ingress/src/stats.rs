@@ -112,7 +112,7 @@ type Figure = fn(&VersionStats) -> u64;
 pub(crate) fn metrics(edge: &Edge) -> String {
     let mut out = String::new();
     let stats = edge.tables.stats();
-    let reached = edge.reached.load(Ordering::Acquire);
+    let reached = *edge.reached.borrow();
     let single = [
         ("tutti_ingress_table_revision", "gauge", "Store revision up to which tables are applied.", reached),
         (

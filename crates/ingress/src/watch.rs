@@ -9,7 +9,7 @@ use crate::{
     snapshot::{self, Table},
 };
 use futures_util::StreamExt as _;
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tutti_api::WatchEvent;
 use tutti_base::{Backoff, Random};
@@ -80,8 +80,7 @@ async fn follow_once(
             Some(Ok(event)) => {
                 if let Some(revision) = take(edge, &mut coming, event) {
                     backoff.succeed();
-                    edge.reached.store(revision, Ordering::Release);
-                    edge.risen.notify_one();
+                    edge.reached.send_replace(revision);
                     dirty.notify_one();
                 }
             }

@@ -41,8 +41,6 @@ const STOP_INSTANCES: Millis = Millis::seconds(10);
 
 /// How long the start waits for the ingress to have read its tables: it takes milliseconds.
 const CATCH_UP: Duration = Duration::from_secs(5);
-/// Between two looks at how far it is.
-const CATCH_UP_LOOK: Duration = Duration::from_millis(2);
 
 /// The release, as every role says it.
 pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -220,12 +218,7 @@ impl Parts {
     async fn caught_up(&self, ingress: &Ingress) -> Result<(), Problem> {
         let tables = self.objects.list::<TableSpec>("").await?.items;
         let newest = tables.iter().map(|table| table.revision).max().unwrap_or(0);
-        let reached = async {
-            while ingress.reached() < newest {
-                tokio::time::sleep(CATCH_UP_LOOK).await;
-            }
-        };
-        if tokio::time::timeout(CATCH_UP, reached).await.is_err() {
+        if tokio::time::timeout(CATCH_UP, ingress.reached_at_least(newest)).await.is_err() {
             tracing::warn!("the ingress has not read every table yet; it serves by those it kept");
         }
         Ok(())

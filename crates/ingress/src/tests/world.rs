@@ -224,7 +224,8 @@ impl World {
     }
 
     pub(super) async fn reaches(&self, revision: u64) {
-        until("the revision is reached", || self.ingress.reached() >= revision).await;
+        let reached = self.ingress.reached_at_least(revision);
+        tokio::time::timeout(PATIENCE, reached).await.expect("the revision is reached in time");
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Response<Body> {
