@@ -135,6 +135,11 @@ impl FolderBlobs {
         self.layout.blob(digest)
     }
 
+    /// Whether a blob of this digest was once moved aside because its bytes had changed.
+    pub(crate) fn was_damaged(&self, digest: &Digest) -> bool {
+        self.layout.root.join("corrupt").join(digest.hex()).exists()
+    }
+
     /// What tells whether a blob's file was exchanged or changed since.
     pub(crate) async fn stamp(&self, digest: &Digest) -> Result<Stamp, BlobError> {
         let digest = digest.clone();

@@ -14,6 +14,7 @@ pub mod folder;
 mod http;
 pub mod manifest;
 pub mod path;
+pub mod remote;
 
 pub use artifacts::{LocalArtifacts, shows};
 pub use blobs::{Blobs, Upload};
@@ -21,3 +22,4 @@ pub use error::BlobError;
 pub use folder::FolderBlobs;
 pub use http::Registry;
 pub use manifest::OciManifest;
+pub use remote::RemoteArtifacts;
