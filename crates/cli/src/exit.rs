@@ -4,11 +4,8 @@
 //! cannot be read, then one for each error code, and 130 for an interruption.
 
 use crate::ui::{Tone, Ui};
-use clap::{
-    Parser,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
-use std::{error::Error as _, io, process::ExitCode};
+use clap::Parser;
+use std::{io, process::ExitCode};
 use tutti_model::{ErrorCode, Problem};
 
 /// What was asked for ran, and failed.
@@ -82,7 +79,9 @@ fn say(ui: &Ui, problem: &Problem) {
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     C::try_parse().map_err(|error| {
         let ui = Ui::of_process(crate::Format::Table);
-        match problem_of(&error) {
+        let words: Vec<String> =
+            std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        match crate::usage::problem(&error, &C::command(), &words) {
             Some(problem) => {
                 say(&ui, &problem);
                 ExitCode::from(USAGE)
@@ -93,24 +92,6 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
             }
         }
     })
-}
-
-/// A value that is wrong, in our own words; `None` for what clap says better.
-fn problem_of(error: &clap::Error) -> Option<Problem> {
-    match error.kind() {
-        ErrorKind::ValueValidation => {
-            let mut problem = error.source()?.downcast_ref::<Problem>().cloned()?;
-            // An option is named; what stands alone names itself.
-            if let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
-                && let Some(option) = option.strip_prefix("--")
-            {
-                let name = option.split([' ', '=', '[']).next().unwrap_or(option);
-                problem.detail = format!("--{name}: {}", problem.detail);
-            }
-            Some(problem)
-        }
-        _ => None,
-    }
 }
 
 /// Every exit code with its meaning, in order.

@@ -34,6 +34,7 @@ mod rollout;
 mod table;
 mod text;
 mod ui;
+mod usage;
 
 pub use args::{Cli, ClientCommand, Globals, command};
 pub use exit::parse;

@@ -73,18 +73,32 @@ impl FromStr for DomainName {
             return wrong(&format!("is longer than {} characters", limits::DOMAIN_NAME_BYTES));
         }
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return wrong(&format!("has upper-case letters: write \"{}\"", text.to_ascii_lowercase()));
+            // What is suggested must not be refused in its turn.
+            return match near_domain(text) {
+                Some(near) => wrong(&format!("has upper-case letters: write \"{near}\"")),
+                None => wrong(
+                    "has upper-case letters: write labels of a-z, 0-9 and inner hyphens, such as example.com",
+                ),
+            };
         }
         if let Some(label) = text.split('.').find(|label| !is_dns_label(label)) {
-            return wrong(&format!(
-                "has the label \"{label}\": a label is 1 to 63 of a-z, 0-9 and inner hyphens"
-            ));
+            let rule = format!("has the label \"{label}\": a label is 1 to 63 of a-z, 0-9 and inner hyphens");
+            return match near_domain(text) {
+                Some(near) => wrong(&format!("{rule}, as in \"{near}\"")),
+                None => wrong(&rule),
+            };
         }
         if !text.contains('.') {
             return wrong("has one label: write at least two, such as example.com");
         }
         Ok(DomainName(text.to_owned()))
     }
+}
+
+/// The domain that a wrong name was probably meant to be, if there is one.
+fn near_domain(text: &str) -> Option<DomainName> {
+    let near = text.to_ascii_lowercase().replace('_', "-");
+    if near == text { None } else { near.parse().ok() }
 }
 
 impl DomainName {

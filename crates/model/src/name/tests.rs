@@ -10,6 +10,9 @@ fn error_texts_are_these() {
     let texts = [
         ("domain", "Example.com".parse::<DomainName>().unwrap_err().detail),
         ("domain", "example".parse::<DomainName>().unwrap_err().detail),
+        ("domain", "Bad_Domain".parse::<DomainName>().unwrap_err().detail),
+        ("domain", "Bad_Domain.com".parse::<DomainName>().unwrap_err().detail),
+        ("domain", "my_shop.com".parse::<DomainName>().unwrap_err().detail),
         ("domain", "a..b".parse::<DomainName>().unwrap_err().detail),
         ("domain", "-a.com".parse::<DomainName>().unwrap_err().detail),
         ("domain", "".parse::<DomainName>().unwrap_err().detail),
@@ -66,6 +69,15 @@ proptest! {
         }
         if let Ok(service) = text.parse::<ServiceText>() {
             prop_assert_eq!(service.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_suggested_for_a_domain_is_one(text in "[a-zA-Z0-9._-]{0,40}") {
+        if let Err(problem) = text.parse::<DomainName>()
+            && let Some((_, near)) = problem.detail.rsplit_once(": write \"").or(problem.detail.rsplit_once("as in \""))
+        {
+            prop_assert!(near.trim_end_matches('"').parse::<DomainName>().is_ok(), "{}", problem.detail);
         }
     }
 
