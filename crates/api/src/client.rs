@@ -1,5 +1,6 @@
 //! The typed client of the API: every operation of [`crate::operations::OPERATIONS`] that a person or a role calls,
-//! watches that resume by themselves, followed logs, and pushes to the registry under `/v2`.
+//! watches that resume by themselves, followed logs, pushes to the registry under `/v2`, and the zone's interface for
+//! agents and ingresses. Over TCP with a token, or over a socket file of this machine, whose owner needs none.
 //!
 //! Whatever goes wrong becomes a [`Problem`]: what the API says of itself, and also what it could not say (nobody
 //! answers, an answer that is cut off, something else than Tutti answers). Nothing here prints or asks.
@@ -13,10 +14,13 @@ mod lines;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod watching;
+mod zone;
 
 pub use calls::{Filter, LogScope, LogsRequest};
 pub use registry::BlobSource;
+pub use zone::ZoneClient;
 
 use crate::operations::{self, Operation};
 use bytes::Bytes;
@@ -24,11 +28,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    client::legacy::Client as HttpClient,
     rt::{TokioExecutor, TokioTimer},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+use transport::Connector;
 use tutti_base::{Body, Random, Secret, body};
 use tutti_model::{Problem, limits};
 
@@ -51,8 +56,11 @@ pub type OnLoss = Arc<dyn Fn(&Problem) + Send + Sync>;
 /// Speaks to one control. Cloning shares its connections.
 #[derive(Clone)]
 pub struct Client {
-    http: HttpClient<HttpConnector, Body>,
-    /// Scheme, host and port, and a path before `/v1` where there is one; without a trailing slash.
+    http: HttpClient<Connector, Body>,
+    /// What every request's address begins with: scheme, host and port, and a path before `/v1` where there is one;
+    /// without a trailing slash. Over a socket the host says nothing.
+    origin: String,
+    /// Where it speaks to, as people are told.
     base: String,
     bearer: Option<HeaderValue>,
     random: Random,
@@ -104,15 +112,25 @@ impl Client {
                 Ok::<_, Problem>(value)
             })
             .transpose()?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
+        let base = format!("http://{authority}{}", base.path().trim_end_matches('/'));
+        Ok(Client::through(Connector::tcp(), base.clone(), base, bearer))
+    }
+
+    /// A client of the control on this machine that listens on this socket file. No token: that the file can be opened
+    /// is the right, and who listens there is checked with each connection. Nothing is sent yet, and the socket need
+    /// not be there yet.
+    #[must_use]
+    pub fn over_socket(path: &Path) -> Self {
+        let base = format!("unix:{}", path.display());
+        Client::through(Connector::socket(path), "http://localhost".to_owned(), base, None)
+    }
+
+    fn through(connector: Connector, origin: String, base: String, bearer: Option<HeaderValue>) -> Self {
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(connector);
-        let base = format!("http://{authority}{}", base.path().trim_end_matches('/'));
-        Ok(Client { http, base, bearer, random: Random::from_os(), on_loss: None })
+        Client { http, origin, base, bearer, random: Random::from_os(), on_loss: None }
     }
 
     /// Says what to do whenever a running watch loses its source.
@@ -158,7 +176,7 @@ impl Client {
 
     /// The address of a path. The registry answers with whole addresses or paths of its own.
     fn located(&self, path: &str) -> String {
-        if path.starts_with("http://") { path.to_owned() } else { format!("{}{path}", self.base) }
+        if path.starts_with("http://") { path.to_owned() } else { format!("{}{path}", self.origin) }
     }
 
     /// Sends a request, a second time if the connection broke and that does no harm, and gives a successful answer.
@@ -216,12 +234,7 @@ impl Client {
         names: &[&str],
         body: &B,
     ) -> Result<T, Problem> {
-        let mut outgoing = self.outgoing(id, names, &Query::default())?;
-        outgoing.body = serde_json::to_vec(body)
-            .map_err(|error| Problem::internal(format!("the request cannot be written as JSON: {error}")))?
-            .into();
-        outgoing.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        self.json(outgoing).await
+        self.json(self.outgoing_with(id, names, body)?).await
     }
 
     /// Calls an operation that answers with nothing.
@@ -230,19 +243,28 @@ impl Client {
         self.whole(response).await.map(drop)
     }
 
+    fn outgoing_with<B: Serialize>(&self, id: &str, names: &[&str], body: &B) -> Result<Outgoing, Problem> {
+        let mut outgoing = self.outgoing(id, names, &Query::default())?;
+        outgoing.body = serde_json::to_vec(body)
+            .map_err(|error| Problem::internal(format!("the request cannot be written as JSON: {error}")))?
+            .into();
+        outgoing.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(outgoing)
+    }
+
     fn outgoing(&self, id: &str, names: &[&str], query: &Query) -> Result<Outgoing, Problem> {
         let operation: &Operation = operations::operation(id)
             .ok_or_else(|| Problem::internal(format!("\"{id}\" is not in the table of operations")))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        if operation.method == Method::POST
+        if operations::is_replayed(operation)
             && let Ok(key) = HeaderValue::try_from(self.random.uid().as_str())
         {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
         Ok(Outgoing {
-            // A GET changes nothing, a PUT sets what is so already, a POST carries its key; a second DELETE would
-            // say that there is nothing to delete.
+            // A GET changes nothing, a PUT sets what is so already, a POST carries its key or is a report; a second
+            // DELETE would say that there is nothing to delete.
             repeatable: operation.method != Method::DELETE,
             method: operation.method.clone(),
             path: format!("{}{}", operations::path(operation.path, names), query.text()),

@@ -11,6 +11,6 @@ pub mod watch;
 pub mod wire;
 pub mod zone;
 
-pub use client::Client;
+pub use client::{Client, ZoneClient};
 pub use watch::{Change, WatchEvent, WatchStream};
 pub use zone::ZoneApi;

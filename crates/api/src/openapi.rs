@@ -2,10 +2,9 @@
 //! that the table does not hold.
 
 use crate::{
-    operations::{OPERATIONS, Operation, Right},
+    operations::{OPERATIONS, Operation, Right, is_replayed},
     wire,
 };
-use http::Method;
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema as _;
 
@@ -33,6 +32,9 @@ const SERVICE: Parameter = parameter("service", "Only those of this service.");
 const OF_SERVICES: &[Parameter] = &[CURSOR, LIMIT, WATCH, DOMAIN, SERVICE];
 const OF_PLATFORM: &[Parameter] = &[CURSOR, LIMIT, WATCH];
 
+const OF_ZONE: &[Parameter] =
+    &[parameter("after", "Only changes after this revision; without it, all there is and then changes.")];
+
 const OF_LOGS: &[Parameter] = &[
     parameter("service", "Lines of this service's instances."),
     parameter("version", "Lines of this version's instances."),
@@ -50,6 +52,7 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         | "list_tables" => OF_SERVICES,
         "list_domains" | "list_nodes" | "list_zones" | "list_tokens" => OF_PLATFORM,
         "logs" => OF_LOGS,
+        "watch_zone_tables" | "watch_zone_nodes" | "watch_zone_node" | "watch_node_instances" => OF_ZONE,
         _ => &[],
     }
 }
@@ -66,6 +69,7 @@ fn request(operation: &str) -> Option<&'static str> {
         "create_route" => "CreateRoute",
         "create_token" => "CreateToken",
         "cordon_node" => "Cordon",
+        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" => "Anything",
         _ => return None,
     })
 }
@@ -76,6 +80,8 @@ enum Good {
     List,
     Text,
     Lines,
+    Events,
+    Bytes,
     Nothing,
 }
 
@@ -89,6 +95,11 @@ fn answer(operation: &Operation) -> Good {
         "service_summary" => Good::Json("ServiceSummary", 200),
         "explain" => Good::Json("Explanation", 200),
         "logs" => Good::Lines,
+        "read_blob" => Good::Bytes,
+        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" | "leave_ingress" => {
+            Good::Nothing
+        }
+        id if id.starts_with("watch_") => Good::Events,
         "create_token" => Good::Json("CreatedToken", 201),
         "delete_service" => Good::Json("Resource", 202),
         id if id.starts_with("list_") => Good::List,
@@ -140,7 +151,7 @@ fn described(operation: &Operation) -> Value {
         json!({ "name": parameter.name, "in": "query", "description": parameter.summary, "schema": { "type": "string" } })
     });
     let mut all: Vec<Value> = in_path.chain(in_query).collect();
-    if operation.method == Method::POST && operation.id != "create_token" {
+    if is_replayed(operation) {
         all.push(json!({
             "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 128 },
             "description": "Names the request: sent again within an hour it gets the same answer.",
@@ -156,7 +167,7 @@ fn described(operation: &Operation) -> Value {
             json!({ "required": required, "content": content("application/json", schema) }),
         );
     }
-    if operation.right != Right::Public {
+    if !matches!(operation.right, Right::Public | Right::Node) {
         fields.insert("security".into(), json!([{ "token": [] }]));
     }
     described
@@ -170,6 +181,7 @@ const fn right(right: Right) -> &'static str {
         Right::Deploy => "Needs the role deployer or owner in the object's domain, or admin.",
         Right::Own => "Needs the role owner in the object's domain, or admin.",
         Right::Admin => "Needs the role admin.",
+        Right::Node => "For agents and ingresses, over the machine's control socket; no token may.",
     }
 }
 
@@ -199,6 +211,13 @@ fn responses(operation: &Operation) -> Value {
             200,
             json!({ "description": "A line each.", "content": content("application/x-ndjson", "LogLine") }),
         ),
+        Good::Events => (
+            200,
+            json!({ "description": "An event a line.", "content": content("application/x-ndjson", "WatchEvent") }),
+        ),
+        Good::Bytes => {
+            (200, json!({ "description": "The bytes.", "content": { "application/octet-stream": {} } }))
+        }
         Good::Nothing => (204, json!({ "description": "Done." })),
     };
     json!({

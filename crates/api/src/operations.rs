@@ -20,6 +20,8 @@ pub enum Right {
     Own,
     /// An admin.
     Admin,
+    /// The node or ingress itself: its certificate, or whoever holds the machine's control socket; never a token.
+    Node,
 }
 
 /// One operation.
@@ -154,6 +156,70 @@ pub static OPERATIONS: &[Operation] = &[
     op("create_token", Method::POST, "/v1/tokens", Right::Admin, "Makes a token and shows its secret, once."),
     op("delete_token", Method::DELETE, "/v1/tokens/{name}", Right::Admin, "Revokes a token."),
     op(
+        "watch_zone_tables",
+        Method::GET,
+        "/v1/zone/tables",
+        Right::Node,
+        "Streams the routing tables and their changes.",
+    ),
+    op(
+        "watch_zone_nodes",
+        Method::GET,
+        "/v1/zone/nodes",
+        Right::Node,
+        "Streams the nodes and their changes.",
+    ),
+    op(
+        "watch_zone_node",
+        Method::GET,
+        "/v1/zone/nodes/{name}",
+        Right::Node,
+        "Streams one node's own object.",
+    ),
+    op(
+        "watch_node_instances",
+        Method::GET,
+        "/v1/zone/nodes/{name}/instances",
+        Right::Node,
+        "Streams the instances that a node is to run.",
+    ),
+    op("register_node", Method::PUT, "/v1/zone/nodes/{name}/status", Right::Node, "Says what a node is."),
+    op(
+        "heartbeat_node",
+        Method::PUT,
+        "/v1/zone/nodes/{name}/heartbeat",
+        Right::Node,
+        "Says that a node lives.",
+    ),
+    op(
+        "report_instances",
+        Method::POST,
+        "/v1/zone/nodes/{name}/reports",
+        Right::Node,
+        "Says what instances of a node are now.",
+    ),
+    op(
+        "report_ingress",
+        Method::PUT,
+        "/v1/zone/ingresses/{name}",
+        Right::Node,
+        "Says that an ingress lives, what it has applied and what it measured.",
+    ),
+    op(
+        "leave_ingress",
+        Method::DELETE,
+        "/v1/zone/ingresses/{name}",
+        Right::Node,
+        "Says that an ingress ends in order.",
+    ),
+    op(
+        "read_blob",
+        Method::GET,
+        "/v1/zone/blobs/{digest}",
+        Right::Node,
+        "Gives an artifact's manifest or layer by its digest.",
+    ),
+    op(
         "registry",
         Method::GET,
         "/v2/",
@@ -166,6 +232,13 @@ pub static OPERATIONS: &[Operation] = &[
 #[must_use]
 pub fn operation(id: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.id == id)
+}
+
+/// Whether an `Idempotency-Key` is heeded. The answer to a new token holds its secret, which is shown once; and what a
+/// node says changes nothing when it is said again.
+#[must_use]
+pub fn is_replayed(operation: &Operation) -> bool {
+    operation.method == Method::POST && operation.id != "create_token" && operation.right != Right::Node
 }
 
 /// The path of an operation with its names filled in, percent-encoded.

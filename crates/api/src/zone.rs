@@ -3,8 +3,10 @@
 
 use crate::watch::WatchStream;
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use tutti_model::{
     InstanceId, Problem,
     ingress::IngressSpec,
@@ -14,6 +16,24 @@ use tutti_model::{
     stats::ServiceStats,
     table::TableSpec,
 };
+
+/// Largest body of a report, in bytes. That of an ingress holds its figures by service and version: a histogram takes
+/// about 4 KiB when every bucket is filled and some hundred bytes when few are, so that this is thousands of versions.
+pub const REPORT_BYTES: usize = 8 * 1024 * 1024;
+
+/// An artifact's manifest or layer, being read.
+pub struct Blob {
+    /// How many bytes it has.
+    pub size: u64,
+    /// The bytes in order. It ends early only with a problem.
+    pub pieces: BoxStream<'static, Result<Bytes, Problem>>,
+}
+
+impl Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blob").field("size", &self.size).finish_non_exhaustive()
+    }
+}
 
 /// What an agent says of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,7 +23,8 @@ pub(super) fn broken(base: &str, error: &hyper_util::client::legacy::Error) -> P
     }
     let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
     match io.map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => {
+        // A socket file that is not there, or that nobody listens on any more, is the same.
+        Some(std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound) => {
             Problem::unavailable(format!("no control answers at {base}")).hint("start one with: tutti dev")
         }
         Some(std::io::ErrorKind::TimedOut) => Problem::new(

@@ -26,10 +26,29 @@ impl Client {
     /// with a problem that trying again cannot mend, or when it is dropped.
     #[must_use]
     pub fn watch<S: Object>(&self, filter: &Filter, after: Option<u64>) -> WatchStream<S> {
+        let from = From { key: "watch", query: filter.query(Query::default()), whole: Some("") };
+        self.watch_from(&format!("list_{}", S::KIND.plural()), &[], from, after)
+    }
+
+    /// As [`Client::watch`], of an operation that is a watch and nothing else.
+    pub(super) fn watch_at<S: Object>(&self, id: &str, names: &[&str], after: Option<u64>) -> WatchStream<S> {
+        let from = From { key: "after", query: Query::default(), whole: None };
+        self.watch_from(id, names, from, after)
+    }
+
+    fn watch_from<S: Object>(
+        &self,
+        id: &str,
+        names: &[&str],
+        from: From,
+        after: Option<u64>,
+    ) -> WatchStream<S> {
         let (sender, receiver) = mpsc::channel(EVENTS);
         let watching = Watching {
             client: self.clone(),
-            filter: filter.clone(),
+            id: id.to_owned(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            from,
             reached: after,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, self.random.clone()),
         };
@@ -38,10 +57,23 @@ impl Client {
     }
 }
 
+/// How an operation is told what is wanted.
+struct From {
+    /// The query parameter that holds the revision.
+    key: &'static str,
+    /// The rest of the query.
+    query: Query,
+    /// What the parameter holds for all there is; without, it is left out.
+    whole: Option<&'static str>,
+}
+
 /// One running watch.
 struct Watching {
     client: Client,
-    filter: Filter,
+    /// The operation, and the names in its path.
+    id: String,
+    names: Vec<String>,
+    from: From,
     /// Everything up to this revision was sent to the reader; `None` while it knows nothing whole.
     reached: Option<u64>,
     backoff: Backoff,
@@ -72,8 +104,8 @@ impl Watching {
                 // The reader may be gone, which ends it as well.
                 let _ = events.send(Err(problem)).await;
                 return;
-            } else if let Some(told) = &self.client.on_loss {
-                told(&problem);
+            } else {
+                self.tell(&problem);
             }
             tokio::select! {
                 () = events.closed() => return,
@@ -82,12 +114,24 @@ impl Watching {
         }
     }
 
+    /// Tells of a loss: whoever asked to know of each, else the log, once until it is back.
+    fn tell(&self, problem: &Problem) {
+        match &self.client.on_loss {
+            Some(told) => told(problem),
+            None if self.backoff.failures() == 0 => {
+                tracing::warn!(%problem, watch = self.id, "a watch lost its source; trying again");
+            }
+            None => tracing::debug!(%problem, watch = self.id, "a watch has no source yet"),
+        }
+    }
+
     /// Opens the watch and passes its events on until it ends.
     async fn round<S: Object>(&mut self, events: &Events<S>) -> Ended {
-        let after = self.reached.map_or_else(String::new, |revision| revision.to_string());
-        let query = self.filter.query(Query::default().with("watch", after));
-        let id = format!("list_{}", S::KIND.plural());
-        let opened = match self.client.outgoing(&id, &[], &query) {
+        let after = self.reached.map(|revision| revision.to_string());
+        let after = after.as_deref().or(self.from.whole);
+        let query = self.from.query.clone().with_some(self.from.key, after);
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let opened = match self.client.outgoing(&self.id, &names, &query) {
             Ok(outgoing) => self.client.send(outgoing).await,
             Err(problem) => Err(problem),
         };

@@ -1,0 +1,145 @@
+//! What a client's connections are made of: TCP to an address, or a socket file of this machine.
+
+use super::CONNECT;
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection, HttpConnector},
+    rt::TokioIo,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::net::{TcpStream, UnixStream};
+use tower::Service;
+use tutti_base::socket;
+
+/// Makes connections. Cloning shares what it knows.
+#[derive(Debug, Clone)]
+pub(super) enum Connector {
+    /// To the host and port of the request.
+    Tcp(HttpConnector),
+    /// To this socket file, whatever host the request names.
+    Socket(Arc<PathBuf>),
+}
+
+impl Connector {
+    pub(super) fn tcp() -> Connector {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        Connector::Tcp(connector)
+    }
+
+    pub(super) fn socket(path: &Path) -> Connector {
+        Connector::Socket(Arc::new(path.to_owned()))
+    }
+}
+
+type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = Transport;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Transport, ConnectError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        match self {
+            Connector::Tcp(connector) => connector.poll_ready(context).map_err(Into::into),
+            Connector::Socket(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        match self {
+            Connector::Tcp(connector) => {
+                let connecting = connector.call(uri);
+                Box::pin(async move { Ok(Transport::Tcp(connecting.await?)) })
+            }
+            Connector::Socket(path) => {
+                let path = Arc::clone(path);
+                Box::pin(async move {
+                    // It waits only while the listener's queue is full.
+                    let connected = tokio::time::timeout(CONNECT, socket::connect(&path)).await;
+                    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    Ok(Transport::Socket(TokioIo::new(stream)))
+                })
+            }
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Tcp(TokioIo<TcpStream>),
+    Socket(TokioIo<UnixStream>),
+}
+
+impl Connection for Transport {
+    fn connected(&self) -> Connected {
+        match self {
+            Transport::Tcp(stream) => stream.connected(),
+            Transport::Socket(_) => Connected::new(),
+        }
+    }
+}
+
+impl Read for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Transport::Socket(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl Write for Transport {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Transport::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Transport::Socket(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Transport::Socket(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Transport::Socket(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Transport::Tcp(stream) => stream.is_write_vectored(),
+            Transport::Socket(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Transport::Socket(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+        }
+    }
+}
