@@ -8,18 +8,20 @@ use crate::{
     ready::{Access, Ready},
     settings::Settings,
 };
+use futures_util::StreamExt as _;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 use tutti_agent::{Agent, AgentOptions, Shutdown};
+use tutti_api::zone::Blob;
 use tutti_base::{Clock, Random, SystemClock, Tasks};
 use tutti_control::{
     Objects,
     observed::Observed,
     reconcile::{self, ReconcileOptions},
-    server::{self, ArtifactIndex, ServerOptions},
+    server::{self, ArtifactIndex, BlobSource, ServerOptions},
     zone::LocalZone,
 };
 use tutti_ingress::{Ingress, IngressOptions};
@@ -28,7 +30,7 @@ use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
 use tutti_isolate_wasm::{WasmDriver, WasmOptions};
 use tutti_model::{Digest, ErrorCode, Millis, Problem, ServiceRef, name::ZoneName, table::TableSpec};
 use tutti_proxy::serve::Limits;
-use tutti_registry::{FolderBlobs, LocalArtifacts, Registry};
+use tutti_registry::{Blobs as _, FolderBlobs, LocalArtifacts, Registry};
 use tutti_store::{
     Store,
     sqlite::{SqliteOptions, SqliteStore},
@@ -264,6 +266,8 @@ impl Parts {
         server::router(ServerOptions {
             objects: self.objects.clone(),
             logs: agent.log_source(),
+            zone: Arc::clone(&self.zone) as _,
+            blobs: Arc::new(ToAgents(self.blobs.clone())),
             registry: registry.router(),
             metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
             artifacts: Arc::new(Pushed(self.blobs.clone())),
@@ -288,5 +292,22 @@ struct Pushed(FolderBlobs);
 impl ArtifactIndex for Pushed {
     async fn exists(&self, service: &ServiceRef, artifact: &Digest) -> Result<bool, Problem> {
         tutti_registry::shows(&self.0, service, artifact).await
+    }
+}
+
+/// Blobs as agents in other processes fetch them.
+#[derive(Debug)]
+struct ToAgents(FolderBlobs);
+
+#[async_trait::async_trait]
+impl BlobSource for ToAgents {
+    async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Problem> {
+        let Some(size) = self.0.size(digest).await.map_err(Problem::from)? else { return Ok(None) };
+        let pieces = self.0.read(digest, 0..size).await.map_err(Problem::from)?;
+        let of = digest.clone();
+        let pieces = pieces.map(move |piece| {
+            piece.map_err(|error| Problem::unavailable(format!("blob {of} cannot be read: {error}")))
+        });
+        Ok(Some(Blob { size, pieces: pieces.boxed() }))
     }
 }

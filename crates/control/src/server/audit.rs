@@ -1,11 +1,21 @@
-//! One line for each request that changes something: who, what, on which object, with which outcome.
+//! One line for each request that changes something: who, what, on which object, with which outcome. What nodes and
+//! ingresses say every second or so is left out.
 
 use super::call::Caller;
 use http::{Method, StatusCode};
+use tutti_api::operations::Operation;
 
 /// Whether requests of this method may change something.
 pub(super) fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// What is said again and again by every node and ingress: nobody asked for it, and its log would bury the rest.
+const SAID_AGAIN: &[&str] = &["heartbeat_node", "report_instances", "report_ingress"];
+
+/// Whether a request for this operation is noted.
+pub(super) fn is_noted(operation: &Operation) -> bool {
+    changes(&operation.method) && !SAID_AGAIN.contains(&operation.id)
 }
 
 /// Notes how a request ended.

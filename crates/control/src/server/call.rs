@@ -15,11 +15,17 @@ pub(super) type Answer = Result<Response, Refusal>;
 /// A handler.
 pub(super) type Handler = fn(Call) -> BoxFuture<'static, Answer>;
 
+/// How the holder of the control socket is called where others have a token's name.
+const MACHINE: &str = "(this machine)";
+
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Nobody in particular; only public operations take it.
     Anonymous,
+    /// Whoever holds this machine's control socket: the user that control runs as, or root. It may do what an admin may,
+    /// and act for every node and ingress of the zone.
+    Machine,
     /// The bearer of a token.
     Bearer {
         /// The token's name.
@@ -32,23 +38,24 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// The token's name, for the log.
+    /// The token's name, for the log; what is not a token has one that no token can have.
     pub(super) fn token(&self) -> &str {
         match self {
             Caller::Anonymous => "",
+            Caller::Machine => MACHINE,
             Caller::Bearer { token, .. } => token,
         }
     }
 
     /// Whether it may do everything, everywhere.
     pub(super) fn is_admin(&self) -> bool {
-        matches!(self, Caller::Bearer { role: Role::Admin, .. })
+        matches!(self, Caller::Machine | Caller::Bearer { role: Role::Admin, .. })
     }
 
     /// Its role in a domain.
     pub(super) fn role_in(&self, domain: &DomainName) -> Option<Role> {
         match self {
-            Caller::Bearer { role: Role::Admin, .. } => Some(Role::Admin),
+            Caller::Machine | Caller::Bearer { role: Role::Admin, .. } => Some(Role::Admin),
             Caller::Bearer { role, domain: Some(own), .. } if own == domain => Some(*role),
             Caller::Bearer { .. } | Caller::Anonymous => None,
         }
@@ -62,7 +69,7 @@ impl Caller {
     /// The one domain whose objects it sees; `None` for an admin, who sees all.
     pub(super) fn only_domain(&self) -> Option<&DomainName> {
         match self {
-            Caller::Bearer { role: Role::Admin, .. } | Caller::Anonymous => None,
+            Caller::Machine | Caller::Bearer { role: Role::Admin, .. } | Caller::Anonymous => None,
             Caller::Bearer { domain, .. } => domain.as_ref(),
         }
     }

@@ -7,7 +7,7 @@ use super::{
     reply::{REQUEST_ID, Refusal},
     routes, services, status,
     subject::{self, Subject},
-    system, tokens, versions,
+    system, tokens, versions, zone,
 };
 use axum::{
     Router,
@@ -20,7 +20,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, StatusCode, header};
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use tutti_api::operations::{OPERATIONS, Operation, Right, operation};
+use tutti_api::operations::{OPERATIONS, Operation, Right, is_replayed, operation};
+use tutti_api::zone::REPORT_BYTES;
 use tutti_base::sha256::Hasher;
 use tutti_model::{
     ErrorCode, Problem, deployment::DeploymentSpec, domain::DomainSpec, instance::InstanceSpec, limits,
@@ -37,6 +38,10 @@ pub(super) const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Requests that are done at once; further ones wait their turn within their time. With the largest bodies they take
 /// 256 MiB.
 pub(super) const REQUESTS: usize = 256;
+
+/// Requests of nodes and ingresses that are done at once. With the largest reports they take 256 MiB as well; one takes
+/// about a millisecond, so that a zone's few hundred a second do not wait.
+pub(super) const NODE_REQUESTS: usize = 32;
 
 /// Every handler by its operation.
 #[rustfmt::skip]
@@ -85,6 +90,16 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("list_tokens", |call| Box::pin(lists::list::<TokenSpec>(call))),
     ("create_token", |call| Box::pin(tokens::create(call))),
     ("delete_token", |call| Box::pin(tokens::delete(call))),
+    ("watch_zone_tables", |call| Box::pin(zone::watch_tables(call))),
+    ("watch_zone_nodes", |call| Box::pin(zone::watch_nodes(call))),
+    ("watch_zone_node", |call| Box::pin(zone::watch_node(call))),
+    ("watch_node_instances", |call| Box::pin(zone::watch_instances(call))),
+    ("register_node", |call| Box::pin(zone::register_node(call))),
+    ("heartbeat_node", |call| Box::pin(zone::heartbeat_node(call))),
+    ("report_instances", |call| Box::pin(zone::report_instances(call))),
+    ("report_ingress", |call| Box::pin(zone::report_ingress(call))),
+    ("leave_ingress", |call| Box::pin(zone::leave_ingress(call))),
+    ("read_blob", |call| Box::pin(zone::read_blob(call))),
 ];
 
 /// The operation that the registry's routes serve; it has no handler of its own.
@@ -176,7 +191,7 @@ async fn operate(
     let now = app.objects.clock().now();
     let caller = match operation.right {
         Right::Public => Caller::Anonymous,
-        _ => app.tokens.identify(&parts.headers, now).await?,
+        _ => app.tokens.identify(&parts.headers, &parts.extensions, now).await?,
     };
     let names = names.map_err(|_| {
         Problem::invalid("the path cannot be read: a name in it is not UTF-8 in percent-encoding")
@@ -187,11 +202,21 @@ async fn operate(
         // Who is not known can send what they like: nobody waits for it, and it takes nobody's turn.
         let (_place, _turn, body) = match caller {
             Caller::Anonymous => (None, None, Bytes::new()),
-            Caller::Bearer { .. } => {
-                let place = app.under_way.open(caller.token())?;
-                let turn = app.requests.acquire().await;
+            Caller::Bearer { .. } | Caller::Machine => {
+                // Before its body is waited for, so that a token cannot take a node's turn.
+                let (turns, place, most) = match operation.right {
+                    Right::Node => {
+                        subject::check(operation, &caller, &Subject::Platform)?;
+                        (&app.node_requests, None, REPORT_BYTES)
+                    }
+                    _ => {
+                        let place = app.under_way.open(caller.token())?;
+                        (&app.requests, Some(place), limits::API_BODY_BYTES)
+                    }
+                };
+                let turn = turns.acquire().await;
                 let turn = turn.map_err(|_| Problem::unavailable("the API is ending"))?;
-                (Some(place), Some(turn), read_body(body, &parts.headers).await?)
+                (place, Some(turn), read_body(body, &parts.headers, most).await?)
             }
         };
         let query = Query::parse(operation, &parts.uri)?;
@@ -211,7 +236,7 @@ async fn operate(
         Err(Problem::new(ErrorCode::Timeout, format!("{} was not done within {seconds} s", operation.id))
             .into())
     });
-    if audit::changes(&operation.method) {
+    if audit::is_noted(operation) {
         audit::note(request_id, &caller, operation.id, &object, status_of(&answer));
     }
     answer
@@ -222,11 +247,6 @@ fn status_of(answer: &Answer) -> StatusCode {
         Ok(response) => response.status(),
         Err(refusal) => StatusCode::from_u16(refusal.problem.code.http_status()).unwrap_or_default(),
     }
-}
-
-/// Whether an `Idempotency-Key` is heeded. The answer to a new token holds its secret, which is shown once.
-fn is_replayed(operation: &Operation) -> bool {
-    operation.method == Method::POST && operation.id != "create_token"
 }
 
 /// Does a request that names itself, or gives the answer it had.
@@ -244,19 +264,14 @@ async fn once(app: &Arc<App>, key: String, call: Call, handler: Handler) -> Answ
 }
 
 /// The whole body, within its bound.
-async fn read_body(body: Body, headers: &http::HeaderMap) -> Result<Bytes, Problem> {
-    let too_long = || {
-        Problem::new(
-            ErrorCode::QuotaExceeded,
-            format!("the body is longer than {} bytes", limits::API_BODY_BYTES),
-        )
-    };
+async fn read_body(body: Body, headers: &http::HeaderMap, most: usize) -> Result<Bytes, Problem> {
+    let too_long = || Problem::new(ErrorCode::QuotaExceeded, format!("the body is longer than {most} bytes"));
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > limits::API_BODY_BYTES) {
+    if length.is_some_and(|length| length > most) {
         return Err(too_long());
     }
-    axum::body::to_bytes(body, limits::API_BODY_BYTES).await.map_err(|error| {
+    axum::body::to_bytes(body, most).await.map_err(|error| {
         let source = std::error::Error::source(&error);
         match source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
             true => too_long(),

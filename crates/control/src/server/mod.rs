@@ -30,6 +30,7 @@ mod system;
 mod tokens;
 mod versions;
 mod watches;
+mod zone;
 
 #[cfg(test)]
 mod tests;
@@ -42,12 +43,12 @@ use std::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tutti_api::logs::LogSource;
+use tutti_api::{ZoneApi, logs::LogSource, zone::Blob};
 use tutti_base::Tasks;
 use tutti_model::{Digest, Problem, ServiceRef};
 
 pub use defaults::{ensure_admin_token, ensure_defaults, is_admin_token, make_admin_token};
-pub use serve::serve;
+pub use serve::{serve, serve_socket};
 
 /// Which artifacts have been pushed.
 #[async_trait]
@@ -57,10 +58,22 @@ pub trait ArtifactIndex: Send + Sync + Debug + 'static {
     async fn exists(&self, service: &ServiceRef, artifact: &Digest) -> Result<bool, Problem>;
 }
 
+/// Where the bytes of artifacts are read from, whatever repository they were pushed to: for agents, which fetch what
+/// they were told to run.
+#[async_trait]
+pub trait BlobSource: Send + Sync + Debug + 'static {
+    /// A manifest or layer; `None` if it is not there.
+    async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Problem>;
+}
+
 /// What the API needs.
 pub struct ServerOptions {
     /// The objects.
     pub objects: Objects,
+    /// The zone's interface, for agents and ingresses that are not in this process.
+    pub zone: Arc<dyn ZoneApi>,
+    /// The artifacts that agents fetch.
+    pub blobs: Arc<dyn BlobSource>,
     /// Where log lines are read from.
     pub logs: Arc<dyn LogSource>,
     /// The routes below `/v2`. They are called only once the caller's right is checked.
@@ -88,6 +101,8 @@ impl Debug for ServerOptions {
 /// What every handler may use.
 struct App {
     objects: Objects,
+    zone: Arc<dyn ZoneApi>,
+    blobs: Arc<dyn BlobSource>,
     logs: Arc<dyn LogSource>,
     registry: axum::Router,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -97,11 +112,15 @@ struct App {
     host_suffixes: Vec<String>,
     tokens: tokens::TokenIndex,
     streams: streams::Streams,
+    /// Watches and blobs of nodes and ingresses.
+    node_streams: streams::Streams,
     /// Requests under way, those that wait for their turn or body included.
     under_way: streams::Streams,
     replays: replay::Replays,
     /// Requests that are being done, each with its body in memory.
     requests: Semaphore,
+    /// Those of nodes and ingresses.
+    node_requests: Semaphore,
     /// The OpenAPI document: anyone may ask for it, and it never changes.
     openapi: OnceLock<serde_json::Value>,
     stopping: CancellationToken,
@@ -112,6 +131,8 @@ pub fn router(options: ServerOptions) -> axum::Router {
     let tokens = tokens::TokenIndex::start(&options.objects, &options.tasks);
     dispatch::router(Arc::new(App {
         objects: options.objects,
+        zone: options.zone,
+        blobs: options.blobs,
         logs: options.logs,
         registry: options.registry,
         metrics: options.metrics,
@@ -121,9 +142,11 @@ pub fn router(options: ServerOptions) -> axum::Router {
         host_suffixes: options.host_suffixes,
         tokens,
         streams: streams::Streams::open_answers(),
+        node_streams: streams::Streams::of_nodes(),
         under_way: streams::Streams::requests(),
         replays: replay::Replays::default(),
         requests: Semaphore::new(dispatch::REQUESTS),
+        node_requests: Semaphore::new(dispatch::NODE_REQUESTS),
         openapi: OnceLock::new(),
         stopping: options.tasks.stopping(),
     }))

@@ -21,10 +21,11 @@ use tutti_model::{DomainName, ErrorCode, Problem};
 /// Answers a request below `/v2`.
 pub(super) async fn answer(app: &Arc<App>, request: Request, request_id: &str) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let caller = match app.tokens.identify(request.headers(), app.objects.clock().now()).await {
-        Ok(caller) => caller,
-        Err(problem) => return Ok(refuse(problem, request_id)),
-    };
+    let caller =
+        match app.tokens.identify(request.headers(), request.extensions(), app.objects.clock().now()).await {
+            Ok(caller) => caller,
+            Err(problem) => return Ok(refuse(problem, request_id)),
+        };
     let answer = match authorize(app, &caller, &method, &path).await {
         Ok(()) => app.registry.clone().oneshot(request).await.into_response(),
         Err(problem) => refuse(problem, request_id),

@@ -1,4 +1,4 @@
-//! Serving the router on a socket, with bounds, until the process is to end.
+//! Serving the router on a port or on a socket file of this machine, with bounds, until the process is to end.
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -7,12 +7,13 @@ use hyper_util::{
 };
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use tutti_base::Tasks;
+use tutti_base::{Tasks, socket};
 
 /// Most connections at once; further ones wait in the kernel's queue. Twice the open streams, since each of those may
 /// hold one.
@@ -43,8 +44,58 @@ pub async fn serve(listener: TcpListener, router: axum::Router, tasks: Tasks) {
     serve_within(bounds, listener, router, tasks).await;
 }
 
+/// As [`serve`], on a socket file of this machine. Its mode keeps everyone out but its owner; whoever comes in all the
+/// same and is neither this process's user nor root is refused. Who calls here needs no token, may do everything, and
+/// may act for every node and ingress. Its connections are counted apart, so that callers from outside cannot take
+/// those of the machine's own roles.
+pub async fn serve_socket(listener: UnixListener, router: axum::Router, tasks: Tasks) {
+    let bounds = Bounds { connections: CONNECTIONS, header_timeout: HEADER_TIMEOUT };
+    let router = router.layer(axum::Extension(OverSocket));
+    serve_within(bounds, listener, router, tasks).await;
+}
+
+/// Marks the requests that came over the socket. Nothing that is sent can set it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OverSocket;
+
+/// What connections are accepted from.
+pub(super) trait Listener: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection; `None` for one that was refused.
+    fn accept(&self) -> impl Future<Output = std::io::Result<Option<Self::Stream>>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> std::io::Result<Option<TcpStream>> {
+        let (stream, _) = TcpListener::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok(Some(stream))
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> std::io::Result<Option<UnixStream>> {
+        let (stream, _) = UnixListener::accept(self).await?;
+        if socket::is_own(&stream)? {
+            return Ok(Some(stream));
+        }
+        tracing::warn!("another user's connection to the control socket was refused");
+        Ok(None)
+    }
+}
+
 /// As [`serve`], within these bounds.
-pub(super) async fn serve_within(bounds: Bounds, listener: TcpListener, router: axum::Router, tasks: Tasks) {
+pub(super) async fn serve_within(
+    bounds: Bounds,
+    listener: impl Listener,
+    router: axum::Router,
+    tasks: Tasks,
+) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let stopping = tasks.stopping();
     loop {
@@ -53,13 +104,14 @@ pub(super) async fn serve_within(bounds: Bounds, listener: TcpListener, router: 
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
+            Ok((Some(stream), place)) => {
                 let (router, stopping) = (router.clone(), stopping.clone());
                 tasks.spawn("api connection", async move {
                     connection(stream, router, bounds.header_timeout, stopping).await;
                     drop(place);
                 });
             }
+            Ok((None, _)) => {}
             Err(error) => {
                 tracing::warn!(%error, "the API cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -68,18 +120,16 @@ pub(super) async fn serve_within(bounds: Bounds, listener: TcpListener, router: 
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L: Listener>(
+    listener: &L,
     places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(Option<L::Stream>, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((listener.accept().await?, place))
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: axum::Router,
     header_timeout: Duration,
     stopping: CancellationToken,

@@ -13,6 +13,10 @@ pub(super) const STREAMS: usize = 1024;
 /// of a team of a hundred.
 pub(super) const STREAMS_PER_TOKEN: usize = 256;
 
+/// Most open streams of nodes and ingresses. A node has two and a layer or two on their way, an ingress two: a zone of
+/// three hundred machines, with room for those that come back before their old connections are known to be lost.
+pub(super) const NODE_STREAMS: usize = 2048;
+
 /// Most requests of one token under way: half of all that are done at once, whatever time their bodies take to come.
 pub(super) const REQUESTS_PER_TOKEN: usize = super::dispatch::REQUESTS / 2;
 
@@ -39,6 +43,13 @@ impl Streams {
         let what = "watches and followed logs open";
         let hint = "close some, or list instead of watching";
         Streams { open: Arc::default(), most: STREAMS, most_of_token: STREAMS_PER_TOKEN, what, hint }
+    }
+
+    /// Places for the watches and blobs of nodes and ingresses.
+    pub(super) fn of_nodes() -> Self {
+        let what = "watches and blobs of nodes open";
+        let hint = "they come back by themselves";
+        Streams { open: Arc::default(), most: NODE_STREAMS, most_of_token: NODE_STREAMS, what, hint }
     }
 
     /// Places for requests; how many there are of all tokens is bounded where they take turns.

@@ -115,6 +115,10 @@ pub(super) async fn authorize(
     if matches!(operation.right, Right::Public | Right::Anyone) {
         return Ok(Subject::Platform);
     }
+    if operation.right == Right::Node {
+        check(operation, caller, &Subject::Platform)?;
+        return Ok(Subject::Platform);
+    }
     if operation.right == Right::Admin && !caller.is_admin() {
         return Err(forbidden(operation, caller, "an admin's token"));
     }
@@ -141,14 +145,17 @@ pub(super) async fn authorize(
 
 /// Checks the right of an operation against the caller's role in a domain. Whether the caller sees the domain at all
 /// was checked when the subject was found.
-fn check(operation: &Operation, caller: &Caller, subject: &Subject) -> Result<(), Problem> {
+pub(super) fn check(operation: &Operation, caller: &Caller, subject: &Subject) -> Result<(), Problem> {
+    if operation.right == Right::Node {
+        return if *caller == Caller::Machine { Ok(()) } else { Err(for_nodes(operation, caller)) };
+    }
     let role = match subject.domain() {
         Some(domain) => caller.role_in(&domain),
         None if caller.is_admin() => Some(Role::Admin),
         None => None,
     };
     let (enough, wanted) = match operation.right {
-        Right::Public | Right::Anyone => (true, ""),
+        Right::Public | Right::Anyone | Right::Node => (true, ""),
         Right::View => (role.is_some(), "an admin's token"),
         Right::Deploy => {
             (matches!(role, Some(Role::Admin | Role::Owner | Role::Deployer)), "the role deployer or owner")
@@ -172,6 +179,19 @@ pub(super) fn check_domain(
         service: "any".parse().map_err(|_| astray())?,
     });
     check(&operation, caller, &subject)
+}
+
+/// What only nodes and ingresses may, asked for by somebody else.
+fn for_nodes(operation: &Operation, caller: &Caller) -> Problem {
+    Problem::new(
+        ErrorCode::Forbidden,
+        format!(
+            "{} is for agents and ingresses; token \"{}\" may not, and no token may",
+            operation.id.replace('_', " "),
+            caller.token()
+        ),
+    )
+    .hint("on control's own machine the control socket in its data folder takes it")
 }
 
 fn forbidden(operation: &Operation, caller: &Caller, wanted: &str) -> Problem {

@@ -5,7 +5,7 @@ use super::{
     reply,
 };
 use tutti_api::wire::{Release, WhoAmI};
-use tutti_model::Problem;
+use tutti_model::{Problem, token::Role};
 
 /// `GET /healthz`
 pub(super) async fn health(_call: Call) -> Answer {
@@ -33,6 +33,9 @@ pub(super) async fn metrics(call: Call) -> Answer {
 pub(super) async fn whoami(call: Call) -> Answer {
     match call.caller {
         Caller::Bearer { token, role, domain } => Ok(reply::ok(&WhoAmI { token, role, domain })),
+        caller @ Caller::Machine => {
+            Ok(reply::ok(&WhoAmI { token: caller.token().to_owned(), role: Role::Admin, domain: None }))
+        }
         Caller::Anonymous => Err(Problem::internal("whoami without a token").into()),
     }
 }

@@ -7,8 +7,10 @@ mod faults;
 mod serving;
 mod streaming;
 mod tokens;
+mod zone;
 
 use super::*;
+use crate::{observed::Observed, zone::LocalZone};
 use axum::body::Body;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http::{Method, Request, StatusCode};
@@ -46,6 +48,24 @@ struct Pushed;
 impl ArtifactIndex for Pushed {
     async fn exists(&self, _: &ServiceRef, artifact: &Digest) -> Result<bool, Problem> {
         Ok([PUSHED, PUSHED_TOO].contains(&artifact.as_str()))
+    }
+}
+
+/// A blob for each text whose digest is asked for.
+#[derive(Debug)]
+struct Blobs;
+
+/// What [`PUSHED`] and [`PUSHED_TOO`] are the digests of.
+const CONTENTS: [(&str, &[u8]); 2] = [(PUSHED, b""), (PUSHED_TOO, b"\n")];
+
+#[async_trait]
+impl BlobSource for Blobs {
+    async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Problem> {
+        let found = CONTENTS.iter().find(|(pushed, _)| *pushed == digest.as_str());
+        Ok(found.map(|(_, bytes)| Blob {
+            size: bytes.len() as u64,
+            pieces: stream::iter([Ok(bytes::Bytes::from_static(bytes))]).boxed(),
+        }))
     }
 }
 
@@ -126,6 +146,8 @@ impl Api {
         let (tasks, lines) = (Tasks::new(), Arc::new(Lines::default()));
         let router = router(ServerOptions {
             objects: objects.clone(),
+            zone: Arc::new(LocalZone::new(objects.clone(), Observed::new(objects.clock().now()))),
+            blobs: Arc::new(Blobs),
             logs: lines.clone(),
             registry: axum::Router::new()
                 .fallback(|request: axum::extract::Request| async move { request.uri().path().to_owned() }),
@@ -180,6 +202,12 @@ impl Api {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::String(text));
         Got { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// An answer without its body.
+    async fn head(&self, request: Request<Body>) -> Got {
+        let (parts, _) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        Got { status: parts.status, headers: parts.headers, body: Value::Null }
     }
 
     async fn call(&self, who: &str, method: Method, path: &str, body: Option<Value>) -> Got {

@@ -2,6 +2,7 @@
 //! happens, until the reader goes or the server drains.
 
 use super::{
+    App,
     call::{Answer, Call},
     lists::{Scope, Visible},
     reply,
@@ -13,7 +14,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{Change, WatchEvent, WatchStream};
 use tutti_base::Clock;
-use tutti_model::{Millis, Problem, Timestamp};
+use tutti_model::{Millis, Problem, Timestamp, resource::Object};
 use tutti_store::List;
 
 /// The longest silence: below the idle timeouts that proxies usually have.
@@ -31,9 +32,10 @@ pub(super) async fn answer<S: Visible>(call: &Call, scope: Option<Scope>) -> Ans
         Some(_) => call.query.read("watch", "a revision")?,
     };
     let place = call.app.streams.open(call.caller.token())?;
-    let scope = Filter::new::<S>(&call.app.objects, scope, after).await;
-    let events = watch::<S>(&call.app.objects, scope, after, call.app.stopping.clone(), place);
-    Ok(reply::lines(events))
+    let mut filter = Filter::new::<S>(&call.app.objects, scope, after).await;
+    let events = call.app.objects.watch::<S>(after);
+    let shown = move |event| filter.event(event);
+    Ok(reply::lines(lively(&call.app, events, shown, after, place)))
 }
 
 /// Which objects a watch shows, and which it has shown: of those that go, only the name is told.
@@ -121,9 +123,10 @@ impl Filter {
     }
 }
 
-struct Watching<S: Visible> {
+struct Watching<S: Object, F> {
     events: WatchStream<S>,
-    filter: Filter,
+    /// What is shown of an event; `None` for nothing.
+    shown: F,
     /// Up to where everything was sent; `None` before the first `InitDone`.
     reached: Option<u64>,
     quiet_since: Timestamp,
@@ -132,21 +135,27 @@ struct Watching<S: Visible> {
     _place: Place,
 }
 
-fn watch<S: Visible>(
-    objects: &Objects,
-    filter: Filter,
+/// A watch as it goes over the wire: what `shown` gives of its events, a sign of life when there was nothing for
+/// [`SIGN_OF_LIFE`], and an end when the server stops.
+pub(super) fn lively<S, F>(
+    app: &App,
+    events: WatchStream<S>,
+    shown: F,
     after: Option<u64>,
-    stopping: CancellationToken,
     place: Place,
-) -> impl Stream<Item = Result<WatchEvent<S>, Problem>> + Send + use<S> {
-    let clock = objects.clock().clone();
+) -> impl Stream<Item = Result<WatchEvent<S>, Problem>> + Send + use<S, F>
+where
+    S: Object,
+    F: FnMut(WatchEvent<S>) -> Option<WatchEvent<S>> + Send,
+{
+    let clock = app.objects.clock().clone();
     let watching = Watching {
-        events: objects.watch::<S>(after),
-        filter,
+        events,
+        shown,
         reached: after,
         quiet_since: clock.now(),
         clock,
-        stopping,
+        stopping: app.stopping.clone(),
         _place: place,
     };
     stream::unfold(watching, |mut watching| async move {
@@ -156,7 +165,11 @@ fn watch<S: Visible>(
     })
 }
 
-impl<S: Visible> Watching<S> {
+impl<S, F> Watching<S, F>
+where
+    S: Object,
+    F: FnMut(WatchEvent<S>) -> Option<WatchEvent<S>>,
+{
     async fn next(&mut self) -> Option<Result<WatchEvent<S>, Problem>> {
         loop {
             let due = self.quiet_since.plus(SIGN_OF_LIFE);
@@ -179,7 +192,7 @@ impl<S: Visible> Watching<S> {
                             self.reached = Some(*revision);
                         }
                     }
-                    if let Some(event) = self.filter.event(event) {
+                    if let Some(event) = (self.shown)(event) {
                         return Some(Ok(event));
                     }
                 }

@@ -84,6 +84,8 @@ async fn a_panic_is_one_internal_error() {
     let api = Api::start().await;
     let router = router(ServerOptions {
         objects: api.objects.clone(),
+        zone: Arc::new(LocalZone::new(api.objects.clone(), Observed::new(api.objects.clock().now()))),
+        blobs: Arc::new(Blobs),
         logs: api.lines.clone(),
         registry: axum::Router::new(),
         metrics: Arc::new(|| panic!("on purpose")),

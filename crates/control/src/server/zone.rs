@@ -1,0 +1,131 @@
+//! The zone's interface over HTTP: the watches and reports of agents and ingresses, and the artifacts that agents
+//! fetch. It puts [`tutti_api::ZoneApi`] on the wire and decides nothing.
+//!
+//! Watches and blobs take places of their own, and requests turns of their own, so that no tenant's token can keep a
+//! node's signs of life out.
+
+use super::{
+    call::{Answer, Call, read_json},
+    reply, watches,
+};
+use axum::{body::Body, response::Response};
+use futures_util::StreamExt as _;
+use http::{HeaderValue, header};
+use tutti_api::{
+    WatchStream,
+    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+};
+use tutti_model::{Digest, ErrorCode, Problem, limits, name::NodeName, node::NodeStatus, resource::Object};
+
+/// `GET /v1/zone/tables`
+pub(super) async fn watch_tables(call: Call) -> Answer {
+    let after = after(&call)?;
+    watch(&call, call.app.zone.watch_tables(after), after)
+}
+
+/// `GET /v1/zone/nodes`
+pub(super) async fn watch_nodes(call: Call) -> Answer {
+    let after = after(&call)?;
+    watch(&call, call.app.zone.watch_nodes(after), after)
+}
+
+/// `GET /v1/zone/nodes/{name}`
+pub(super) async fn watch_node(call: Call) -> Answer {
+    let after = after(&call)?;
+    watch(&call, call.app.zone.watch_node(&node(&call)?, after), after)
+}
+
+/// `GET /v1/zone/nodes/{name}/instances`
+pub(super) async fn watch_instances(call: Call) -> Answer {
+    let after = after(&call)?;
+    watch(&call, call.app.zone.watch_instances(&node(&call)?, after), after)
+}
+
+/// `PUT /v1/zone/nodes/{name}/status`
+pub(super) async fn register_node(call: Call) -> Answer {
+    let status: NodeStatus = call.json()?;
+    call.app.zone.register_node(&node(&call)?, status).await?;
+    Ok(reply::no_content())
+}
+
+/// `PUT /v1/zone/nodes/{name}/heartbeat`
+pub(super) async fn heartbeat_node(call: Call) -> Answer {
+    let heartbeat: NodeHeartbeat = call.json()?;
+    call.app.zone.heartbeat(&node(&call)?, heartbeat).await?;
+    Ok(reply::no_content())
+}
+
+/// `POST /v1/zone/nodes/{name}/reports`
+pub(super) async fn report_instances(call: Call) -> Answer {
+    let reports: Vec<InstanceReport> = call.json()?;
+    call.app.zone.report_instances(&node(&call)?, reports).await?;
+    Ok(reply::no_content())
+}
+
+/// `PUT /v1/zone/ingresses/{name}`
+pub(super) async fn report_ingress(call: Call) -> Answer {
+    let report: IngressReport = read_json(&call.body)?;
+    let name = ingress(&call)?;
+    if report.ingress != name {
+        return Err(
+            Problem::invalid(format!("ingress {name} cannot report for ingress {}", report.ingress)).into()
+        );
+    }
+    call.app.zone.report_ingress(report).await?;
+    Ok(reply::no_content())
+}
+
+/// `DELETE /v1/zone/ingresses/{name}`
+pub(super) async fn leave_ingress(call: Call) -> Answer {
+    call.app.zone.leave_ingress(ingress(&call)?).await?;
+    Ok(reply::no_content())
+}
+
+/// `GET /v1/zone/blobs/{digest}`
+pub(super) async fn read_blob(call: Call) -> Answer {
+    let digest: Digest = call.name().parse()?;
+    let place = call.app.node_streams.open(call.caller.token())?;
+    let Some(blob) = call.app.blobs.blob(&digest).await? else {
+        return Err(Problem::new(ErrorCode::NotFound, format!("there is no blob {digest}"))
+            .object(format!("blob {digest}"))
+            .hint("push the artifact again")
+            .into());
+    };
+    // A reader that got fewer bytes than were said knows that something went wrong; why is in our log.
+    let told = digest.clone();
+    let pieces = blob.pieces.map(move |piece| {
+        let _open = &place;
+        piece.inspect_err(|problem| tracing::error!(%problem, blob = %told, "a blob cannot be read"))
+    });
+    let mut response =
+        Response::new(Body::from_stream(pieces.map(|piece| piece.map_err(std::io::Error::other))));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(blob.size));
+    Ok(response)
+}
+
+fn watch<S: Object>(call: &Call, events: WatchStream<S>, after: Option<u64>) -> Answer {
+    let place = call.app.node_streams.open(call.caller.token())?;
+    Ok(reply::lines(watches::lively(&call.app, events, Some, after, place)))
+}
+
+fn after(call: &Call) -> Result<Option<u64>, Problem> {
+    call.query.read("after", "a revision")
+}
+
+fn node(call: &Call) -> Result<NodeName, Problem> {
+    call.name().parse()
+}
+
+/// The name of an ingress, which must fit a store key.
+fn ingress(call: &Call) -> Result<&str, Problem> {
+    let name = call.name();
+    if name.len() > limits::SERVICE_NAME_BYTES {
+        return Err(Problem::invalid(format!(
+            "the name of an ingress has at most {} bytes",
+            limits::SERVICE_NAME_BYTES
+        )));
+    }
+    Ok(name)
+}
