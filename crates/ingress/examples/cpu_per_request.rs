@@ -136,6 +136,7 @@ async fn ingress(upstream: SocketAddr) -> Outcome<(Arc<Ingress>, Tasks)> {
         name: "bench".into(),
         http: TcpListener::bind("127.0.0.1:0").await?,
         hop: Arc::new(Straight(Pool::new(PoolOptions::default()), upstream)),
+        nodes: Arc::default(),
         zone: Arc::new(OneTable(table)),
         clock: Arc::new(SystemClock),
         random: Random::from_os(),

@@ -6,11 +6,13 @@
 //! itself is `tutti-proxy`'s.
 //!
 //! - [`table`]: tables, as requests find them; [`balance`]: one service's versions and instances; [`request`]: what
-//!   happens to one request; [`watch`]: how tables come in; [`report`]: what is said to control; [`stats`]: what is
+//!   happens to one request; [`watch`]: how tables come in; [`nodes`]: where nodes are
+//!   reached; [`report`]: what is said to control; [`stats`]: what is
 //!   counted, and as metrics.
 
 mod balance;
 mod identity;
+mod nodes;
 mod report;
 mod request;
 mod snapshot;
@@ -30,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tutti_api::ZoneApi;
 use tutti_base::{Clock, Random, Tasks};
 use tutti_model::{Problem, stats::ServiceStats};
-use tutti_proxy::{ConnInfo, Hop, Limits, Pool, PoolOptions, resolve::Resolver, serve};
+use tutti_proxy::{ConnInfo, Hop, Limits, Pool, PoolOptions, resolve::Resolver, serve, wire::NodeBook};
 
 /// How long leaving may take; after it control learns from the ended lease.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -44,6 +46,8 @@ pub struct IngressOptions {
     pub http: TcpListener,
     /// The way to nodes.
     pub hop: Arc<dyn Hop>,
+    /// Where nodes in other processes are reached, for `hop`: kept up to date from here.
+    pub nodes: Arc<NodeBook>,
     /// The zone's control.
     pub zone: Arc<dyn ZoneApi>,
     /// Time.
@@ -72,6 +76,7 @@ struct Edge {
     address: String,
     tables: table::Tables,
     hop: Arc<dyn Hop>,
+    nodes: Arc<NodeBook>,
     zone: Arc<dyn ZoneApi>,
     clock: Arc<dyn Clock>,
     pool: Pool,
@@ -82,6 +87,8 @@ struct Edge {
     reached: Sender<u64>,
     /// Told when a table was found to be behind what is.
     resync: Notify,
+    /// Told when what is kept for a start without control has changed.
+    dirty: Notify,
     snapshot: Option<PathBuf>,
 }
 
@@ -100,6 +107,7 @@ impl Ingress {
             address: address.to_string(),
             tables: table::Tables::default(),
             hop: options.hop,
+            nodes: options.nodes,
             zone: options.zone,
             clock: options.clock,
             pool: Pool::new(PoolOptions::default()),
@@ -108,11 +116,15 @@ impl Ingress {
             failures: stats::Failures::default(),
             reached: Sender::new(0),
             resync: Notify::new(),
+            dirty: Notify::new(),
             snapshot: options.snapshot,
         };
         if let Some(path) = &edge.snapshot {
             match snapshot::read(path) {
-                Ok(tables) => edge.tables.replace(tables),
+                Ok(last) => {
+                    edge.tables.replace(last.tables);
+                    edge.nodes.replace(last.nodes);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "the last tables cannot be read; waiting for control")
@@ -163,6 +175,7 @@ impl Ingress {
         };
         let ended = CancellationToken::new();
         tasks.spawn("ingress tables", watch::follow(Arc::clone(&self.edge), ended.clone()));
+        tasks.spawn("ingress nodes", nodes::follow(Arc::clone(&self.edge), ended.clone()));
         tasks.spawn("ingress report", report::report(Arc::clone(&self.edge), ended.clone()));
         let edge = Arc::clone(&self.edge);
         let service = move |request, info: ConnInfo| request::handle(Arc::clone(&edge), request, info);

@@ -1,31 +1,43 @@
-//! The last tables, in a file: what an ingress starts from when control is away.
+//! The last tables, and where nodes were last reached, in a file: what an ingress starts from when control is away.
 
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
     path::Path,
     sync::Arc,
 };
-use tutti_model::{Resource, table::TableSpec};
+use tutti_model::{Resource, name::NodeName, node::RoleAddress, table::TableSpec};
 
 /// One table as the watch gave it.
 pub(crate) type Table = Arc<Resource<TableSpec>>;
+
+/// What was last known.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Last {
+    /// Every table.
+    pub(crate) tables: Vec<Table>,
+    /// Nodes in other processes. Files from before there were any don't have it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) nodes: BTreeMap<NodeName, RoleAddress>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Document {
     /// The form of this file.
     form: u32,
-    tables: Vec<Table>,
+    #[serde(flatten)]
+    last: Last,
 }
 
 const FORM: u32 = 1;
 
-/// The tables in the file.
+/// What is in the file.
 ///
 /// # Errors
 /// What the host said, or `InvalidData` if the file is not such a one.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<Table>> {
+pub(crate) fn read(path: &Path) -> io::Result<Last> {
     let document: Document = serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)?;
     if document.form != FORM {
         return Err(io::Error::new(
@@ -33,17 +45,17 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<Table>> {
             format!("form {} is not known here", document.form),
         ));
     }
-    Ok(document.tables)
+    Ok(document.last)
 }
 
 /// Replaces the file as a whole: after a crash there is the old or the new one.
 ///
 /// # Errors
 /// What the host said.
-pub(crate) fn write(path: &Path, tables: Vec<Table>) -> io::Result<()> {
+pub(crate) fn write(path: &Path, last: Last) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = File::create(&fresh)?;
-    file.write_all(&serde_json::to_vec(&Document { form: FORM, tables })?)?;
+    file.write_all(&serde_json::to_vec(&Document { form: FORM, last })?)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
     match path.parent() {

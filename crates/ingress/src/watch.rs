@@ -6,7 +6,7 @@
 
 use crate::{
     Edge,
-    snapshot::{self, Table},
+    snapshot::{self, Last, Table},
 };
 use futures_util::StreamExt as _;
 use std::sync::Arc;
@@ -25,23 +25,20 @@ const PERSIST: Millis = Millis::seconds(1);
 /// Follows tables until `ended`.
 pub(crate) async fn follow(edge: Arc<Edge>, ended: CancellationToken) {
     let persist = CancellationToken::new();
-    let dirty = Arc::new(tokio::sync::Notify::new());
-    let writer = tokio::spawn(keep(Arc::clone(&edge), Arc::clone(&dirty), persist.clone()));
+    let writer = tokio::spawn(keep(Arc::clone(&edge), persist.clone()));
     tokio::select! {
-        () = follow_on(&edge, &dirty) => {}
+        () = follow_on(&edge) => {}
         () = ended.cancelled() => {}
     }
     persist.cancel();
     let _ = writer.await;
 }
 
-async fn follow_on(edge: &Edge, dirty: &tokio::sync::Notify) {
-    // Only spreads retries of several ingresses: any seed will do that differs between them.
-    let seed = edge.name.bytes().fold(0u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let mut backoff = Backoff::new(RETRY.0, RETRY.1, Random::seeded(seed));
+async fn follow_on(edge: &Edge) {
+    let mut backoff = retries(edge);
     loop {
         let began = edge.clock.now();
-        match follow_once(edge, dirty, began, &mut backoff).await {
+        match follow_once(edge, began, &mut backoff).await {
             Ended::Behind => {}
             Ended::Lost(why) => {
                 tracing::warn!(why, "the watch of tables ended; serving from the last ones");
@@ -51,6 +48,13 @@ async fn follow_on(edge: &Edge, dirty: &tokio::sync::Notify) {
     }
 }
 
+/// The pauses between watches that ended.
+pub(crate) fn retries(edge: &Edge) -> Backoff {
+    // Only spreads retries of several ingresses: any seed will do that differs between them.
+    let seed = edge.name.bytes().fold(0u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    Backoff::new(RETRY.0, RETRY.1, Random::seeded(seed))
+}
+
 enum Ended {
     /// By our own wish: a request found a table behind.
     Behind,
@@ -58,12 +62,7 @@ enum Ended {
     Lost(String),
 }
 
-async fn follow_once(
-    edge: &Edge,
-    dirty: &tokio::sync::Notify,
-    began: Timestamp,
-    backoff: &mut Backoff,
-) -> Ended {
+async fn follow_once(edge: &Edge, began: Timestamp, backoff: &mut Backoff) -> Ended {
     let mut events = edge.zone.watch_tables(None);
     let mut coming: Option<Vec<Table>> = None;
     // One wait for all events: begun anew with each, it would forget what a request has found.
@@ -81,7 +80,7 @@ async fn follow_once(
                 if let Some(revision) = take(edge, &mut coming, event) {
                     backoff.succeed();
                     edge.reached.send_replace(revision);
-                    dirty.notify_one();
+                    edge.dirty.notify_one();
                 }
             }
         }
@@ -112,18 +111,18 @@ async fn behind(edge: &Edge, began: Timestamp) {
     edge.clock.sleep_until(began.plus(RESYNC)).await;
 }
 
-/// Writes the last tables to their file whenever they changed; the last change of all too.
-async fn keep(edge: Arc<Edge>, dirty: Arc<tokio::sync::Notify>, ended: CancellationToken) {
+/// Writes the last tables and nodes to their file whenever they changed; the last change of all too.
+async fn keep(edge: Arc<Edge>, ended: CancellationToken) {
     let Some(path) = edge.snapshot.clone() else { return };
     let mut failing = false;
     loop {
         tokio::select! {
             biased;
-            () = dirty.notified() => {}
+            () = edge.dirty.notified() => {}
             () = ended.cancelled() => return,
         }
-        let (path, tables) = (path.clone(), edge.tables.all());
-        let written = tokio::task::spawn_blocking(move || snapshot::write(&path, tables)).await;
+        let (path, last) = (path.clone(), Last { tables: edge.tables.all(), nodes: edge.nodes.all() });
+        let written = tokio::task::spawn_blocking(move || snapshot::write(&path, last)).await;
         match written {
             Ok(Ok(())) => failing = false,
             Ok(Err(error)) if !failing => {

@@ -3,6 +3,7 @@
 //!
 //! It knows addresses and requests, not services or tables: who is to serve a request is decided above.
 
+mod attempt;
 #[cfg(test)]
 mod frames;
 pub mod grpc;
@@ -15,6 +16,7 @@ pub mod respond;
 pub mod serve;
 pub mod upgrade;
 pub mod upload;
+pub mod wire;
 
 pub use hop::{Hop, HopError, HopTarget};
 pub use pool::{ForwardError, Pool, PoolOptions, Protocol, Timeouts};

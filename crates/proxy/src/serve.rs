@@ -1,7 +1,7 @@
 //! Serving HTTP/1.1 and HTTP/2 in clear text on one port: which of them a client speaks is seen from its first bytes.
 //! Everything a stranger can make us hold is bounded by [`Limits`].
 
-mod sniff;
+pub(crate) mod sniff;
 #[cfg(test)]
 mod tests;
 

@@ -247,6 +247,7 @@ impl Parts {
             name: format!("ingress-{}", settings.node),
             http,
             hop: agent.node_proxy(),
+            nodes: Arc::default(),
             zone: Arc::clone(&self.zone) as _,
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),

@@ -199,6 +199,7 @@ impl World {
             name: "ingress-1".into(),
             http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             hop,
+            nodes: Arc::default(),
             zone: Arc::clone(&zone) as Arc<dyn ZoneApi>,
             clock: Arc::new(SystemClock),
             random: Random::seeded(7),

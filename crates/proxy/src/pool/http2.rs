@@ -1,7 +1,10 @@
 //! HTTP/2 connections in clear text: many requests at once on each, and a task for each.
 
 use super::{ForwardError, Permit, Timeouts, Upstream};
-use crate::{Replay, upload};
+use crate::{
+    attempt::{Attempt, Refusal, refusal},
+    upload,
+};
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version, header, uri};
 use http_body::{Body as _, Frame, SizeHint};
@@ -193,73 +196,6 @@ fn prepare(request: &mut Request<Body>, upstream: &Upstream) {
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// One request, ready to be sent and to be had back.
-struct Attempt {
-    head: Request<()>,
-    /// `None` if there is no body.
-    replay: Option<Replay>,
-    progress: Option<Arc<upload::Progress>>,
-}
-
-impl Attempt {
-    /// Splits a request into what is sent and what is kept of it.
-    fn new(request: Request<Body>) -> (Attempt, Request<Body>) {
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        *head.headers_mut() = request.headers().clone();
-        let (parts, body) = request.into_parts();
-        if body.is_end_stream() {
-            let none = Attempt { head, replay: None, progress: None };
-            return (none, Request::from_parts(parts, body));
-        }
-        let (replay, body) = Replay::brief(body);
-        let (body, progress) = upload::Progress::watch(body);
-        (Attempt { head, replay: Some(replay), progress }, Request::from_parts(parts, body))
-    }
-
-    /// The whole request, if all of what was sent of it is kept.
-    fn take_back(self) -> Option<Request<Body>> {
-        let body = match self.replay {
-            None => tutti_base::body::empty(),
-            Some(replay) => replay.try_take_back()?,
-        };
-        Some(self.head.map(|()| body))
-    }
-
-    /// It was taken: nothing needs to be kept any more.
-    fn admit(self) {
-        if let Some(replay) = self.replay {
-            replay.admit();
-        }
-    }
-}
-
-/// Why a request surely was not worked on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// The connection ends, and had taken its last request before this one (RFC 9113, 6.8).
-    Ending,
-    /// The peer wants no further request on this connection now (RFC 9113, 8.7).
-    Stream,
-}
-
-fn refusal(error: &hyper::Error) -> Option<Refusal> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        match error.downcast_ref::<h2::Error>() {
-            Some(error) if !error.is_remote() => return None,
-            Some(error) if error.is_go_away() => return Some(Refusal::Ending),
-            Some(error) => {
-                return (error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Refusal::Stream);
-            }
-            None => cause = error.source(),
-        }
-    }
-    None
-}
-
 pub(super) async fn send(
     upstream: &Arc<Upstream>,
     mut request: Request<Body>,
@@ -280,9 +216,11 @@ pub(super) async fn send(
         };
         let mut sender = stream.0.sender.clone();
         let (attempt, sent) = Attempt::new(request);
+        let (parts, body) = sent.into_parts();
+        let (body, progress) = upload::Progress::watch(body);
+        let sent = Request::from_parts(parts, body);
         let answered =
-            upload::within(timeouts.first_byte, attempt.progress.as_ref(), sender.try_send_request(sent))
-                .await;
+            upload::within(timeouts.first_byte, progress.as_ref(), sender.try_send_request(sent)).await;
         let mut error = match answered {
             Some(Ok(response)) => {
                 attempt.admit();

@@ -5,34 +5,31 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 /// What every HTTP/2 client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spoken {
+pub(crate) enum Spoken {
     Http1,
     Http2,
 }
 
 /// A connection whose first bytes were read and are read once more.
 #[derive(Debug)]
-pub(super) struct Sniffed {
+pub(crate) struct Sniffed<S> {
     first: [u8; PREFACE.len()],
     /// What of `first` is still to be read again.
     from: usize,
     to: usize,
-    stream: TcpStream,
+    stream: S,
 }
 
-impl Sniffed {
+impl<S: AsyncRead + Unpin> Sniffed<S> {
     /// Reads until it is sure.
-    pub(super) async fn new(mut stream: TcpStream) -> io::Result<(Sniffed, Spoken)> {
+    pub(crate) async fn new(mut stream: S) -> io::Result<(Sniffed<S>, Spoken)> {
         let mut first = [0; PREFACE.len()];
         let mut to = 0;
         loop {
@@ -53,7 +50,7 @@ impl Sniffed {
     }
 }
 
-impl AsyncRead for Sniffed {
+impl<S: AsyncRead + Unpin> AsyncRead for Sniffed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,7 +66,7 @@ impl AsyncRead for Sniffed {
     }
 }
 
-impl AsyncWrite for Sniffed {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sniffed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
