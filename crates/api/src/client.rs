@@ -11,6 +11,7 @@
 mod calls;
 mod fault;
 mod lines;
+mod node_logs;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod watching;
 mod zone;
 
 pub use calls::{Filter, LogScope, LogsRequest};
+pub use node_logs::NodeLogs;
 pub use registry::BlobSource;
 pub use zone::ZoneClient;
 

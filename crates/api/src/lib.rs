@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod logs;
+pub mod node_logs;
 pub mod openapi;
 pub mod operations;
 pub mod watch;

@@ -41,8 +41,7 @@ impl LogSource for NodeLogs {
             .map_err(|error| Problem::internal(format!("the query cannot be written as JSON: {error}")))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let answered =
-            client.exchange(Method::POST, PATH, headers, body::full(asked), Some(SILENCE)).await;
+        let answered = client.exchange(Method::POST, PATH, headers, body::full(asked), Some(SILENCE)).await;
         let response = client.judge(answered).await?;
         let lines = Lines::new(&client.base, response, false);
         let base = client.base.clone();
