@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 use tonic::codegen::{BoxFuture, Service};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -26,6 +26,11 @@ use tutti_model::{
 const FIRST_PAUSE: Millis = Millis(5);
 /// Longest time between probes of a starting instance: four connections a second are nothing to a slow starter.
 const LONGEST_PAUSE: Millis = Millis(250);
+/// How long an instance may take to come up before it is said what keeps it: most are ready well before, and what is
+/// said is stored.
+const PATIENCE: Millis = Millis::seconds(1);
+/// Shortest time between two things said of one starting instance: what changes more often is not stored.
+const SAY_EVERY: Millis = Millis::seconds(10);
 /// Who asks.
 const AGENT: HeaderValue = HeaderValue::from_static("tutti-probe");
 
@@ -40,22 +45,43 @@ pub(crate) fn first_pause(interval: Millis, random: &Random) -> Millis {
     Millis(1 + random.below(interval.0.max(1)))
 }
 
-/// Returns once the instance answers its probe, or with the last fault once `health.start` is over.
-pub(crate) async fn until_ready(health: &Health, target: &Target, clock: &dyn Clock) -> Result<(), String> {
-    let deadline = clock.now().plus(health.start);
+/// Returns once the instance answers its probe, or with the last fault once `health.start` is over. A fault that lasts is
+/// put into `kept_by` meanwhile, for whoever wonders.
+pub(crate) async fn until_ready(
+    health: &Health,
+    target: &Target,
+    clock: &dyn Clock,
+    kept_by: &watch::Sender<Option<String>>,
+) -> Result<(), String> {
+    let began = clock.now();
+    let deadline = began.plus(health.start);
+    let mut sayable = began.plus(PATIENCE);
     let mut pause = FIRST_PAUSE;
     loop {
         let fault = match probe(health, target).await {
             Ok(()) => return Ok(()),
             Err(fault) => fault,
         };
-        let next = clock.now().plus(pause);
+        let now = clock.now();
+        if now >= sayable && kept_by.send_if_modified(|said| is_news(said, &fault)) {
+            sayable = now.plus(SAY_EVERY);
+        }
+        let next = now.plus(pause);
         if next > deadline {
             return Err(fault);
         }
         clock.sleep_until(next).await;
         pause = Millis((pause.0 * 3 / 2).min(LONGEST_PAUSE.0));
     }
+}
+
+/// Replaces what was said, if the fault is another one.
+fn is_news(said: &mut Option<String>, fault: &str) -> bool {
+    let news = said.as_deref() != Some(fault);
+    if news {
+        *said = Some(fault.to_owned());
+    }
+    news
 }
 
 /// Asks once.

@@ -89,7 +89,10 @@ impl Telling {
     /// What is new about an instance of the service.
     pub(crate) fn instance(&mut self, instance: &Resource<InstanceSpec>) -> Option<Line> {
         let (id, status) = (&instance.spec.instance, &instance.status);
-        if self.instances.insert(id.clone(), status.state) == Some(status.state) || status.since < self.from {
+        let same = self.instances.insert(id.clone(), status.state) == Some(status.state);
+        // What keeps an instance from being ready may become known only after a while.
+        let news = status.reason.as_ref().is_some_and(|reason| !self.reasons.contains(reason));
+        if (same && !news) || status.since < self.from {
             return None;
         }
         let what = format!("{id} of {} on {}", instance.spec.version.version, instance.spec.node);

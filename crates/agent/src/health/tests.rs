@@ -94,19 +94,52 @@ async fn grpc_wants_serving_over_the_network_and_by_a_call() {
 #[tokio::test(start_paused = true)]
 async fn a_starting_instance_is_asked_often_and_by_its_deadline_given_up() {
     let clock = tokio_clock();
+    let (told, kept_by) = watch::channel(None);
     let http = health(Probe::Http("/up".into()));
     let began = clock.now();
     let target = Target::Handler(Arc::new(Answers(AtomicU32::new(0), 200)));
-    assert_eq!(until_ready(&http, &target, clock.as_ref()).await, Ok(()));
+    assert_eq!(until_ready(&http, &target, clock.as_ref(), &told).await, Ok(()));
     assert!(clock.now().since(began) < Millis(100), "{}", clock.now().since(began));
+    assert_eq!(*kept_by.borrow(), None, "what comes up at once says nothing before");
 
     let answers = Arc::new(Answers(AtomicU32::new(0), 404));
     let short = Health { start: Millis::seconds(10), ..http };
     let began = clock.now();
     let target = Target::Handler(Arc::clone(&answers) as Arc<dyn Handler>);
-    assert_eq!(until_ready(&short, &target, clock.as_ref()).await, Err("GET /up answered 404".into()));
+    assert_eq!(until_ready(&short, &target, clock.as_ref(), &told).await, Err("GET /up answered 404".into()));
+    assert_eq!(kept_by.borrow().as_deref(), Some("GET /up answered 404"));
     assert!(clock.now().since(began) <= Millis::seconds(10));
     assert!(answers.0.load(Ordering::SeqCst) < 60, "the pauses grow");
+}
+
+/// Answers another status every time.
+struct Moody(AtomicU32);
+
+#[async_trait::async_trait]
+impl Handler for Moody {
+    async fn handle(&self, _: Request<Body>) -> Result<Response<Body>, HandleError> {
+        let status = 500 + self.0.fetch_add(1, Ordering::SeqCst) % 99;
+        Ok(Response::builder().status(u16::try_from(status).unwrap()).body(body::empty()).unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_an_instance_is_said_seldom_however_often_it_changes() {
+    let clock = tokio_clock();
+    let (told, mut kept_by) = watch::channel(None);
+    let http = Health { start: Millis::seconds(60), ..health(Probe::Http("/up".into())) };
+    let target = Target::Handler(Arc::new(Moody(AtomicU32::new(0))));
+    let said = tokio::spawn(async move {
+        let mut said = 0;
+        while kept_by.changed().await.is_ok() {
+            said += 1;
+        }
+        said
+    });
+    until_ready(&http, &target, clock.as_ref(), &told).await.unwrap_err();
+    drop(told);
+    let said = said.await.unwrap();
+    assert!((2..=6).contains(&said), "{said} times in a minute");
 }
 
 #[tokio::test]

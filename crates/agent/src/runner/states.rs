@@ -9,6 +9,7 @@ use crate::{
 };
 use futures_util::future;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tutti_base::crashpoint;
 use tutti_isolate::{Artifact, Recovery, Running};
 use tutti_model::{Millis, Timestamp, instance::InstanceState};
@@ -47,7 +48,7 @@ impl Runner {
 
     /// Its artifact is pulled, verified and compiled; and the ledger is written, without which it is not started.
     pub(super) async fn preloading(&mut self) -> State {
-        self.say_early(InstanceState::Preloading);
+        self.say_early(InstanceState::Preloading, None);
         loop {
             let (node, entry) = (Arc::clone(&self.node), self.entry.clone());
             let spec = &entry.spec;
@@ -94,7 +95,7 @@ impl Runner {
 
     /// It is started. That is short, and not broken off: a driver that is interrupted could leave something running.
     pub(super) async fn starting(&mut self, artifact: Artifact) -> State {
-        self.say_early(InstanceState::Starting);
+        self.say_early(InstanceState::Starting, None);
         self.artifact = Some(artifact);
         let started = self.node.clock.now();
         let Some(driver) = self.driver() else {
@@ -122,20 +123,21 @@ impl Runner {
     /// Says a state before it is ready, unless an earlier agent had it ready and it is only being taken up again: were
     /// it called starting, control would take its traffic away for the few milliseconds until it answers. What goes
     /// wrong on the way is said all the same.
-    fn say_early(&mut self, state: InstanceState) {
+    fn say_early(&mut self, state: InstanceState, reason: Option<String>) {
         if self.origin == Origin::Control || !self.entry.ever_ready || self.voice.has_spoken() {
-            self.voice.say(state, None, Vec::new());
+            self.voice.say(state, reason, Vec::new());
         }
     }
 
     /// It runs, and is asked until it answers.
     pub(super) async fn probing(&mut self, running: Arc<dyn Running>, started: Timestamp) -> State {
         self.voice.weaker(running.weaker());
-        self.say_early(InstanceState::Starting);
+        self.say_early(InstanceState::Starting, None);
         let (health, target) = (self.entry.spec.manifest.health.clone(), running.target());
         let clock = Arc::clone(&self.node.clock);
         let mut exit = running.exit();
-        let answers = health::until_ready(&health, &target, clock.as_ref());
+        let (told, mut kept_by) = watch::channel(None);
+        let answers = health::until_ready(&health, &target, clock.as_ref(), &told);
         tokio::pin!(answers);
         let fault = loop {
             tokio::select! {
@@ -144,6 +146,10 @@ impl Runner {
                     return self.give_up(interrupt, Some(running)).await;
                 },
                 exit = exited(&mut exit) => return self.crashed(started, &exit.text).await,
+                Ok(()) = kept_by.changed() => {
+                    let fault = kept_by.borrow_and_update().clone();
+                    self.say_early(InstanceState::Starting, fault);
+                }
                 answer = &mut answers => match answer {
                     Ok(()) => return State::Ready(running, started),
                     Err(fault) => break fault,

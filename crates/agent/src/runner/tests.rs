@@ -12,7 +12,7 @@ use tutti_isolate::{
 };
 use tutti_model::{
     ErrorCode, Millis, Problem, Timestamp,
-    instance::{Goal, InstanceState as S},
+    instance::{Goal, InstanceState as S, InstanceStatus},
     manifest::Probe,
     node::Fingerprint,
     version::Isolate,
@@ -140,6 +140,11 @@ async fn a_health_gate_that_is_not_passed_says_what_was_asked_and_answered() {
     log.append(tutti_model::log::Output::Stderr, Timestamp(1), b"cannot reach the database").unwrap();
     drop(log);
     bench.zone.put(wanted);
+    // Long before it is given up one can see what keeps it.
+    let kept = |status: &InstanceStatus| {
+        status.state == S::Starting && status.reason.as_deref() == Some("GET /up answered 500")
+    };
+    bench.zone.until("what keeps it is said", |heard| kept(&heard.last(&id(1)))).await;
     let status = bench.zone.until_state(&id(1), S::Failed).await;
     assert_eq!(status.reason.as_deref(), Some("was not ready within 7s: GET /up answered 500"));
     assert_eq!(status.last_lines, ["cannot reach the database"]);
