@@ -294,7 +294,7 @@ pub struct ServiceSummary {
     /// The unfinished deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<String>,
-    /// In one word: `serving`, `deploying`, `degraded`, `idle`, `deleting`.
+    /// In one word: `serving`, `deploying`, `degraded`, `failed`, `idle`, `deleting`.
     pub state: String,
     /// Why it is not as it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,9 +5,9 @@ mod forward;
 
 use crate::{Edge, balance::Served};
 use http::{HeaderName, HeaderValue, Request, Response, Uri, header::HOST, uri::Authority};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 use tutti_base::Body;
-use tutti_model::{ErrorCode, Problem};
+use tutti_model::{ErrorCode, Problem, route::RouteMatch};
 use tutti_proxy::{Caller, ConnInfo, Failure, headers};
 
 /// Fields that only we may set.
@@ -63,7 +63,25 @@ fn unknown(host: &str, path: &str) -> Problem {
         ErrorCode::NotFound,
         format!("no service takes requests for host \"{}\", path \"{}\"", short(host), short(path)),
     )
-    .hint(format!("add a route with: tutti route create {}[/PATH] SERVICE", short(host)))
+    .hint(match routable(host) {
+        Some(host) => format!("add a route with: tutti route create {host}[/PATH] SERVICE"),
+        None => format!(
+            "name a service's host, which tutti status shows, as in: curl -H 'Host: HOST' http://{}",
+            short(host)
+        ),
+    })
+}
+
+/// The host as a route would name it; `None` for what no route is made for: an address, this machine itself, nonsense.
+fn routable(host: &str) -> Option<String> {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let route: RouteMatch = name.parse().ok()?;
+    let is_plain = !name.contains(['/', '*']);
+    let is_place = name.parse::<Ipv4Addr>().is_ok() || route.host == "localhost";
+    (is_plain && !is_place).then_some(route.host)
 }
 
 /// Finds whom a request is for: `Host`, else `:authority`, else the absolute target. Where two of them differ it could

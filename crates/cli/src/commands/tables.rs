@@ -101,7 +101,7 @@ fn state(state: &str) -> Cell {
     let tone = match state {
         "serving" => Tone::Good,
         "deploying" | "deleting" => Tone::Busy,
-        "degraded" => Tone::Bad,
+        "degraded" | "failed" => Tone::Bad,
         _ => Tone::Dim,
     };
     toned(state, tone)

@@ -23,3 +23,19 @@ pub(super) fn note(request_id: &str, caller: &Caller, operation: &str, object: &
     let (token, status) = (caller.token(), status.as_u16());
     tracing::info!(target: "tutti::audit", request_id, token, operation, object, status, "request");
 }
+
+/// Notes how a request for the registry ended. A push is several of them, and none changes what anybody sees: what does
+/// is the version made of them, which has its line. So only what was refused stands out.
+pub(super) fn note_registry(
+    request_id: &str,
+    caller: &Caller,
+    operation: &str,
+    path: &str,
+    status: StatusCode,
+) {
+    if status.is_client_error() || status.is_server_error() {
+        return note(request_id, caller, operation, path, status);
+    }
+    let (token, status) = (caller.token(), status.as_u16());
+    tracing::debug!(target: "tutti::audit", request_id, token, operation, object = path, status, "request");
+}

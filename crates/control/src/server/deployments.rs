@@ -5,11 +5,13 @@ use super::{
     call::{Answer, Call},
     names, reply, services, versions,
 };
+use std::collections::BTreeSet;
 use tutti_api::wire::{CreateDeployment, Promote};
 use tutti_base::crashpoint;
 use tutti_model::{
-    Millis, Problem, Resource, Share, Split,
+    Millis, Problem, Resource, Share, Split, VersionName,
     deployment::{DeploymentSpec, Intent, Phase, Target, check_steps},
+    limits,
     service::ServiceSpec,
     version::VersionSpec,
 };
@@ -18,6 +20,11 @@ use tutti_model::{
 const CONDITIONS: usize = 16;
 /// Longest time of one step.
 const STEP_TIME: Millis = Millis::seconds(7 * 24 * 3600);
+
+/// Most that the versions between which one deployment shifts traffic may take together, in bytes. A zone gets them in
+/// one value, beside one more that is only made ready, and with the service's hosts and weights, which have the rest.
+const VERSIONS_BYTES: usize = 160 * 1024;
+const _: () = assert!(VERSIONS_BYTES + versions::BYTES < limits::STORE_VALUE_BYTES);
 
 /// `POST /v1/deployments`
 pub(super) async fn create(call: Call) -> Answer {
@@ -90,7 +97,9 @@ async fn begin(
         return Err(locked(app, service).await);
     }
     let from = service.status.split.clone();
-    Split::new(target.split(&from, 0).iter().map(|(version, share)| (version.clone(), share)))?;
+    let first_step = target.split(&from, 0);
+    Split::new(first_step.iter().map(|(version, share)| (version.clone(), share)))?;
+    fits_one_value(app, service, &from, &first_step).await?;
     let (objects, id) = (&app.objects, app.objects.random().deployment_id());
     let first = first_note(&target, &from);
     let spec = DeploymentSpec {
@@ -109,6 +118,40 @@ async fn begin(
     let mut changed = service.clone();
     changed.status.deployment = Some(id);
     Ok((deployment, changed))
+}
+
+/// Refuses versions that together are more than a zone can be handed. No later step has others than the first, and the
+/// rollback of a deployment has the same as the deployment.
+async fn fits_one_value(
+    app: &App,
+    service: &Resource<ServiceSpec>,
+    from: &Split,
+    to: &Split,
+) -> Result<(), Problem> {
+    let names: BTreeSet<&VersionName> = from.iter().chain(to.iter()).map(|(version, _)| version).collect();
+    let mut bytes = 0usize;
+    for name in &names {
+        let name = service.spec.service.at((*name).clone()).to_string();
+        if let Some(version) = app.objects.find::<VersionSpec>(&name).await? {
+            bytes = bytes.saturating_add(versions::bytes(&version.spec));
+        }
+    }
+    if bytes <= VERSIONS_BYTES {
+        return Ok(());
+    }
+    let problem = Problem::new(
+        tutti_model::ErrorCode::QuotaExceeded,
+        format!(
+            "the manifests of the {} versions that would share the traffic of {} are {} KiB together, more than {}",
+            names.len(),
+            service.name,
+            bytes.div_ceil(1024),
+            VERSIONS_BYTES / 1024
+        ),
+    );
+    Err(problem.object(service.object()).hint(
+        "bring one of those that serve to 100% first, or keep large values in a file of the version instead of its env",
+    ))
 }
 
 /// How a deployment's history begins.

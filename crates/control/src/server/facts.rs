@@ -5,7 +5,7 @@ use super::lists::{Scope, all};
 use crate::Objects;
 use tutti_model::{
     Problem, Resource, ServiceRef,
-    deployment::DeploymentSpec,
+    deployment::{DeploymentSpec, Phase},
     ingress::IngressSpec,
     instance::InstanceSpec,
     node::NodeSpec,
@@ -22,6 +22,8 @@ pub(super) struct ServiceFacts {
     pub(super) service: Resource<ServiceSpec>,
     /// Its unfinished deployment.
     pub(super) deployment: Option<Resource<DeploymentSpec>>,
+    /// Its newest deployment, where that did not reach its target and nothing serves.
+    pub(super) missed: Option<Resource<DeploymentSpec>>,
     /// What its zone says of it.
     pub(super) report: Option<Resource<ReportSpec>>,
     /// What ingresses route by.
@@ -69,8 +71,13 @@ impl ServiceFacts {
             None => None,
         };
         let scope = Scope { domain: None, service: Some(service.clone()) };
+        let missed = match serves_nothing(&found) {
+            true => missed(all::<DeploymentSpec>(objects, &scope).await?.iter(), service),
+            false => None,
+        };
         Ok(Some(ServiceFacts {
             deployment,
+            missed,
             report: objects.find::<ReportSpec>(&report_name(objects.zone(), service)).await?,
             table: objects.find::<TableSpec>(&name).await?,
             routes: all::<RouteSpec>(objects, &scope).await?,
@@ -90,6 +97,10 @@ impl ServiceFacts {
             None => format!("{zone}/"),
         };
         let mut reports = objects.list::<ReportSpec>(&prefix).await?.items;
+        let deployments = match services.iter().any(serves_nothing) {
+            true => all::<DeploymentSpec>(objects, scope).await?,
+            false => Vec::new(),
+        };
         let mut facts = Vec::with_capacity(services.len());
         for service in services {
             let deployment = match &service.status.deployment {
@@ -99,6 +110,7 @@ impl ServiceFacts {
             let of = &service.spec.service;
             facts.push(ServiceFacts {
                 deployment,
+                missed: if serves_nothing(&service) { missed(deployments.iter(), of) } else { None },
                 report: take(&mut reports, |report| report.spec.service == *of).pop(),
                 table: take(&mut tables, |table| table.spec.service == *of).pop(),
                 routes: take(&mut routes, |route| route.spec.service == *of),
@@ -108,6 +120,24 @@ impl ServiceFacts {
         }
         Ok(facts)
     }
+}
+
+/// Whether there is neither a version nor an address that takes its requests, and nothing on the way.
+fn serves_nothing(service: &Resource<ServiceSpec>) -> bool {
+    service.status.split.is_empty()
+        && service.status.deployment.is_none()
+        && service.spec.upstreams.is_empty()
+}
+
+/// The newest deployment of a service, if it did not reach its target.
+fn missed<'a>(
+    deployments: impl Iterator<Item = &'a Resource<DeploymentSpec>>,
+    of: &ServiceRef,
+) -> Option<Resource<DeploymentSpec>> {
+    let newest = deployments
+        .filter(|deployment| deployment.spec.service == *of)
+        .max_by_key(|deployment| deployment.created_at)?;
+    matches!(newest.status.phase, Phase::Failed | Phase::Aborted).then(|| newest.clone())
 }
 
 /// Takes out what fits.

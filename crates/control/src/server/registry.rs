@@ -31,7 +31,7 @@ pub(super) async fn answer(app: &Arc<App>, request: Request, request_id: &str) -
         Err(problem) => refuse(problem, request_id),
     };
     if audit::changes(&method) {
-        audit::note(request_id, &caller, dispatch::REGISTRY, &path, answer.status());
+        audit::note_registry(request_id, &caller, dispatch::REGISTRY, &path, answer.status());
     }
     Ok(answer)
 }

@@ -8,8 +8,8 @@ use super::{
 };
 use tutti_api::wire::{ClusterStatus, ServiceSummary, ZoneSummary};
 use tutti_model::{
-    Problem, Split,
-    deployment::Intent,
+    Problem, Resource, Split,
+    deployment::{DeploymentSpec, Intent, Phase},
     report::Progress,
     service::ServiceSpec,
     table::{Backend, TableSpec},
@@ -36,7 +36,7 @@ pub(super) async fn status(call: Call) -> Answer {
             http: zone.ingresses.iter().map(|ingress| ingress.spec.http.clone()).collect(),
         });
     }
-    let degraded = services.iter().filter(|service| service.state == "degraded");
+    let degraded = services.iter().filter(|service| matches!(service.state.as_str(), "degraded" | "failed"));
     problems.extend(degraded.map(|service| {
         format!(
             "service {0}: {1}; see tutti explain {0}",
@@ -98,6 +98,13 @@ pub(super) fn summarize(facts: &ServiceFacts) -> ServiceSummary {
     }
 }
 
+/// How the only thing that was to serve ended.
+fn missed_says(missed: &Resource<DeploymentSpec>) -> String {
+    let status = &missed.status;
+    let why = status.failure.as_ref().map_or(status.message.as_str(), |failure| failure.reason.as_str());
+    format!("deployment {} {}: {why}", missed.name, status.phase)
+}
+
 /// A service in one word, and why it is not as it should be.
 fn state(facts: &ServiceFacts) -> (&'static str, Option<String>) {
     let (service, table) = (&facts.service, facts.table.as_ref().map(|table| &table.spec));
@@ -117,7 +124,11 @@ fn state(facts: &ServiceFacts) -> (&'static str, Option<String>) {
         };
     }
     if service.status.split.is_empty() {
-        return ("idle", Some("nothing is deployed".to_owned()));
+        return match &facts.missed {
+            Some(missed) if missed.status.phase == Phase::Failed => ("failed", Some(missed_says(missed))),
+            Some(missed) => ("idle", Some(missed_says(missed))),
+            None => ("idle", Some("nothing is deployed".to_owned())),
+        };
     }
     if let Some(Backend::None { reason }) = table.map(|table| &table.backend) {
         return ("degraded", Some(reason.clone()));

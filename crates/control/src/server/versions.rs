@@ -11,12 +11,20 @@ use tutti_api::wire::CreateVersion;
 use tutti_model::{
     Problem, Resource, Share, VersionRef,
     deployment::{DeploymentSpec, Target},
+    limits,
     service::ServiceSpec,
     version::VersionSpec,
 };
 
 /// Most versions of one service.
 const VERSIONS_PER_SERVICE: usize = 1000;
+/// Most bytes that a version takes where it is stored: a manifest's own bound, and what is said beside it.
+pub(super) const BYTES: usize = limits::MANIFEST_BYTES + 4096;
+
+/// What a version takes where it is stored.
+pub(super) fn bytes(version: &VersionSpec) -> usize {
+    serde_json::to_vec(version).map_or(usize::MAX, |bytes| bytes.len())
+}
 
 /// The version of this name.
 ///
@@ -56,6 +64,15 @@ pub(super) async fn create(call: Call) -> Answer {
         isolate: request.isolate,
         manifest: request.manifest,
     };
+    // As it is stored, and so for whoever calls the API without a file: text that is escaped there is longer.
+    let size = bytes(&spec);
+    if size > BYTES {
+        let problem = Problem::new(
+            tutti_model::ErrorCode::QuotaExceeded,
+            format!("the manifest of {name} takes {size} bytes where it is stored, more than {BYTES}"),
+        );
+        return Err(problem.hint("keep large values in a file of the version instead of its env").into());
+    }
     if !app.artifacts.exists(&name.service, &spec.artifact).await? {
         return Err(Problem::new(
             tutti_model::ErrorCode::NotFound,

@@ -36,6 +36,33 @@ async fn an_unknown_host_is_404_with_a_hint() {
 }
 
 #[tokio::test]
+async fn an_unknown_hosts_hint_can_be_followed() {
+    let world = World::with(vec![web()], never()).await;
+    for (host, hint) in [
+        ("Shop.test:8080", "add a route with: tutti route create shop.test[/PATH] SERVICE"),
+        (
+            "127.0.0.1:8080",
+            "name a service's host, which tutti status shows, as in: curl -H 'Host: HOST' http://127.0.0.1:8080",
+        ),
+        (
+            "localhost:8080",
+            "name a service's host, which tutti status shows, as in: curl -H 'Host: HOST' http://localhost:8080",
+        ),
+        (
+            "[::1]:80",
+            "name a service's host, which tutti status shows, as in: curl -H 'Host: HOST' http://[::1]:80",
+        ),
+        (
+            "a_b.test",
+            "name a service's host, which tutti status shows, as in: curl -H 'Host: HOST' http://a_b.test",
+        ),
+    ] {
+        let (status, problem) = problem(world.send(get(host, "/")).await).await;
+        assert_eq!((status, &problem["hint"]), (StatusCode::NOT_FOUND, &hint.into()), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn grpc_callers_get_a_grpc_status() {
     let world = World::with(vec![web()], never()).await;
     let mut request = get("nowhere.test", "/a.B/C");

@@ -60,6 +60,26 @@ fn wrong_arguments_are_one_clear_line_and_change_nothing() {
             INVALID,
             &["a share of 0% deploys nothing", "deploy another"],
         ),
+        (
+            &["deploy", "example.com:web@1.0", "-5%"],
+            USAGE,
+            &["tutti deploy: \"-5%\" is negative", "did you mean 5%?"],
+        ),
+        (
+            &["deploy", "example.com:web@1.0"],
+            USAGE,
+            &["tutti deploy: SHARE is missing", "such as 100%, 10% or 0.1%", "write tutti deploy"],
+        ),
+        (&["deplyo", "example.com:web@1.0"], USAGE, &["no command \"deplyo\"", "did you mean tutti deploy?"]),
+        (
+            &["route", "crate", "a.b", web],
+            USAGE,
+            &["no command \"crate\"", "did you mean tutti route create?"],
+        ),
+        (&["push", "."], USAGE, &["tutti push: NAME@VERSION is missing"]),
+        (&["dev", "--htp", ":0"], USAGE, &["tutti dev has no option --htp", "did you mean --http?"]),
+        (&["status", web], USAGE, &["tutti status takes no \"example.com:web\""]),
+        (&["scale", web, "-1"], USAGE, &["\"-1\" is negative", "did you mean 1?"]),
         (&["deploy", "example.com:web@1.0", "101%"], USAGE, &["\"101%\" is more than 100%"]),
         (
             &["deploy", "example.com:web@1.0", "10"],
@@ -114,6 +134,7 @@ fn wrong_arguments_are_one_clear_line_and_change_nothing() {
         (&["instance", "show", "i-xx"], USAGE, &["\"i-xx\" is not an id"]),
         (&["scale", web, "0"], USAGE, &["\"0\" is neither a number of workers"]),
         (&["domain", "create", "nodot"], USAGE, &["\"nodot\" has one label", "example.com"]),
+        (&["domain", "create", "Bad_Domain.com"], USAGE, &["upper-case", "write \"bad-domain.com\""]),
         (&["domain", "create", "example.com"], ALREADY_EXISTS, &["\"example.com\" already exists"]),
         (&["domain", "delete", "example.com"], CONFLICT, &["example.com"]),
         (&["route", "create", "bad host", web], USAGE, &["\"bad host\"", "DNS name"]),
@@ -247,6 +268,14 @@ fn the_api_and_the_ingress_refuse_what_they_cannot_read() {
         answer.body.contains("nobody.example.com.localhost") && answer.body.contains("tutti route create"),
         "{}",
         answer.body
+    );
+
+    // No route can be made for an address, so none is suggested.
+    let answer = cloud.get(&cloud.http.to_string(), "/");
+    assert_eq!(answer.status, 404);
+    assert!(
+        answer.body.contains("curl -H 'Host: HOST'") && !answer.body.contains("route create"),
+        "{answer:?}"
     );
 
     let cases = [

@@ -58,6 +58,7 @@ fn well() -> Snapshot {
     let facts = ServiceFacts {
         service: web,
         deployment: None,
+        missed: None,
         report: Some(object("local/main/example.com:web", report)),
         table: Some(object("example.com:web", table)),
         routes: vec![],

@@ -110,6 +110,7 @@ impl<'a> Words<'a> {
             "serving" if summary.upstreams.is_empty() => format!("it serves {}", summary.serving),
             "serving" => "it serves its addresses".to_owned(),
             "idle" => "it has nothing to serve".to_owned(),
+            "failed" => "nothing serves it, because its deployment failed".to_owned(),
             _ => format!("it is not as it should be: {}", summary.reason.unwrap_or_default()),
         };
         let well = matches!(summary.state.as_str(), "serving" | "idle");
