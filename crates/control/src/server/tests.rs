@@ -51,12 +51,15 @@ impl ArtifactIndex for Pushed {
     }
 }
 
-/// A blob for each text whose digest is asked for.
+/// What agents fetch.
 #[derive(Debug)]
 struct Blobs;
 
-/// What [`PUSHED`] and [`PUSHED_TOO`] are the digests of.
-const CONTENTS: [(&str, &[u8]); 2] = [(PUSHED, b""), (PUSHED_TOO, b"\n")];
+/// A blob that holds other bytes than its digest says.
+const DAMAGED: &str = "sha256:0b2b4a3b3a0ad7b5b1c6bd0d3c9b2c5b7d2b1c7c1b0a5f4e3d2c1b0a99887766";
+
+/// What the blobs of these digests hold.
+const CONTENTS: [(&str, &[u8]); 3] = [(PUSHED, b""), (PUSHED_TOO, b"\n"), (DAMAGED, b"other bytes")];
 
 #[async_trait]
 impl BlobSource for Blobs {
@@ -92,6 +95,24 @@ impl LogSource for Lines {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(query.clone());
         let lines = stream::iter(lines);
         Ok(if query.follow { lines.chain(stream::pending()).boxed() } else { lines.boxed() })
+    }
+}
+
+/// What an API over these objects needs.
+fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions {
+    ServerOptions {
+        objects: objects.clone(),
+        zone: Arc::new(LocalZone::new(objects.clone(), Observed::new(objects.clock().now()))),
+        blobs: Arc::new(Blobs),
+        logs: lines,
+        registry: axum::Router::new()
+            .fallback(|request: axum::extract::Request| async move { request.uri().path().to_owned() }),
+        metrics: Arc::new(|| "tutti_up 1\n# EOF\n".to_owned()),
+        artifacts: Arc::new(Pushed),
+        release: "0.0.0".to_owned(),
+        vouch: true,
+        host_suffixes: vec!["localhost".to_owned()],
+        tasks: tasks.clone(),
     }
 }
 
@@ -144,20 +165,7 @@ impl Api {
         ensure_defaults(&objects, true).await.unwrap();
         let admin = ensure_admin_token(&objects).await.unwrap().unwrap();
         let (tasks, lines) = (Tasks::new(), Arc::new(Lines::default()));
-        let router = router(ServerOptions {
-            objects: objects.clone(),
-            zone: Arc::new(LocalZone::new(objects.clone(), Observed::new(objects.clock().now()))),
-            blobs: Arc::new(Blobs),
-            logs: lines.clone(),
-            registry: axum::Router::new()
-                .fallback(|request: axum::extract::Request| async move { request.uri().path().to_owned() }),
-            metrics: Arc::new(|| "tutti_up 1\n# EOF\n".to_owned()),
-            artifacts: Arc::new(Pushed),
-            release: "0.0.0".to_owned(),
-            vouch: true,
-            host_suffixes: vec!["localhost".to_owned()],
-            tasks: tasks.clone(),
-        });
+        let router = router(options(&objects, lines.clone(), &tasks));
         let tokens = BTreeMap::from([("admin", admin.reveal().clone())]);
         Api { router, objects, tasks, clock, lines, tokens }
     }

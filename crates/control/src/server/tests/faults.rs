@@ -82,19 +82,9 @@ async fn what_the_api_says_of_itself() {
 #[tokio::test]
 async fn a_panic_is_one_internal_error() {
     let api = Api::start().await;
-    let router = router(ServerOptions {
-        objects: api.objects.clone(),
-        zone: Arc::new(LocalZone::new(api.objects.clone(), Observed::new(api.objects.clock().now()))),
-        blobs: Arc::new(Blobs),
-        logs: api.lines.clone(),
-        registry: axum::Router::new(),
-        metrics: Arc::new(|| panic!("on purpose")),
-        artifacts: Arc::new(Pushed),
-        release: "0.0.0".to_owned(),
-        vouch: true,
-        host_suffixes: Vec::new(),
-        tasks: api.tasks.clone(),
-    });
+    let panics = Arc::new(|| panic!("on purpose"));
+    let router =
+        router(ServerOptions { metrics: panics, ..options(&api.objects, api.lines.clone(), &api.tasks) });
     let request = api.request("admin", Method::GET, "/metrics", None);
     let response = router.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,0 +1,198 @@
+//! What agents and ingresses rely on, whichever way they reach control.
+
+use super::*;
+use tutti_api::zone::{IngressReport, InstanceReport, NodeHeartbeat};
+use tutti_model::{
+    ErrorCode,
+    ingress::IngressSpec,
+    instance::{InstanceState, InstanceStatus},
+    limits,
+    quantity::ByteSize,
+};
+
+/// Each case runs over the store in this process, and over the socket.
+macro_rules! over_both {
+    ($($case:ident),+ $(,)?) => { $(
+        mod $case {
+            #[tokio::test]
+            async fn in_process() {
+                super::$case(super::World::direct()).await;
+            }
+
+            #[tokio::test]
+            async fn over_a_socket() {
+                super::$case(super::World::wired().await).await;
+            }
+        }
+    )+ };
+}
+
+over_both!(
+    a_node_registers_and_sees_itself,
+    a_node_sees_its_instances_in_whole_transactions,
+    reports_follow_the_state_machine,
+    a_node_reports_of_its_own_instances_only,
+    an_ingress_lives_by_its_reports,
+    a_watch_begins_after_a_revision,
+    a_slow_reader_misses_nothing,
+    objects_of_the_largest_size_pass,
+);
+
+async fn a_node_registers_and_sees_itself(world: World) {
+    let mut own = Reader::new(world.zone.watch_node(&node("n1"), None)).begin().await;
+    let mut every = Reader::new(world.zone.watch_nodes(None)).begin().await;
+    assert!(own.known.is_empty());
+    world.zone.register_node(&node("n2"), status("1")).await.unwrap();
+    world.zone.register_node(&node("n1"), status("1")).await.unwrap();
+    assert_eq!(own.next().await, ["n1"]);
+    assert_eq!([every.next().await, every.next().await].concat(), ["n2", "n1"]);
+    // The same again changes nothing; something else does.
+    world.zone.register_node(&node("n1"), status("1")).await.unwrap();
+    world.zone.register_node(&node("n1"), status("2")).await.unwrap();
+    own.next().await;
+    assert_eq!(own.known["n1"].status, status("2"));
+    let heartbeat =
+        NodeHeartbeat { running: vec![(InstanceId::from_bits(1), 3)], ..NodeHeartbeat::default() };
+    world.zone.heartbeat(&node("n1"), heartbeat).await.unwrap();
+    world.zone.heartbeat(&node("n9"), NodeHeartbeat::default()).await.unwrap();
+}
+
+async fn a_node_sees_its_instances_in_whole_transactions(world: World) {
+    let (one, two, other) = (world.instance(1, "n1"), world.instance(2, "n1"), world.instance(3, "n2"));
+    let mut reader = Reader::new(world.zone.watch_instances(&node("n1"), None)).begin().await;
+    let write = world.objects.write().create(&one).create(&two).create(&other);
+    let revision = write.commit().await.unwrap().unwrap();
+    let mut both = [one.name.clone(), two.name.clone()];
+    both.sort();
+    assert_eq!(reader.next().await, both);
+    assert_eq!(reader.reached, Some(revision));
+    // Who begins now finds the same.
+    let again = Reader::new(world.zone.watch_instances(&node("n1"), None)).begin().await;
+    assert_eq!(again.known, reader.known);
+    let gone = world.objects.get::<InstanceSpec>(&one.name).await.unwrap();
+    world.objects.write().delete(&gone).commit().await.unwrap().unwrap();
+    assert_eq!(reader.next().await, [one.name]);
+    assert_eq!(reader.known.len(), 1);
+}
+
+fn is(state: InstanceState) -> InstanceStatus {
+    InstanceStatus { state, ..InstanceStatus::default() }
+}
+
+async fn reports_follow_the_state_machine(world: World) {
+    let instance = world.instance(1, "n1");
+    let id = instance.spec.instance.clone();
+    world.objects.write().create(&instance).commit().await.unwrap().unwrap();
+    let unknown = InstanceId::from_bits(99);
+    for (said, stands) in [
+        (InstanceState::Starting, InstanceState::Starting),
+        (InstanceState::Ready, InstanceState::Ready),
+        (InstanceState::Draining, InstanceState::Draining),
+        // What is on its way out does not come back.
+        (InstanceState::Ready, InstanceState::Draining),
+        (InstanceState::Stopped, InstanceState::Stopped),
+        (InstanceState::Starting, InstanceState::Stopped),
+    ] {
+        let reports = vec![
+            InstanceReport { instance: unknown.clone(), status: is(said) },
+            InstanceReport { instance: id.clone(), status: is(said) },
+        ];
+        world.zone.report_instances(&node("n1"), reports).await.unwrap();
+        let stored = world.objects.get::<InstanceSpec>(id.as_str()).await.unwrap();
+        assert_eq!(stored.status.state, stands, "after {said:?}");
+    }
+    world.zone.report_instances(&node("n1"), Vec::new()).await.unwrap();
+}
+
+async fn a_node_reports_of_its_own_instances_only(world: World) {
+    let (own, other) = (world.instance(1, "n1"), world.instance(2, "n2"));
+    world.objects.write().create(&own).create(&other).commit().await.unwrap().unwrap();
+    let of = |instance: &Resource<InstanceSpec>| InstanceReport {
+        instance: instance.spec.instance.clone(),
+        status: is(InstanceState::Ready),
+    };
+    let refused = world.zone.report_instances(&node("n1"), vec![of(&own), of(&other)]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Forbidden);
+    assert!(refused.detail.contains("is not on node n1"), "{refused}");
+    // One transaction: nothing of it was taken.
+    for instance in [&own, &other] {
+        let stored = world.objects.get::<InstanceSpec>(&instance.name).await.unwrap();
+        assert_eq!(stored.status.state, InstanceState::Pending);
+    }
+}
+
+fn ingress(name: &str, reached: u64) -> IngressReport {
+    let spec = IngressSpec { http: "127.0.0.1:80".to_owned() };
+    IngressReport { ingress: name.to_owned(), spec, reached, stats: Vec::new() }
+}
+
+async fn an_ingress_lives_by_its_reports(world: World) {
+    let name = "ingress-n1/a b";
+    let stored = || async { world.objects.find::<IngressSpec>(name).await.unwrap() };
+    world.zone.report_ingress(ingress(name, 3)).await.unwrap();
+    assert_eq!(stored().await.expect("it is known").status.reached, 3);
+    // Reports keep it; silence ends it; the next report brings it back.
+    for _ in 0..4 {
+        world.clock.advance(Millis::seconds(6));
+        world.zone.report_ingress(ingress(name, 4)).await.unwrap();
+        assert_eq!(stored().await.expect("it lives").status.reached, 4);
+    }
+    world.clock.advance(Millis::seconds(11));
+    assert!(stored().await.is_none(), "nobody waits for it any more");
+    world.zone.report_ingress(ingress(name, 5)).await.unwrap();
+    assert_eq!(stored().await.expect("it is back").status.reached, 5);
+    world.zone.leave_ingress(name).await.unwrap();
+    assert!(stored().await.is_none());
+    world.zone.leave_ingress(name).await.unwrap();
+}
+
+async fn a_watch_begins_after_a_revision(world: World) {
+    let first = world.table("example.com:a", "1").await;
+    world.table("example.com:b", "1").await;
+    world.table("example.com:a", "2").await;
+    let mut reader = Reader::new(world.zone.watch_tables(Some(first)));
+    let changed = [reader.next().await, reader.next().await].concat();
+    assert_eq!((changed, reader.inits), (vec!["example.com:b".to_owned(), "example.com:a".to_owned()], 0));
+}
+
+async fn a_slow_reader_misses_nothing(world: World) {
+    let mut reader = Reader::new(world.zone.watch_tables(None)).begin().await;
+    let mut written = Vec::new();
+    for number in 0..3000 {
+        written.push(world.table(&format!("example.com:s{}", number % 7), number.to_string()).await);
+    }
+    let mut read = Vec::new();
+    while read.last() != written.last() {
+        if !reader.next().await.is_empty() {
+            read.extend(reader.reached);
+        }
+    }
+    assert_eq!((read, reader.inits), (written, 1));
+}
+
+async fn objects_of_the_largest_size_pass(world: World) {
+    let room = usize::try_from(ByteSize(limits::STORE_VALUE_BYTES as u64).0).unwrap() - 4096;
+    let mut reader = Reader::new(world.zone.watch_tables(None)).begin().await;
+    let large = "\u{1}x".repeat(room / 8);
+    let revision = world.table("example.com:large", large.clone()).await;
+    reader.reach(revision).await;
+    assert_eq!(reader.known["example.com:large"].spec.backend, Backend::None { reason: large });
+    // A whole batch of instances that failed with all they had to say.
+    let instances: Vec<_> = (1..=64).map(|bits| world.instance(bits, "n1")).collect();
+    let write = instances.iter().fold(world.objects.write(), |write, instance| write.create(instance));
+    write.commit().await.unwrap().unwrap();
+    let line = "x".repeat(limits::LOG_LINE_BYTES);
+    let failed = InstanceStatus {
+        last_lines: vec![line; limits::STORE_VALUE_BYTES / limits::LOG_LINE_BYTES - 1],
+        ..is(InstanceState::Failed)
+    };
+    let reports = instances
+        .iter()
+        .map(|instance| InstanceReport { instance: instance.spec.instance.clone(), status: failed.clone() })
+        .collect();
+    world.zone.report_instances(&node("n1"), reports).await.unwrap();
+    let stored = world.objects.list::<InstanceSpec>("").await.unwrap().items;
+    assert!(stored.len() == 64 && stored.iter().all(|instance| instance.status == failed));
+    let read = Reader::new(world.zone.watch_instances(&node("n1"), None)).begin().await;
+    assert_eq!(read.known.len(), 64);
+}
