@@ -79,6 +79,15 @@ pub fn promise(node: &mut NodeView, manifest: &Manifest) {
     node.ports.extend(manifest.port);
 }
 
+/// Takes an instance with this manifest out of a node's promises.
+pub fn release(node: &mut NodeView, manifest: &Manifest) {
+    node.promised.memory = ByteSize(node.promised.memory.0.saturating_sub(manifest.memory.0));
+    node.promised.cpu = MilliCpu(node.promised.cpu.0.saturating_sub(manifest.cpu.0));
+    if let Some(held) = manifest.port.and_then(|port| node.ports.iter().position(|taken| *taken == port)) {
+        node.ports.swap_remove(held);
+    }
+}
+
 /// What a node has left.
 fn free(node: &NodeView) -> Resources {
     Resources {
@@ -88,7 +97,7 @@ fn free(node: &NodeView) -> Resources {
 }
 
 /// Why a node cannot take an instance of this version.
-fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> {
+pub(crate) fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> {
     let (name, manifest, free) = (&node.node, &version.manifest, free(node));
     if !(node.ready && node.heard) {
         return Some(format!("node {name} is not ready"));

@@ -5,13 +5,15 @@
 //! taken up by another control at any point. Its parts, in the order they are decided:
 //!
 //! 1. how many workers each version needs, for the weights that serve now and for the ones that are wanted;
-//! 2. which instances serve: standing-by ones are taken back before new ones are placed;
+//! 2. which instances serve: standing-by ones are taken back before new ones are placed, and where no node has room for
+//!    one, others that stand by go early;
 //! 3. the weights: the wanted ones once every version in them has its workers ready, else the ones of now, and never
 //!    any on a version without a ready instance;
 //! 4. what becomes of the instances that are left over: they stand by, then drain once no ingress can still send to
 //!    them, then go;
 //! 5. the report.
 
+mod fill;
 mod goals;
 mod progress;
 mod weights;
@@ -23,7 +25,8 @@ mod tests;
 
 use crate::{
     capacity::{Load, Need, need},
-    placement::{NodeView, place},
+    placement::NodeView,
+    room::Spare,
 };
 use std::{
     borrow::Cow,
@@ -44,8 +47,8 @@ use tutti_model::{
 /// busy with trying.
 pub const REPLACE_AFTER: Millis = Millis::seconds(10);
 
-/// Most new instances, and most endpoints added to a table, in one plan: with the comparisons they need they must fit
-/// one transaction.
+/// Most new instances, most endpoints added to a table, and most instances that make room, in one plan: with the
+/// comparisons they need they must fit one transaction.
 pub const BATCH: usize = 16;
 
 /// What is known when a service is planned.
@@ -67,6 +70,9 @@ pub struct ServiceView<'a> {
     pub ingresses: &'a [&'a Resource<IngressSpec>],
     /// What there is to serve now.
     pub load: Load,
+    /// Instances of all services whose room can be had. They are read only where no node has room, so whoever asks may
+    /// leave them out until a plan says that it [lacks](ServicePlan::lacks_room) some.
+    pub spares: &'a [Spare<'a>],
 }
 
 /// What is to be done for a service.
@@ -74,6 +80,10 @@ pub struct ServiceView<'a> {
 pub struct ServicePlan {
     /// New instances: what, and where.
     pub create: Vec<(VersionSpec, NodeName)>,
+    /// Whether an instance found no node.
+    pub lacks_room: bool,
+    /// Standing-by instances of other services whose time is to be over now, to make room; at most [`BATCH`].
+    pub make_room: Vec<InstanceId>,
     /// What instances are to do instead of what they do.
     pub goals: Vec<(InstanceId, Goal)>,
     /// Instances that are gone, to be forgotten.
@@ -135,6 +145,7 @@ struct Pass<'a> {
     /// Nodes whose agents are heard.
     alive: BTreeSet<&'a NodeName>,
     create: Vec<(VersionSpec, NodeName)>,
+    make_room: Vec<InstanceId>,
     goals: BTreeMap<InstanceId, Goal>,
     reasons: Vec<String>,
     wake: Option<Timestamp>,
@@ -167,102 +178,11 @@ impl<'a> Pass<'a> {
             versions,
             alive,
             create: Vec::new(),
+            make_room: Vec::new(),
             goals: BTreeMap::new(),
             reasons: Vec::new(),
             wake: None,
         }
-    }
-
-    /// Takes back standing-by instances, then places new ones, until every version has its workers.
-    fn fill(&mut self) {
-        let names: Vec<VersionName> = self.versions.keys().cloned().collect();
-        let mut missing = Vec::new();
-        for name in names {
-            self.take_back(&name);
-            let count = self.missing(&name);
-            if count > 0 {
-                missing.push((name, count));
-            }
-        }
-        if missing.is_empty() {
-            return;
-        }
-        let mut nodes = self.view.nodes.to_vec();
-        let mut spread: BTreeMap<NodeName, u32> = BTreeMap::new();
-        for instance in self.view.instances.iter().filter(|instance| instance.spec.goal.runs()) {
-            *spread.entry(instance.spec.node.clone()).or_default() += 1;
-        }
-        for (name, count) in missing {
-            self.place_new(&name, count, &mut nodes, &mut spread);
-        }
-    }
-
-    fn take_back(&mut self, name: &VersionName) {
-        let Some(version) = self.versions.get_mut(name) else { return };
-        let mut standing_by: Vec<_> = self
-            .view
-            .instances
-            .iter()
-            .filter(|instance| instance.spec.version.version == *name && is_standing_by(instance))
-            .filter(|instance| self.alive.contains(&instance.spec.node))
-            .copied()
-            .collect();
-        // Ready ones first: they serve at once.
-        standing_by.sort_by_key(|instance| (instance.status.state != InstanceState::Ready, &instance.name));
-        let missing =
-            usize::try_from(version.need.workers).unwrap_or(usize::MAX).saturating_sub(version.serving.len());
-        for instance in standing_by.into_iter().take(missing) {
-            self.goals.insert(instance.spec.instance.clone(), Goal::Serve);
-            version.serving.push(instance);
-        }
-    }
-
-    /// How many new instances a version needs now.
-    fn missing(&mut self, name: &VersionName) -> u32 {
-        let Some(version) = self.versions.get(name) else { return 0 };
-        let have = u32::try_from(version.serving.len()).unwrap_or(u32::MAX);
-        let missing = version.need.workers.saturating_sub(have);
-        if let Some(last) = version.failed.iter().map(|instance| instance.status.since).max() {
-            // A version that is only being rolled out is not tried again: its deployment fails, and says why. One that
-            // served before is, after a pause.
-            let rolled_out = self.serving.share(name) == Share::ZERO && self.is_on_trial(name);
-            if rolled_out {
-                return 0;
-            }
-            let again = last.plus(REPLACE_AFTER);
-            if self.view.now < again {
-                self.wake = earlier(self.wake, again);
-                return 0;
-            }
-        }
-        missing
-    }
-
-    /// Whether the deployment that runs fails if this version does: its share is to be at least what it was before. A
-    /// version that only gives to the others is replaced as if nothing were deployed.
-    fn is_on_trial(&self, name: &VersionName) -> bool {
-        let assignment = self.view.assignment;
-        let share = assignment.split.share(name);
-        assignment.deployment.is_some() && share > Share::ZERO && share >= assignment.from.share(name)
-    }
-
-    fn place_new(
-        &mut self,
-        name: &VersionName,
-        missing: u32,
-        nodes: &mut [NodeView],
-        spread: &mut BTreeMap<NodeName, u32>,
-    ) {
-        let Some(version) = self.versions.get_mut(name) else { return };
-        let room = BATCH.saturating_sub(self.create.len());
-        let placed = place(&version.spec, missing.min(u32::try_from(room).unwrap_or(0)), nodes, spread);
-        if !placed.refusals.is_empty() {
-            version.unplaced = missing.saturating_sub(u32::try_from(placed.nodes.len()).unwrap_or(u32::MAX));
-            self.reasons
-                .push(format!("{} of {missing} new instances of {name} found no node", version.unplaced));
-            self.reasons.extend(placed.refusals);
-        }
-        self.create.extend(placed.nodes.into_iter().map(|node| (version.spec.clone().into_owned(), node)));
     }
 
     /// What an instance is to do, as far as this pass has decided.

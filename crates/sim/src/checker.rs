@@ -4,7 +4,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use std::collections::{BTreeMap, BTreeSet};
 use tutti_control::{Objects, keys::Home, objects::decode};
 use tutti_model::{
-    InstanceId, Kind, Resource, Split, VersionName,
+    InstanceId, Kind, Resource, Share, Split, Timestamp, VersionName,
     assignment::AssignmentSpec,
     deployment::DeploymentSpec,
     ingress::IngressSpec,
@@ -32,6 +32,8 @@ pub struct Checker {
     told: BTreeMap<String, Vec<(u64, BTreeSet<InstanceId>)>>,
     /// The uid and generation of every object.
     lives: BTreeMap<String, (String, u64)>,
+    /// How many instances stood by for less than their time.
+    pub early: usize,
     /// What was found to be wrong, with the revision.
     pub faults: Vec<String>,
 }
@@ -55,6 +57,7 @@ impl Checker {
             deployments: BTreeMap::new(),
             told: BTreeMap::new(),
             lives: BTreeMap::new(),
+            early: 0,
             faults: Vec::new(),
         }
     }
@@ -73,7 +76,7 @@ impl Checker {
                         self.check_generation(revision, change);
                         self.take(objects, change);
                     }
-                    self.check(revision, &changes, &before.0, &before.1);
+                    self.check(revision, objects.clock().now(), &changes, &before.0, &before.1);
                     self.check_room(revision, &changes, node);
                 }
                 Ok(_) => {}
@@ -133,6 +136,7 @@ impl Checker {
     fn check(
         &mut self,
         revision: u64,
+        now: Timestamp,
         changes: &[Change],
         before: &BTreeMap<String, Resource<InstanceSpec>>,
         tables_before: &BTreeMap<String, Resource<TableSpec>>,
@@ -160,6 +164,14 @@ impl Checker {
             let was = before.get(&instance.name).map(|instance| instance.spec.goal);
             if instance.spec.goal == Goal::Drain && was != Some(Goal::Drain) {
                 self.check_drain(revision, &instance);
+            }
+            let early = match (was, instance.spec.goal) {
+                (Some(Goal::Standby { until: was }), Goal::Standby { until }) => until < was,
+                (Some(Goal::Standby { until }), Goal::Drain) => now < until,
+                _ => false,
+            };
+            if early {
+                self.check_early(revision, &instance);
             }
         }
         let locked: BTreeSet<String> = self
@@ -307,6 +319,28 @@ impl Checker {
                     format!("{} finds {promised} bytes promised on {}", new.name, new.spec.node),
                 );
             }
+        }
+    }
+
+    /// What a deployment that runs returns to if it is rolled back does not go before its time, whoever needs its room.
+    fn check_early(&mut self, revision: u64, instance: &Resource<InstanceSpec>) {
+        let (service, version) = (instance.spec.version.service.to_string(), &instance.spec.version.version);
+        let Some(assignment) = self.assignments.get(&service).map(|assignment| &assignment.spec) else {
+            return;
+        };
+        self.early += 1;
+        let left = self.instances.values().filter(|other| {
+            let of = &other.spec.version;
+            let stays = other.name != instance.name && other.spec.goal.runs();
+            stays && of.service == assignment.service && of.version == *version
+        });
+        let wanted = assignment.from.share(version).workers(assignment.workers);
+        if assignment.deployment.is_some()
+            && !assignment.removed
+            && assignment.from.share(version) > Share::ZERO
+            && left.count() < usize::try_from(wanted).unwrap_or(usize::MAX)
+        {
+            self.fault(revision, format!("{} of {service}@{version} goes early", instance.name));
         }
     }
 

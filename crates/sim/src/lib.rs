@@ -11,4 +11,5 @@ mod user;
 pub mod world;
 
 pub use checker::Checker;
+pub use user::SERVICES;
 pub use world::World;

@@ -30,17 +30,7 @@ impl World {
             // needs, gives it up.
             let gives_up = second >= PATIENCE / 2;
             self.intends(if gives_up { Intent::Abort } else { Intent::Proceed }).await;
-            for _ in 0..4 {
-                self.agents_act().await;
-                self.turns().await;
-            }
-            for at in 0..self.ingress_count() {
-                self.ingress_reports(at, true).await;
-                self.turns().await;
-            }
-            self.time_passes(Millis::seconds(1)).await;
-            self.turns().await;
-            self.check();
+            self.second().await;
             let mut at_rest = true;
             for name in SERVICES {
                 at_rest &= self.is_at_rest(name).await.map_err(|problem| problem.to_string())?;
@@ -50,6 +40,33 @@ impl World {
             }
         }
         Err(self.state().await)
+    }
+
+    /// One second in which every part does its work.
+    async fn second(&mut self) {
+        for _ in 0..4 {
+            self.agents_act().await;
+            self.turns().await;
+        }
+        for at in 0..self.ingress_count() {
+            self.ingress_reports(at, true).await;
+            self.turns().await;
+        }
+        self.time_passes(Millis::seconds(1)).await;
+        self.turns().await;
+        self.check();
+    }
+
+    /// Whether the service's deployment ends within so many seconds in which every part does its work.
+    pub async fn is_deployed_within(&mut self, name: &str, seconds: usize) -> bool {
+        for _ in 0..seconds {
+            self.second().await;
+            let service = self.real.find::<ServiceSpec>(name).await.ok().flatten();
+            if service.is_some_and(|service| service.status.deployment.is_none()) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn is_at_rest(&self, name: &str) -> Result<bool, Problem> {

@@ -10,7 +10,7 @@ use tutti_model::{
 };
 
 /// The services of the world; they share its nodes.
-pub(crate) const SERVICES: [&str; 2] = ["example.com:web", "example.com:com.example.Web"];
+pub const SERVICES: [&str; 2] = ["example.com:web", "example.com:com.example.Web"];
 /// How many versions of each service the user deploys.
 pub(crate) const VERSIONS: u64 = 4;
 
@@ -54,6 +54,19 @@ impl World {
             15..=17 => self.scales(service).await,
             _ => self.removes(service).await,
         }
+    }
+
+    /// A service with nothing else to do takes a version to all its traffic.
+    ///
+    /// # Errors
+    /// If there is no such service or version.
+    pub async fn deploys_fully(&mut self, name: &str, index: u64) -> Result<(), Problem> {
+        let Some(service) = self.real.find::<ServiceSpec>(name).await? else {
+            return Err(Problem::not_found("service", name));
+        };
+        let steps = vec!["100%".parse()?];
+        self.begins(service, Target::Version { version: version(index)?, steps }).await;
+        Ok(())
     }
 
     async fn deploys(&mut self, service: Resource<ServiceSpec>) {

@@ -227,6 +227,12 @@ impl World {
         &self.checker.faults
     }
 
+    /// How many instances went early to make room.
+    #[must_use]
+    pub const fn went_early(&self) -> usize {
+        self.checker.early
+    }
+
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.story.push(format!("{} {}", self.clock.now().0, text.into()));
     }

@@ -3,10 +3,12 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "the helpers of tests fail as tests do")]
 
-use tutti_sim::World;
+use tutti_sim::{SERVICES, World};
 
 /// Seeds told in `make test`; `make sim` tells more.
 const SEEDS: u64 = 60;
+/// Seconds in which a deployment ends where there is room: far fewer than an instance stands by.
+const SOON: usize = 5;
 /// Events in a story.
 const STEPS: usize = 200;
 
@@ -45,4 +47,34 @@ fn every_story_is_safe_and_comes_to_rest() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(tell(seed));
     }
+}
+
+/// Three nodes of six: each service has three that serve, and what it replaced stands by until all is full.
+#[test]
+fn what_stands_by_makes_room_in_a_full_zone() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::new(1).await.expect("a world");
+        for index in 0..3 {
+            for name in SERVICES {
+                world.deploys_fully(name, index).await.expect("it is deployed");
+                assert!(
+                    world.is_deployed_within(name, SOON).await,
+                    "{name}@{index}.0 waits for room: {:?}",
+                    world.faults_found()
+                );
+            }
+        }
+        assert_eq!(world.went_early(), 0, "there was room for all of these");
+        for name in SERVICES {
+            world.deploys_fully(name, 3).await.expect("it is deployed");
+            assert!(
+                world.is_deployed_within(name, SOON).await,
+                "{name}@3.0 waits for room: {:?}",
+                world.faults_found()
+            );
+        }
+        assert_eq!(world.went_early(), 6, "as many as there had to be room for");
+        assert!(world.faults_found().is_empty(), "{:#?}", world.faults_found());
+    });
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
 use tutti_base::crashpoint;
 use tutti_model::{
-    ErrorCode, InstanceId, Millis, Problem, Resource,
+    ErrorCode, InstanceId, Millis, Problem, Resource, Timestamp,
     assignment::AssignmentSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
@@ -29,6 +29,7 @@ use tutti_model::{
 use tutti_plan::{
     capacity::Load,
     placement::{NodeView, place, promise},
+    room::{Spare, spare},
     zone::{ServicePlan, ServiceView, TablePlan, plan_service},
 };
 
@@ -111,6 +112,8 @@ struct Zone {
     reported: BTreeMap<String, Resource<tutti_model::report::ReportSpec>>,
     /// Services whose plan waits for ingresses or nodes.
     unsettled: BTreeSet<String>,
+    /// Services with an instance that found no node: whatever may free some room matters to them.
+    waiting: BTreeSet<String>,
     /// What was written for each service and not told back by watch yet.
     written: BTreeMap<String, Written>,
     silent: BTreeSet<NodeName>,
@@ -158,6 +161,7 @@ impl Zone {
             by_service: Index::default(),
             reported: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             written: BTreeMap::new(),
             silent: BTreeSet::new(),
             known_nodes: BTreeMap::new(),
@@ -193,6 +197,7 @@ impl Zone {
         for assignment in apply(&mut self.assignments, event) {
             self.preload_due = true;
             self.wake.now(assignment.name);
+            self.wake_waiting();
         }
     }
 
@@ -208,6 +213,9 @@ impl Zone {
             let is_there = self.instances.get(&instance.name).is_some();
             self.by_service.set(&instance.name, is_there.then_some(service.as_str()));
             self.wake.now(service);
+            if !is_there || instance.spec.goal != Goal::Serve {
+                self.wake_waiting();
+            }
         }
     }
 
@@ -266,6 +274,13 @@ impl Zone {
         }
     }
 
+    /// Room may have been freed, or may be had now.
+    fn wake_waiting(&mut self) {
+        for name in &self.waiting {
+            self.wake.now(name.clone());
+        }
+    }
+
     async fn pass(&mut self) {
         let now = self.objects.clock().now();
         self.views = None;
@@ -291,6 +306,7 @@ impl Zone {
     async fn service(&mut self, name: &str) -> Result<(), Problem> {
         let Some(assignment) = self.assignments.get(name).cloned() else {
             self.unsettled.remove(name);
+            self.waiting.remove(name);
             self.reported.remove(name);
             self.written.remove(name);
             self.wake.at(name, None);
@@ -318,6 +334,11 @@ impl Zone {
         } else {
             self.unsettled.remove(name);
         }
+        if plan.lacks_room {
+            self.waiting.insert(name.to_owned());
+        } else {
+            self.waiting.remove(name);
+        }
         // Written side by side, so that they share one fsync.
         let reporter = Reporter { objects: self.objects.clone(), known: self.reported.get(name).cloned() };
         let reporting = async { if plan.gone { Ok(None) } else { reporter.report(&plan.report).await } };
@@ -328,33 +349,42 @@ impl Zone {
         carried_out
     }
 
-    /// Plans a service. Before anything drains, the ingresses are read from the store itself: one that has just come
-    /// back may not have been told by watch yet, and still send by an old table.
+    /// Plans a service; with what all services can spare only where it lacks room. Before anything drains, the ingresses
+    /// are read from the store itself: one that has just come back may not have been told by watch yet, and still send by
+    /// an old table.
     async fn decide(&mut self, assignment: &Resource<AssignmentSpec>) -> Result<ServicePlan, Problem> {
         let known: Vec<Resource<IngressSpec>> = self.ingresses.iter().cloned().collect();
-        let plan = self.plan(assignment, &known.iter().collect::<Vec<_>>());
+        let known: Vec<&Resource<IngressSpec>> = known.iter().collect();
+        let mut plan = self.plan(assignment, &known, false);
+        let lacks_room = plan.lacks_room;
+        if lacks_room {
+            plan = self.plan(assignment, &known, true);
+        }
         if !plan.goals.iter().any(|(_, goal)| *goal == Goal::Drain) {
             return Ok(plan);
         }
         let read = self.objects.list::<IngressSpec>("").await?.items;
-        Ok(self.plan(assignment, &read.iter().collect::<Vec<_>>()))
+        Ok(self.plan(assignment, &read.iter().collect::<Vec<_>>(), lacks_room))
     }
 
     fn instances_of(&self, service: &str) -> impl Iterator<Item = &Resource<InstanceSpec>> {
         self.by_service.of(service).filter_map(|name| self.instances.get(name))
     }
 
-    /// Plans a service, with these ingresses.
+    /// Plans a service, with these ingresses, and where it is to look for room with what others can spare.
     fn plan(
         &mut self,
         assignment: &Resource<AssignmentSpec>,
         ingresses: &[&Resource<IngressSpec>],
+        makes_room: bool,
     ) -> ServicePlan {
         let nodes = self.node_views();
         let service = &assignment.spec.service;
         let instances: Vec<_> = self.instances_of(&assignment.name).collect();
+        let now = self.objects.clock().now();
+        let spares: Vec<Spare<'_>> = if makes_room { self.spares(now) } else { Vec::new() };
         plan_service(ServiceView {
-            now: self.objects.clock().now(),
+            now,
             zone: self.objects.zone(),
             assignment: &assignment.spec,
             table: self.tables.get(&assignment.name),
@@ -362,7 +392,17 @@ impl Zone {
             nodes: &nodes,
             ingresses,
             load: Load { running: self.observed.running(service) },
+            spares: &spares,
         })
+    }
+
+    /// Every instance whose room can be had.
+    fn spares(&self, now: Timestamp) -> Vec<Spare<'_>> {
+        let spares = self.instances.iter().filter_map(|instance| {
+            let assignment = self.assignments.get(&instance.spec.version.service.to_string())?;
+            spare(now, instance, &assignment.spec)
+        });
+        spares.collect()
     }
 
     /// Every node with what is promised there. Counted once a pass, and kept up as the pass makes new promises.
@@ -495,8 +535,30 @@ impl Zone {
                 promises.push((node.clone(), instance.spec.manifest));
             }
         }
+        write = self.make_room(write, &plan.make_room);
         let instances = write.operations() > table;
         Transaction { write, table: table > 0, instances, promises }
+    }
+
+    /// Ends the standby of other services' instances, as far as there is room in the transaction. It compares the
+    /// services' own hand-downs too: a rollback that was just asked for keeps what it returns to.
+    fn make_room(&self, mut write: Write, going: &[InstanceId]) -> Write {
+        let until = self.objects.clock().now();
+        let mut compared = BTreeSet::new();
+        for id in going {
+            let Some(instance) = self.instances.get(id.as_str()) else { continue };
+            let service = instance.spec.version.service.to_string();
+            let Some(owner) = self.assignments.get(&service) else { continue };
+            if write.room() < 2 {
+                break;
+            }
+            tracing::info!(instance = %id, version = %instance.spec.version, "stands by no longer, to make room");
+            write = write.update(&with_goal(instance, Goal::Standby { until }));
+            if compared.insert(service) {
+                write = write.unchanged(owner);
+            }
+        }
+        write
     }
 
     fn new_instance(&self, version: &VersionSpec, node: &NodeName) -> Resource<InstanceSpec> {

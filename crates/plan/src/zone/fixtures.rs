@@ -2,7 +2,8 @@
 
 use crate::placement::NodeView;
 use tutti_model::{
-    Digest, VersionRef,
+    Digest, InstanceId, Resource, Timestamp, Uid, VersionRef,
+    instance::{Goal, InstanceSpec, InstanceState},
     manifest::Manifest,
     node::Resources,
     quantity::{ByteSize, MilliCpu},
@@ -33,4 +34,22 @@ pub(crate) fn node(name: &str) -> NodeView {
         isolates: vec![Isolate::Wasm, Isolate::Process],
         ports: Vec::new(),
     }
+}
+
+/// A ready instance of another version that stands by since this moment on a node.
+pub(crate) fn standing_by(version: &str, node: &str, since: Timestamp) -> Resource<InstanceSpec> {
+    let instance = InstanceId::from_bits(1000);
+    let manifest = Manifest::default();
+    let spec = InstanceSpec {
+        instance: instance.clone(),
+        version: version.parse().unwrap(),
+        artifact: Digest::from_sha256(&[7; 32]),
+        isolate: Isolate::Wasm,
+        node: node.parse().unwrap(),
+        goal: Goal::Standby { until: since.plus(manifest.standby) },
+        manifest,
+    };
+    let mut object = Resource::new(instance.to_string(), Uid::from_bits(1000), Timestamp(0), spec);
+    object.status.state = InstanceState::Ready;
+    object
 }

@@ -2,7 +2,10 @@
 //! them, and are forgotten when they are gone.
 
 use super::{Pass, VersionPass, earlier, is_failed, is_serving, is_standing_by, weights::Weights};
-use crate::capacity::{Load, need};
+use crate::{
+    capacity::{Load, need},
+    room::stands_by_since,
+};
 use tutti_model::{
     Millis, Resource, Share, Timestamp,
     instance::{Goal, InstanceSpec, InstanceState},
@@ -86,7 +89,7 @@ fn after_serving(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Goal {
 }
 
 /// At most twice the service's workers stand by, so that redeploying often cannot fill a node: beyond that, the ones
-/// whose time is over first go early. Nothing stands by for a service that is removed.
+/// that have stood by longest go early, since a rollback returns to the others. Nothing stands by for a service that is removed.
 fn bound_standby(pass: &mut Pass<'_>) {
     let most = if pass.view.assignment.removed { 0 } else { pass.view.assignment.workers.saturating_mul(2) };
     let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -95,11 +98,13 @@ fn bound_standby(pass: &mut Pass<'_>) {
         .instances
         .iter()
         .filter_map(|instance| match pass.goal(instance) {
-            Goal::Standby { until } if until > pass.view.now => Some((until, instance)),
+            Goal::Standby { until } if until > pass.view.now => {
+                Some((stands_by_since(until, instance), instance))
+            }
             _ => None,
         })
         .collect();
-    standing_by.sort_by_key(|(until, instance)| (std::cmp::Reverse(*until), instance.name.clone()));
+    standing_by.sort_by_key(|(since, instance)| (std::cmp::Reverse(*since), &instance.name));
     let early: Vec<_> =
         standing_by.into_iter().skip(most).map(|(_, instance)| instance.spec.instance.clone()).collect();
     for id in early {

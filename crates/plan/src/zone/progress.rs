@@ -55,7 +55,9 @@ pub(super) fn conclude(mut pass: Pass<'_>, weights: Weights) -> ServicePlan {
     };
     ServicePlan {
         gone: pass.view.assignment.removed && pass.view.table.is_none() && pass.view.instances.is_empty(),
+        lacks_room: pass.versions.values().any(|version| version.unplaced > 0),
         create: pass.create,
+        make_room: pass.make_room,
         goals,
         forget,
         table,

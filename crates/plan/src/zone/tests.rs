@@ -1,5 +1,9 @@
 use super::*;
-use crate::zone::fixtures::{node, version};
+use crate::{
+    placement::promise,
+    room::spare,
+    zone::fixtures::{node, standing_by, version},
+};
 use proptest::prelude::*;
 use tutti_model::{Uid, deployment::Failure, report::Progress, table::Backend};
 
@@ -12,6 +16,8 @@ struct World {
     table: Option<Resource<TableSpec>>,
     instances: Vec<Resource<InstanceSpec>>,
     nodes: Vec<NodeView>,
+    /// Instances of another service, and its hand-down.
+    others: (Vec<Resource<InstanceSpec>>, AssignmentSpec),
     ingress: Resource<IngressSpec>,
     load: Load,
     last: Option<ReportSpec>,
@@ -34,7 +40,9 @@ impl World {
             from: Split::empty(),
             removed: false,
         };
+        let other = AssignmentSpec { service: "example.com:api".parse().unwrap(), ..assignment.clone() };
         World {
+            others: (Vec::new(), other),
             now: Timestamp(1_000_000),
             revision: 1,
             ids: 0,
@@ -67,15 +75,28 @@ impl World {
 
     fn plan(&self) -> ServicePlan {
         let instances: Vec<_> = self.instances.iter().collect();
+        let spares: Vec<_> = self
+            .instances
+            .iter()
+            .filter_map(|instance| spare(self.now, instance, &self.assignment))
+            .chain(self.others.0.iter().filter_map(|other| spare(self.now, other, &self.others.1)))
+            .collect();
+        let mut nodes = self.nodes.clone();
+        for instance in self.instances.iter().chain(&self.others.0).filter(|i| i.spec.goal != Goal::Stop) {
+            if let Some(node) = nodes.iter_mut().find(|node| node.node == instance.spec.node) {
+                promise(node, &instance.spec.manifest);
+            }
+        }
         plan_service(ServiceView {
             now: self.now,
             zone: &ZoneName::local(),
             assignment: &self.assignment,
             table: self.table.as_ref(),
             instances: &instances,
-            nodes: &self.nodes,
+            nodes: &nodes,
             ingresses: &[&self.ingress],
             load: self.load,
+            spares: &spares,
         })
     }
 
@@ -89,6 +110,10 @@ impl World {
             instance.spec.goal = goal;
             instance.generation += 1;
             instance.revision = self.revision;
+        }
+        for id in plan.make_room {
+            let other = self.others.0.iter_mut().find(|other| other.spec.instance == id).unwrap();
+            other.spec.goal = Goal::Standby { until: self.now };
         }
         self.instances.retain(|instance| !plan.forget.contains(&instance.spec.instance));
         for (version, node) in plan.create {
@@ -440,6 +465,98 @@ fn nothing_stands_by_for_a_removed_service() {
     world.assignment.removed = true;
     world.settle();
     assert!(world.instances.is_empty(), "without waiting for the end of its standby");
+}
+
+/// One node with room for so many instances.
+fn full_zone(instances: u64) -> World {
+    let mut world = World::new(1);
+    world.nodes.truncate(1);
+    world.nodes[0].capacity.memory = tutti_model::quantity::ByteSize::mib(128 * instances);
+    world
+}
+
+#[test]
+fn a_deploy_finds_room_where_an_older_version_stands_by() {
+    let mut world = full_zone(2);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).settle();
+    world.assign(&[("3.0", "100%")], true).pass();
+    assert_eq!((world.progress(), world.count("1.0", |goal| goal == Goal::Drain)), (&Progress::Placing, 1));
+    let old = world.instances[0].spec.instance.clone();
+    let reasons = &world.last.as_ref().unwrap().reasons;
+    assert_eq!(
+        reasons[..2],
+        [
+            "1 of 1 new instances of 3.0 found no node".to_owned(),
+            format!("instance {old} of example.com:web@1.0 on node a stands by and goes early to make room"),
+        ]
+    );
+    world.settle();
+    assert_eq!((world.serving().as_str(), world.progress()), ("3.0 100%", &Progress::Settled));
+    assert_eq!((world.count("1.0", |_| true), world.count("2.0", standby)), (0, 1));
+}
+
+#[test]
+fn what_makes_room_drains_only_once_every_ingress_is_past_it() {
+    let mut world = full_zone(2);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).settle();
+    world.ingress.status.reached = 0;
+    world.assign(&[("3.0", "100%")], true).pass().pass().pass();
+    assert_eq!(world.count("1.0", |goal| goal == Goal::Standby { until: Timestamp(1_000_000) }), 1);
+    world.acknowledge().pass();
+    assert_eq!(world.count("1.0", |goal| goal == Goal::Drain), 1);
+}
+
+#[test]
+fn what_a_running_deployment_returns_to_makes_no_room() {
+    let mut world = full_zone(2);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.assign(&[("2.0", "100%")], true).settle();
+    // Still the same deployment, whose new version now needs a second worker.
+    world.assignment.workers = 2;
+    world.settle();
+    assert_eq!((world.progress(), world.count("1.0", standby)), (&Progress::Placing, 1));
+    world.assignment.deployment = None;
+    world.settle();
+    assert_eq!((world.progress(), world.count("2.0", serve)), (&Progress::Settled, 2));
+}
+
+#[test]
+fn another_services_instance_makes_room_only_if_ones_own_cannot() {
+    let mut world = full_zone(2);
+    let other = standing_by("example.com:api@1.0", "a", world.now);
+    world.others.0.push(other.clone());
+    world.assign(&[("1.0", "100%")], false).settle();
+    // Full: one that serves, and the other's.
+    world.assign(&[("2.0", "100%")], true).pass();
+    assert_eq!(world.others.0[0].spec.goal, Goal::Standby { until: world.now });
+    world.pass();
+    let reasons = &world.last.as_ref().unwrap().reasons;
+    assert_eq!(reasons[1], format!("instance {} of example.com:api@1.0 on node a is leaving", other.name));
+    world.others.0.clear();
+    world.settle();
+    assert_eq!(world.serving(), "2.0 100%");
+
+    world.nodes[0].capacity.memory = tutti_model::quantity::ByteSize::mib(128 * 3);
+    world.others.0.push(other.clone());
+    world.assign(&[("3.0", "100%")], true).settle();
+    assert_eq!((world.serving().as_str(), &world.others.0), ("3.0 100%", &vec![other]));
+}
+
+#[test]
+fn what_stood_by_last_is_not_crowded_out_by_what_may_stand_by_longer() {
+    let mut world = World::new(1);
+    for name in ["0.8", "0.9", "1.0", "2.0"] {
+        world.assign(&[(name, "100%")], true);
+        for version in &mut world.assignment.versions {
+            let brief = version.version.version.as_str() == "1.0";
+            version.manifest.standby = Millis::seconds(if brief { 60 } else { 3600 });
+        }
+        world.settle();
+        world.now = world.now.plus(Millis(10));
+    }
+    assert_eq!((world.count("0.8", |_| true), world.count("1.0", standby)), (0, 1));
 }
 
 #[derive(Debug, Clone)]
