@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::watch::{Change, WatchEvent};
+use crate::zone::ZoneApi as _;
 use futures_util::StreamExt as _;
 use std::sync::Mutex;
 use tokio::{
@@ -273,11 +274,67 @@ async fn logs_end_with_the_problem_that_ended_them() {
     let gone = r#"{"type":"","title":"","status":503,"detail":"node lost","code":"unavailable"}"#;
     let (client, served) = server(vec![answer("200 OK", &format!("{line}\n\n{gone}\n"))]).await;
     let scope = LogScope::Version("example.com:web@1.0".into());
-    let request = LogsRequest { scope, tail: Some(5), since: Some(Timestamp(9)), follow: true };
+    let request =
+        LogsRequest { scope, tail: Some(5), since: Some(Timestamp(9)), follow: true, previous: false };
     let lines: Vec<_> = patiently(patiently(client.logs(&request)).await.unwrap().collect()).await;
     assert_eq!(lines[0].as_ref().unwrap().line, "hi");
     assert_eq!(lines[1].as_ref().unwrap_err().detail, "node lost");
     let requests = served.await.unwrap();
     let asked = "GET /v1/logs?version=example%2Ecom%3Aweb%401%2E0&tail=5&since=9&follow=true ";
     assert!(requests[0].starts_with(asked), "{}", requests[0]);
+}
+
+#[tokio::test]
+async fn a_blob_that_does_not_come_whole_says_so() {
+    let (whole, digest) = ("tutti", sha256::digest(b"tutti"));
+    let sent =
+        |length: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{length}connection: close\r\n\r\n{body}");
+    let read = |answer: String| async {
+        let (client, _) = server(vec![answer]).await;
+        let blob = patiently(ZoneClient::new(client).blob(&digest)).await?;
+        let pieces: Vec<_> = patiently(blob.pieces.collect::<Vec<_>>()).await;
+        let pieces: Result<Vec<Bytes>, Problem> = pieces.into_iter().collect();
+        pieces.map(|pieces| (blob.size, pieces.concat()))
+    };
+    assert_eq!(read(sent("content-length: 5\r\n", whole)).await.unwrap(), (5, whole.as_bytes().to_vec()));
+    let cut = read(sent("content-length: 5\r\n", "tut")).await.unwrap_err();
+    assert!(cut.code == ErrorCode::Unavailable && cut.detail.contains("was cut off"), "{cut}");
+    let other = read(sent("content-length: 5\r\n", "solos")).await.unwrap_err();
+    assert!(other.detail.contains("sent other bytes than blob"), "{other}");
+    let endless = read(sent("", whole)).await.unwrap_err();
+    assert!(endless.detail.contains("without its size"), "{endless}");
+}
+
+/// A report is said again when its connection broke, and carries nothing that control would have to remember.
+#[tokio::test]
+async fn a_report_is_said_again_and_not_remembered() {
+    let (client, served) = server(vec![String::new(), answer("204 No Content", "")]).await;
+    let node = "n1".parse().unwrap();
+    patiently(ZoneClient::new(client).report_instances(&node, reports(1))).await.unwrap();
+    let requests = patiently(served).await.unwrap();
+    assert_eq!(requests.len(), 2);
+    for request in requests {
+        assert!(request.starts_with("POST /v1/zone/nodes/n1/reports HTTP/1.1"), "{request}");
+        assert!(!request.contains(IDEMPOTENCY_KEY), "{request}");
+    }
+}
+
+fn reports(count: u64) -> Vec<crate::zone::InstanceReport> {
+    let report = |bits| crate::zone::InstanceReport {
+        instance: tutti_model::InstanceId::from_bits(bits),
+        status: tutti_model::instance::InstanceStatus::default(),
+    };
+    (0..count).map(report).collect()
+}
+
+/// One batch is one transaction of the store, so that more would only be split there.
+#[tokio::test]
+async fn reports_go_in_batches_that_fit_a_transaction() {
+    let done = || answer("204 No Content", "");
+    let (client, served) = server(vec![done(), done()]).await;
+    let all = reports(limits::STORE_TXN_OPERATIONS as u64 + 1);
+    patiently(ZoneClient::new(client).report_instances(&"n1".parse().unwrap(), all)).await.unwrap();
+    let requests = patiently(served).await.unwrap();
+    let said: Vec<usize> = requests.iter().map(|request| request.matches("\"instance\"").count()).collect();
+    assert_eq!(said, [limits::STORE_TXN_OPERATIONS, 1]);
 }

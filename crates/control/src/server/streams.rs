@@ -97,6 +97,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nodes_take_no_more_places_than_there_are() {
+        let streams = Streams::of_nodes();
+        let places: Vec<_> = (0..NODE_STREAMS).map(|_| streams.open("(this machine)").unwrap()).collect();
+        assert_eq!(streams.open("(this machine)").unwrap_err().code, ErrorCode::QuotaExceeded);
+        drop(places);
+        assert!(streams.open("(this machine)").is_ok());
+    }
+
+    #[test]
     fn places_are_bounded_by_token_and_altogether_and_come_back() {
         let streams = Streams::open_answers();
         let mut places: Vec<_> = (0..STREAMS_PER_TOKEN).map(|_| streams.open("a").unwrap()).collect();

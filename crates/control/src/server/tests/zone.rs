@@ -15,6 +15,7 @@ use tutti_model::{
     resource::Object,
     table::{Backend, TableSpec},
 };
+use tutti_store::Store;
 
 /// Longest that a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,8 +51,12 @@ impl Drop for World {
 impl World {
     fn new(retained: u64) -> World {
         let clock = VirtualClock::at(Timestamp(1_700_000_000_000));
+        let store = MemoryStore::retaining(Arc::new(clock.clone()), retained);
+        World::over(Arc::new(store), clock)
+    }
+
+    fn over(store: Arc<dyn Store>, clock: VirtualClock) -> World {
         let shared: Arc<dyn tutti_base::Clock> = Arc::new(clock.clone());
-        let store = Arc::new(MemoryStore::retaining(shared.clone(), retained));
         let objects = Objects::new(store, ZoneName::local(), shared, Random::seeded(7));
         let zone = Arc::new(LocalZone::new(objects.clone(), Observed::new(objects.clock().now())));
         World { objects, clock, zone, served: None }
@@ -66,14 +71,19 @@ impl World {
     }
 
     async fn wired_retaining(revisions: u64) -> World {
-        let mut world = World::new(revisions);
+        World::new(revisions).wire().await
+    }
+
+    /// The same over a socket.
+    async fn wire(mut self) -> World {
+        let world = &mut self;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let client = ZoneClient::new(Client::over_socket(&path));
         world.zone = Arc::new(client.clone());
         world.served = Some(Served { _folder: folder, path, tasks: Tasks::new(), client });
         world.serve().await;
-        world
+        self
     }
 
     fn served(&self) -> &Served {

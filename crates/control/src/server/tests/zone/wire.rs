@@ -5,6 +5,7 @@ use crate::server::{audit, serve::OverSocket};
 use proptest::prelude::*;
 use tutti_api::{operations::operation, zone::REPORT_BYTES};
 use tutti_model::{ErrorCode, ingress::IngressSpec};
+use tutti_store::sqlite::{SqliteOptions, SqliteStore};
 
 #[tokio::test]
 async fn a_watch_goes_on_where_it_was_when_control_is_back() {
@@ -30,6 +31,95 @@ async fn a_watch_goes_on_where_it_was_when_control_is_back() {
     }
     assert_eq!(read, written, "nothing is skipped, and nothing said twice");
     assert_eq!((reader.inits, instances.inits), (1, 1));
+}
+
+/// As when control's process is another one: the store is closed and opened, and memory is gone.
+#[tokio::test]
+async fn a_watch_goes_on_over_another_run_of_control() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || -> Arc<dyn Store> {
+        let options = SqliteOptions::default();
+        Arc::new(SqliteStore::open(&folder.path().join("store.db"), options).unwrap())
+    };
+    let clock = VirtualClock::at(Timestamp(1_700_000_000_000));
+    let mut world = World::over(open(), clock.clone()).wire().await;
+    let mut reader = Reader::new(world.zone.watch_tables(None)).begin().await;
+    for round in 0..3 {
+        let revision = world.table("example.com:web", round.to_string()).await;
+        reader.reach(revision).await;
+        world.end().await;
+        // The old one is closed before the new one is opened.
+        world.objects = World::direct().objects.clone();
+        world.objects = World::over(open(), clock.clone()).objects.clone();
+        world.serve().await;
+    }
+    let revision = world.table("example.com:web", "after").await;
+    reader.reach(revision).await;
+    assert_eq!(reader.inits, 1);
+}
+
+#[tokio::test]
+async fn calls_go_on_when_control_is_back() {
+    let mut world = World::wired().await;
+    let report = |reached| tutti_api::zone::IngressReport {
+        ingress: "i1".to_owned(),
+        spec: IngressSpec::default(),
+        reached,
+        stats: Vec::new(),
+    };
+    world.zone.register_node(&node("n1"), status("1")).await.unwrap();
+    world.zone.report_ingress(report(1)).await.unwrap();
+    world.end().await;
+    let away = world.zone.register_node(&node("n1"), status("2")).await.unwrap_err();
+    assert_eq!(away.code, ErrorCode::Unavailable);
+    world.serve().await;
+    world.zone.register_node(&node("n1"), status("2")).await.unwrap();
+    world.zone.report_ingress(report(2)).await.unwrap();
+    // The lease that the last run had given ends, and takes nothing with it.
+    world.clock.advance(Millis::seconds(9));
+    world.zone.report_ingress(report(2)).await.unwrap();
+    world.clock.advance(Millis::seconds(9));
+    world.zone.report_ingress(report(2)).await.unwrap();
+    assert_eq!(world.objects.get::<IngressSpec>("i1").await.unwrap().status.reached, 2);
+}
+
+/// What another user finds who can open the socket file. Run by the test below, as that user.
+#[test]
+#[ignore = "it is run as another user, by a_stranger_is_refused"]
+fn stranger() {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(std::env::var_os("SOCKET").unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// Needs root, to be another user; elsewhere there is nobody to refuse.
+#[tokio::test]
+async fn a_stranger_is_refused() {
+    use std::os::unix::{fs::MetadataExt as _, fs::PermissionsExt as _, process::CommandExt as _};
+    let world = World::wired().await;
+    let (path, folder) = (&world.served().path, world.served().path.parent().unwrap());
+    if std::fs::metadata(path).unwrap().uid() != 0 {
+        return;
+    }
+    for (opened, mode) in [(folder, 0o755), (path.as_path(), 0o666)] {
+        std::fs::set_permissions(opened, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // Where another user may run it, whatever folder it was built in.
+    let program = folder.join("stranger");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = std::process::Command::new(&program);
+    command.args(["--ignored", "--exact", "server::tests::zone::wire::stranger"]);
+    command.env("SOCKET", path).current_dir("/").uid(65534).gid(65534);
+    let ran = patiently(tokio::process::Command::from(command).output()).await.unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    // The owner is let in all the same.
+    world.zone.register_node(&node("n1"), status("1")).await.unwrap();
 }
 
 #[tokio::test]
@@ -197,7 +287,6 @@ async fn the_owner_of_the_machine_is_an_admin_and_a_token_is_heeded() {
 #[tokio::test]
 async fn nodes_have_turns_and_places_of_their_own() {
     let api = Api::start().await;
-    let _all = api.objects.clone();
     let app_turns = crate::server::dispatch::REQUESTS;
     let never = || Body::from_stream(stream::pending::<Result<bytes::Bytes, std::io::Error>>());
     let mut slow = Vec::new();
