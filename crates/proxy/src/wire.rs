@@ -40,8 +40,8 @@ const CONNECTIONS: usize = 32;
 const SPREAD: usize = 64;
 /// Requests that may wait for a connection to one node to be opened; as many as a node's own queue takes.
 const PENDING: usize = tutti_model::limits::QUEUE_REQUESTS;
-/// Longest wait for a connection: survives two lost packets.
-const DIAL: Duration = Duration::from_secs(3);
+/// Longest wait for a connection and its node's first word: survives a lost packet, and is over before lost pings are.
+const DIAL: Duration = Duration::from_secs(2);
 /// A connection on which nothing was heard for this long is asked for a sign of life.
 const PING: Duration = Duration::from_secs(1);
 /// How long the answer may take. An ordered connection cannot lose one ping and deliver the next, so one that is not

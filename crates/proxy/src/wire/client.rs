@@ -59,6 +59,12 @@ impl WireHop {
         out
     }
 
+    /// How many nodes it has connections to, or tries to.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn link(&self, node: &NodeName, address: &Arc<RoleAddress>) -> Arc<Link> {
         let usable = |link: &&Arc<Link>| {
             (Arc::ptr_eq(&link.address, address) || link.address == *address) && !link.is_forgotten()

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -24,11 +24,12 @@ const SLACK: Duration = Duration::from_millis(100);
 pub(super) struct Heard {
     began: Instant,
     last_ms: AtomicU64,
+    introduced: AtomicBool,
 }
 
 impl Heard {
     pub(super) fn new() -> Heard {
-        Heard { began: Instant::now(), last_ms: AtomicU64::new(0) }
+        Heard { began: Instant::now(), last_ms: AtomicU64::new(0), introduced: AtomicBool::new(false) }
     }
 
     fn note(&self) {
@@ -36,8 +37,16 @@ impl Heard {
         self.last_ms.store(now, Ordering::Relaxed);
     }
 
-    /// Whether nothing was heard for as long as a ping and its answer may take.
+    /// The node at the other end has said who it is: from now on its silence means something.
+    pub(super) fn introduce(&self) {
+        self.introduced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a node was there, and nothing was heard of it for as long as a ping and its answer may take.
     pub(super) fn is_silent(&self) -> bool {
+        if !self.introduced.load(Ordering::Relaxed) {
+            return false;
+        }
         let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(last) + SLACK >= PING + PONG
     }

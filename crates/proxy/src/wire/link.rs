@@ -325,13 +325,14 @@ async fn open(link: &Arc<Link>, dial: &dyn Dial) -> Result<Connection, String> {
         .await
         .map_err(|error| error.to_string())?;
     let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-    tokio::spawn(drive(connection, Arc::clone(&allowed), heard, Arc::downgrade(link)));
+    tokio::spawn(drive(connection, Arc::clone(&allowed), Arc::clone(&heard), Arc::downgrade(link)));
     let mut answer = sender.send_request(encoding::hello(&link.node)).await.map_err(chain)?;
     match encoding::take_answer(&mut answer, None) {
         Ok(()) if answer.status().is_success() => {}
         Err(Refusal::Misdirected(why) | Refusal::Failed(why)) => return Err(why),
         Ok(()) | Err(_) => return Err(format!("something else than a node is there ({})", answer.status())),
     }
+    heard.introduce();
     Ok(Connection { sender, running: AtomicUsize::new(0), allowed, ending: AtomicBool::new(false) })
 }
 
