@@ -19,7 +19,7 @@ use tutti_logs::Reader;
 use tutti_model::{
     Problem,
     name::NodeName,
-    node::{Fingerprint, NodeStatus, Resources},
+    node::{Fingerprint, NodeStatus, Resources, RoleAddress},
 };
 use tutti_proxy::{Hop, Pool, PoolOptions};
 
@@ -47,6 +47,8 @@ pub struct AgentOptions {
     pub release: String,
     /// What the node has; found out if it is not given.
     pub capacity: Option<Resources>,
+    /// Where others reach this node's proxy and logs; `None` if they are in the same process.
+    pub address: Option<RoleAddress>,
 }
 
 /// The agent of one node. Cloning shares it.
@@ -65,6 +67,7 @@ pub struct Agent {
 struct About {
     release: String,
     capacity: Resources,
+    address: Option<RoleAddress>,
 }
 
 impl Agent {
@@ -94,6 +97,7 @@ impl Agent {
             living: Living::default(),
             metrics: Metrics::default(),
             ending: watch::Sender::new(None),
+            refused: watch::Sender::new(None),
         });
         Ok(Agent {
             proxy: Arc::new(NodeProxy::new(Arc::clone(&node), Pool::new(PoolOptions::default()))),
@@ -104,6 +108,7 @@ impl Agent {
             about: Arc::new(About {
                 release: options.release,
                 capacity: options.capacity.unwrap_or_else(presence::capacity),
+                address: options.address,
             }),
         })
     }
@@ -153,6 +158,31 @@ impl Agent {
     }
 
     /// Ends the agent's instances, or leaves them, and returns when that is done, at the latest a little after the
+    /// Returns why, once control has refused this node because another agent has its name. Until then what it ran
+    /// before runs on, but it must not go on: both would run the same instances.
+    pub async fn refused(&self) -> Problem {
+        let mut refused = self.node.refused.subscribe();
+        loop {
+            let known = refused.borrow_and_update().clone();
+            match known {
+                Some(problem) => return problem,
+                // The sender is in `self`, so that this cannot fail.
+                None => drop(refused.changed().await),
+            }
+        }
+    }
+
+    /// From now on the node proxy takes no new request, so that each goes elsewhere; those inside go on.
+    pub fn take_no_more(&self) {
+        self.proxy.take_no_more();
+    }
+
+    /// Stops every instance that an earlier agent of this folder left running, and says how many there were. The next
+    /// agent starts them again, as far as control still wants them. Instead of [`Agent::run`].
+    pub async fn stop_left(&self) -> usize {
+        sweep::stop_left(&self.node).await
+    }
+
     /// deadline. To be called before the tasks given to [`Agent::run`] are stopped.
     pub async fn shutdown(&self, how: Shutdown) {
         self.node.ending.send_replace(Some(how));
@@ -191,7 +221,8 @@ impl Agent {
         &self.node.directory
     }
 
-    async fn status(&self) -> NodeStatus {
+    /// What control is told of this node, but that it is not ready.
+    pub async fn status(&self) -> NodeStatus {
         let mut isolates: Vec<Fingerprint> = Vec::new();
         for driver in self.node.drivers.values() {
             isolates.push(driver.fingerprint().await);
@@ -201,6 +232,7 @@ impl Agent {
             capacity: self.about.capacity,
             isolates,
             ..NodeStatus::default()
+            address: self.about.address.clone(),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tutti_api::ZoneApi;
 use tutti_base::{Clock, Random};
 use tutti_isolate::{Artifacts, Driver, Running};
-use tutti_model::{InstanceId, Millis, name::NodeName, version::Isolate};
+use tutti_model::{InstanceId, Millis, Problem, name::NodeName, version::Isolate};
 
 /// How an agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
     /// How the agent ends, once it does.
     pub(crate) ending: watch::Sender<Option<Shutdown>>,
+    /// Why control does not take this node, once it does not.
+    pub(crate) refused: watch::Sender<Option<Problem>>,
 }
 
 /// Where the agent keeps its files.

@@ -18,7 +18,10 @@ use http_body_util::BodyExt as _;
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 use tokio::time::{Instant, timeout_at};
@@ -37,6 +40,8 @@ const CONNECT: std::time::Duration = std::time::Duration::from_secs(1);
 pub(crate) struct NodeProxy {
     node: Arc<Node>,
     pool: Pool,
+    /// Set once the agent is about to end. Read by each request: one load that nobody contends for.
+    leaving: AtomicBool,
 }
 
 #[async_trait]
@@ -47,7 +52,10 @@ impl Hop for NodeProxy {
         target: &HopTarget,
         request: Request<Body>,
     ) -> Result<Response<Body>, HopError> {
-        let result = if *node == self.node.name {
+        let result = if self.leaving.load(Ordering::Relaxed) {
+            let reason = format!("the agent of node {node} is ending");
+            Err(HopError::Misdirected { reason, request: Box::new(request) })
+        } else if *node == self.node.name {
             self.serve(target, request).await
         } else {
             let reason = format!("this is node {}, not {node}", self.node.name);
@@ -74,7 +82,12 @@ fn count(metrics: &Metrics, error: &HopError) -> u64 {
 impl NodeProxy {
     /// The proxy of this node. It must be made inside a runtime.
     pub(crate) fn new(node: Arc<Node>, pool: Pool) -> Self {
-        NodeProxy { node, pool }
+        NodeProxy { node, pool, leaving: AtomicBool::new(false) }
+    }
+
+    /// From now on every request is given back.
+    pub(crate) fn take_no_more(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     async fn serve(&self, target: &HopTarget, request: Request<Body>) -> Result<Response<Body>, HopError> {

@@ -26,8 +26,8 @@ const QUIET: Millis = Millis::seconds(1);
 /// How long it may take to take up what it ran before. Then it is ready with what it has.
 const TAKING_UP: Millis = Millis::seconds(30);
 
-/// Registers the node and says that it lives, until `stop`. `registered` is cancelled once control has the node as
-/// ready.
+/// Registers the node, anew whenever it holds something else ready, and says that it lives, until `stop`. `registered`
+/// is cancelled once control has the node as ready.
 pub(crate) async fn run(
     node: Arc<Node>,
     status: NodeStatus,

@@ -14,6 +14,9 @@ use tutti_model::{InstanceId, Millis, VersionRef, manifest::Manifest};
 /// How long something that should not run may take to end.
 const GRACE: Millis = Millis::seconds(1);
 
+/// How long an instance that is stopped in order may take to end by itself.
+const STOP_GRACE: Millis = Millis::seconds(5);
+
 /// The instances' folders that are not in the ledger. Taken before the first instance is started.
 pub(crate) fn leftovers(folders: &Folders, entries: &[Entry]) -> Vec<OsString> {
     let known: BTreeSet<&str> = entries.iter().map(|entry| entry.spec.instance.as_str()).collect();
@@ -37,6 +40,34 @@ pub(crate) async fn run(node: Arc<Node>, leftovers: Vec<OsString>) {
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(folder = %folder.display(), %error, "a folder that is left could not be removed");
+        }
+    }
+}
+
+/// Stops whatever runs of every instance that has a folder here, side by side, and says how many there were. Folders,
+/// logs and the ledger stay: the next agent starts them again.
+pub(crate) async fn stop_left(node: &Node) -> usize {
+    let names = leftovers(&node.folders, &[]);
+    let specs: Vec<StartSpec> = names.iter().filter_map(|name| start_spec(node, name.to_str()?)).collect();
+    let stops = specs.iter().flat_map(|spec| {
+        let lasting = node.drivers.values().filter(|driver| driver.recovery() == Recovery::Undisturbed);
+        lasting.map(move |driver| stop(driver.as_ref(), spec))
+    });
+    futures_util::future::join_all(stops).await.into_iter().filter(|stopped| *stopped).count()
+}
+
+/// Whether there was something to stop.
+async fn stop(driver: &dyn Driver, spec: &StartSpec) -> bool {
+    match driver.recover(spec).await {
+        Ok(Some(running)) => {
+            let ran = running.exit().borrow().is_none();
+            running.stop(STOP_GRACE).await;
+            ran
+        }
+        Ok(None) => false,
+        Err(error) => {
+            tracing::warn!(instance = %spec.instance, error = error.chain(), "cannot be stopped");
+            false
         }
     }
 }

@@ -355,6 +355,7 @@ impl Bench {
             random: Random::seeded(1),
             release: "test".into(),
             capacity: Some(Resources::default()),
+            address: None,
         })
         .unwrap();
         let tasks = Tasks::new();

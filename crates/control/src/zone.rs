@@ -8,7 +8,7 @@ use tutti_api::{
     zone::{IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_model::{
-    Millis, Problem,
+    Millis, Problem, Resource,
     ingress::{IngressSpec, IngressStatus},
     instance::InstanceSpec,
     limits,
@@ -121,6 +121,19 @@ impl LocalZone {
     }
 }
 
+/// A name has one living holder, known by its address: two agents of one name would run the same instances twice.
+fn taken(known: &Resource<NodeSpec>) -> Problem {
+    let holder = match &known.status.address {
+        Some(address) => format!("the agent at {address}"),
+        None => "the node in control's own process".to_owned(),
+    };
+    let text = format!("node name \"{}\" is taken by {holder}", known.name);
+    Problem::new(tutti_model::ErrorCode::AlreadyExists, text).hint(format!(
+        "choose another with --node; a name is free {} s after its agent was last heard",
+        crate::observed::NODE_SILENCE.0 / 1000
+    ))
+}
+
 /// After so many transactions of which nothing was wanted a watch says how far it is, so that whoever resumes it need
 /// not begin anew: well below what every store retains, and no more than a hundredth of the traffic.
 const TELL_AFTER: usize = 128;
@@ -175,9 +188,17 @@ impl ZoneApi for LocalZone {
     }
 
     async fn register_node(&self, node: &NodeName, status: NodeStatus) -> Result<(), Problem> {
-        self.observed.heartbeat(self.objects.clock().now(), node, NodeHeartbeat::default());
         for _ in 0..ATTEMPTS {
-            let write = match self.objects.find::<NodeSpec>(node.as_str()).await? {
+            let found = self.objects.find::<NodeSpec>(node.as_str()).await?;
+            let now = self.objects.clock().now();
+            if let Some(known) = &found
+                && known.status.address != status.address
+                && self.observed.is_heard(now, node)
+            {
+                return Err(taken(known));
+            }
+            self.observed.heartbeat(now, node, NodeHeartbeat::default());
+            let write = match found {
                 Some(known) if known.status == status => return Ok(()),
                 Some(mut known) => {
                     known.status = status.clone();

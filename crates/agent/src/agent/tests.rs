@@ -229,6 +229,7 @@ async fn a_folder_that_cannot_be_made_is_said_before_anything_starts() {
         random: tutti_base::Random::seeded(1),
         release: "test".into(),
         capacity: None,
+        address: None,
     })
     .unwrap_err();
     assert!(problem.detail.starts_with("cannot make the folder ") && problem.hint.is_some(), "{problem:?}");

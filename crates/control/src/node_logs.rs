@@ -1,0 +1,95 @@
+//! The logs of a zone: those of its nodes, merged.
+//!
+//! Control keeps no lines. It asks the nodes that run, or ran, the wanted instances, each over its own address, and
+//! puts their lines in order of time. A node that does not answer is said in the output, as a line of Tutti's own about
+//! its first instance, and keeps the others waiting only for [`tutti_api::node_logs::SILENCE`].
+
+mod merge;
+mod resume;
+
+use crate::Objects;
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use std::{collections::BTreeMap, sync::Arc};
+use tutti_api::{client::NodeLogs, logs::LogSource};
+use tutti_model::{
+    InstanceId, Problem,
+    instance::InstanceSpec,
+    log::{LogLine, LogQuery},
+    name::NodeName,
+    node::NodeSpec,
+};
+
+type Lines = BoxStream<'static, Result<LogLine, Problem>>;
+
+/// The logs of every node of a zone.
+#[derive(Debug)]
+pub struct ZoneLogs {
+    objects: Objects,
+    here: Option<(NodeName, Arc<dyn LogSource>)>,
+}
+
+impl ZoneLogs {
+    /// The logs of the nodes that `objects` knows; those of the node in the same process, if there is one, by a call.
+    #[must_use]
+    pub const fn new(objects: Objects, here: Option<(NodeName, Arc<dyn LogSource>)>) -> Self {
+        ZoneLogs { objects, here }
+    }
+
+    /// The wanted instances by the node they are on. One that control no longer knows may still have its lines here.
+    async fn by_node(
+        &self,
+        instances: &[InstanceId],
+    ) -> Result<BTreeMap<NodeName, Vec<InstanceId>>, Problem> {
+        let mut nodes: BTreeMap<NodeName, Vec<InstanceId>> = BTreeMap::new();
+        for id in instances {
+            let node = match self.objects.find::<InstanceSpec>(id.as_str()).await? {
+                Some(instance) => Some(instance.spec.node),
+                None => self.here.as_ref().map(|(node, _)| node.clone()),
+            };
+            if let Some(node) = node {
+                nodes.entry(node).or_default().push(id.clone());
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+/// Where one node's lines are read, again after its stream broke off.
+#[derive(Debug, Clone)]
+struct At {
+    objects: Objects,
+    node: NodeName,
+}
+
+impl At {
+    /// The node may have been started again with another address, so that it is looked up each time.
+    async fn read(&self, query: LogQuery) -> Result<Lines, Problem> {
+        let node = self.objects.get::<NodeSpec>(self.node.as_str()).await?;
+        let address = node.status.address.ok_or_else(|| {
+            Problem::unavailable(format!("node {} has not said where it is reached", self.node))
+        })?;
+        NodeLogs::at(&address).read(query).await
+    }
+}
+
+#[async_trait]
+impl LogSource for ZoneLogs {
+    async fn read(&self, query: LogQuery) -> Result<Lines, Problem> {
+        let mut parts = Vec::new();
+        for (node, instances) in self.by_node(&query.instances).await? {
+            let query = LogQuery { instances, ..query.clone() };
+            match &self.here {
+                Some((here, logs)) if *here == node => parts.push(logs.read(query).await?),
+                _ => {
+                    let at = At { objects: self.objects.clone(), node };
+                    parts.push(resume::lines(at, query, Arc::clone(self.objects.clock())));
+                }
+            }
+        }
+        Ok(merge::lines(parts, query.tail, query.follow, self.objects.clock().now()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
