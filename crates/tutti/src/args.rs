@@ -23,6 +23,8 @@ pub(crate) struct Tutti {
 pub(crate) enum Command {
     /// Run a whole cloud on this machine: control, agent and ingress in one process
     Dev(DevArgs),
+    /// Run another node of a cloud on this machine: instances and their proxy
+    Agent(AgentArgs),
     /// Whatever is a client of a cloud.
     #[command(flatten)]
     Client(ClientCommand),
@@ -49,6 +51,9 @@ pub(crate) struct DevArgs {
     /// Folder of artifacts [env: TUTTI_BLOBS] [default: in the data folder]
     #[arg(long, value_name = "PATH")]
     blobs: Option<String>,
+    /// Where roles on this machine reach control [env: TUTTI_SOCKET] [default: control.sock in the data folder]
+    #[arg(long, value_name = "unix:/PATH")]
+    socket: Option<String>,
     /// Name of this node [env: TUTTI_NODE] [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
@@ -75,23 +80,81 @@ impl DevArgs {
             ("http", &self.http),
             ("store", &self.store),
             ("blobs", &self.blobs),
+            ("socket", &self.socket),
             ("node", &self.node),
             ("context", &globals.context),
             ("log", &self.log),
             ("log_format", &self.log_format),
             ("host_suffix", &self.host_suffix),
         ];
-        let flags: BTreeMap<&'static str, String> =
-            given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
-        let mut sources = Sources { flags, ..surroundings() };
-        if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                vec![Problem::invalid(format!("the settings in {} cannot be read: {error}", path.display()))]
-            })?;
-            sources.file = Some((path.clone(), text));
-        }
-        Effective::read(&sources)
+        effective(&given, self.config.as_ref())
     }
+}
+
+/// `tutti agent`. A flag wins over its variable, and that over `tutti.toml`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It ends at SIGTERM or SIGINT and leaves its processes running: the next agent of the same \
+folder takes them up. To stop them: tutti agent --stop-instances, once it has ended.")]
+pub(crate) struct AgentArgs {
+    /// Where to read settings from [default: tutti.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where control is reached [env: TUTTI_AGENT_CONTROL] [default: control.sock in the data folder of tutti dev]
+    #[arg(long, value_name = "unix:/PATH")]
+    control: Option<String>,
+    /// Folder of all that is kept [env: TUTTI_AGENT_DATA_DIR]
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<String>,
+    /// Where this agent is reached [env: TUTTI_AGENT_SOCKET] [default: agent.sock in the data folder]
+    #[arg(long, value_name = "unix:/PATH")]
+    socket: Option<String>,
+    /// Name of this node, another than every other's [env: TUTTI_AGENT_NODE] [default: the host's name and -agent]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Stop the instances that the last agent of this data folder left running, and end
+    #[arg(long)]
+    pub(crate) stop_instances: bool,
+}
+
+impl AgentArgs {
+    /// The effective settings of this command.
+    ///
+    /// # Errors
+    /// Every fault in every source.
+    pub(crate) fn effective(&self) -> Result<Effective, Vec<Problem>> {
+        let given = [
+            ("agent.control", &self.control),
+            ("agent.data_dir", &self.data_dir),
+            ("agent.socket", &self.socket),
+            ("agent.node", &self.node),
+            ("log", &self.log),
+            ("log_format", &self.log_format),
+        ];
+        effective(&given, self.config.as_ref())
+    }
+}
+
+fn effective(
+    given: &[(&'static str, &Option<String>)],
+    config: Option<&PathBuf>,
+) -> Result<Effective, Vec<Problem>> {
+    let flags: BTreeMap<&'static str, String> =
+        given.iter().filter_map(|(key, value)| Some((*key, value.as_ref()?.clone()))).collect();
+    let mut sources = Sources { flags, ..surroundings() };
+    if let Some(path) = config {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![Problem::invalid(format!("the settings in {} cannot be read: {error}", path.display()))]
+        })?;
+        sources.file = Some((path.clone(), text));
+    }
+    Effective::read(&sources)
 }
 
 /// What the surroundings say: the environment, and a `tutti.toml` here.
@@ -110,8 +173,12 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
     let rows = effective.rows();
     rows.map(|(setting, value, origin)| {
         // What lies in the data folder unless said otherwise is shown by what that means.
-        let value = if value.is_empty() { "in the data folder" } else { value };
-        (format!("dev.{}", setting.key), value.to_owned(), origin.to_string())
+        let value = match (value, setting.key) {
+            ("", "agent.control") => "in the data folder of tutti dev",
+            ("", _) => "in the data folder",
+            (value, _) => value,
+        };
+        (setting.shown(), value.to_owned(), origin.to_string())
     })
     .collect()
 }

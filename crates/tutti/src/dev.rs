@@ -5,31 +5,31 @@
 
 use crate::{
     folder::DataFolder,
+    parts::{drivers, listen},
     ready::{Access, Ready},
     settings::Settings,
+    stop::Stop,
 };
 use futures_util::StreamExt as _;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
 use tutti_api::zone::Blob;
 use tutti_base::{Clock, Random, SystemClock, Tasks};
 use tutti_control::{
     Objects,
+    node_logs::ZoneLogs,
     observed::Observed,
     reconcile::{self, ReconcileOptions},
     server::{self, ArtifactIndex, BlobSource, ServerOptions},
     zone::LocalZone,
 };
 use tutti_ingress::{Ingress, IngressOptions};
-use tutti_isolate::Driver;
-use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
-use tutti_isolate_wasm::{WasmDriver, WasmOptions};
 use tutti_model::{Digest, ErrorCode, Millis, Problem, ServiceRef, name::ZoneName, table::TableSpec};
-use tutti_proxy::serve::Limits;
+use tutti_proxy::{
+    serve::Limits,
+    wire::{Hops, NodeBook, Sockets, WireHop},
+};
 use tutti_registry::{Blobs as _, FolderBlobs, LocalArtifacts, Registry};
 use tutti_store::{
     Store,
@@ -64,12 +64,17 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     reconcile::start(parts.reconciling(&settings), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
     let router = parts.api(&settings, &agent, &ingress, &tasks);
-    tasks.spawn("api", server::serve(listeners.api, router, tasks.clone()));
+    tasks.spawn("api", server::serve(listeners.api, router.clone(), tasks.clone()));
+    tasks.spawn("socket", server::serve_socket(listeners.socket, router, tasks.clone()));
 
     // What ran before runs again before anyone is let in.
     let stop = Stop::new()?;
     tokio::select! {
         () = agent.registered() => {}
+        refused = agent.refused() => {
+            end(&agent, &Tasks::new(), &tasks).await?;
+            return Err(refused);
+        }
         () = stop.asked(&tasks) => return end(&agent, &Tasks::new(), &tasks).await,
     }
     let ingress_tasks = Tasks::new();
@@ -98,48 +103,21 @@ async fn end(agent: &Agent, ingress: &Tasks, tasks: &Tasks) -> Result<(), Proble
     if broken { Err(Problem::internal("a part of tutti failed; the log says which")) } else { Ok(()) }
 }
 
-/// The signals that end the process in order.
-struct Stop(tokio_util::sync::CancellationToken);
-
-impl Stop {
-    /// Listens from now on, so that a signal during the start is not lost.
-    fn new() -> Result<Stop, Problem> {
-        let token = tokio_util::sync::CancellationToken::new();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-            let mut signal = signal(kind)
-                .map_err(|error| Problem::internal(format!("signals cannot be heard: {error}")))?;
-            let token = token.clone();
-            tokio::spawn(async move {
-                signal.recv().await;
-                token.cancel();
-            });
-        }
-        Ok(Stop(token))
-    }
-
-    /// Returns when a signal has come, or a part has failed.
-    async fn asked(&self, tasks: &Tasks) {
-        let failed = tasks.stopping();
-        tokio::select! {
-            () = self.0.cancelled() => {}
-            () = failed.cancelled() => {}
-        }
-    }
-}
-
 /// Sockets, bound before any role starts.
 struct Listeners {
     api: TcpListener,
     api_address: SocketAddr,
     http: TcpListener,
     http_address: SocketAddr,
+    socket: UnixListener,
 }
 
 impl Listeners {
     async fn bind(settings: &Settings) -> Result<Listeners, Problem> {
         let (api, api_address) = bind("api", settings.api).await?;
         let (http, http_address) = bind("http", settings.http).await?;
-        Ok(Listeners { api, api_address, http, http_address })
+        let socket = listen(&settings.socket).await?;
+        Ok(Listeners { api, api_address, http, http_address, socket })
     }
 }
 
@@ -189,23 +167,15 @@ impl Parts {
         Agent::new(AgentOptions {
             node: settings.node.clone(),
             zone: Arc::clone(&self.zone) as _,
-            drivers: self.drivers(folder)?,
+            drivers: drivers(folder.path(), &self.clock, &self.random)?,
             artifacts: Arc::new(LocalArtifacts::new(self.blobs.clone())),
             folder: folder.join("agent"),
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
             release: RELEASE.to_owned(),
             capacity: None,
+            address: None,
         })
-    }
-
-    fn drivers(&self, folder: &DataFolder) -> Result<Vec<Arc<dyn Driver>>, Problem> {
-        let wasm = WasmDriver::new(WasmOptions::new(folder.join("wasm"), Arc::clone(&self.clock)))
-            .map_err(|error| Problem::internal(format!("the wasm engine cannot start: {}", error.chain())))?;
-        let options =
-            ProcessOptions::own(folder.join("process"), Arc::clone(&self.clock), self.random.clone());
-        let process = ProcessDriver::new(options);
-        Ok(vec![Arc::new(wasm), Arc::new(process)])
     }
 
     /// What there must be before anyone can use it; the first admin token, if this is the first start.
@@ -241,13 +211,17 @@ impl Parts {
         agent: &Agent,
         folder: &DataFolder,
     ) -> Result<Arc<Ingress>, Problem> {
+        let nodes = Arc::<NodeBook>::default();
         let ingress = Ingress::new(IngressOptions {
             // The same at each start: the folder has one owner, so whoever had this name before is dead, and no drain
             // or deployment needs to wait until its lease has run out.
             name: format!("ingress-{}", settings.node),
             http,
-            hop: agent.node_proxy(),
-            nodes: Arc::default(),
+            hop: Arc::new(Hops::new(
+                Some((settings.node.clone(), agent.node_proxy())),
+                WireHop::new(Arc::clone(&nodes), Arc::new(Sockets), self.random.clone()),
+            )),
+            nodes,
             zone: Arc::clone(&self.zone) as _,
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
@@ -266,9 +240,12 @@ impl Parts {
         let (of_agent, of_ingress) = (agent.clone(), Arc::clone(ingress));
         server::router(ServerOptions {
             objects: self.objects.clone(),
-            logs: agent.log_source(),
             zone: Arc::clone(&self.zone) as _,
             blobs: Arc::new(ToAgents(self.blobs.clone())),
+            logs: Arc::new(ZoneLogs::new(
+                self.objects.clone(),
+                Some((settings.node.clone(), agent.log_source())),
+            )),
             registry: registry.router(),
             metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
             artifacts: Arc::new(Pushed(self.blobs.clone())),

@@ -1,15 +1,21 @@
 //! The `tutti` binary: arguments, settings, and the wiring of roles. What a role does is in its crate.
 
+mod agent;
 mod args;
+mod claim;
 mod dev;
 mod folder;
+mod node_api;
+mod parts;
 mod ready;
 mod settings;
+mod stop;
 
 use args::{Command, Tutti};
 use clap::CommandFactory as _;
-use settings::{Effective, Settings};
+use settings::{AgentSettings, Effective, Settings};
 use std::process::ExitCode;
+use tutti_base::telemetry::Format;
 use tutti_model::Problem;
 
 fn main() -> ExitCode {
@@ -31,7 +37,21 @@ fn main() -> ExitCode {
         Command::Dev(dev) => {
             let json = globals.output == tutti_cli::Format::Json;
             match dev.effective(&globals).and_then(|effective| Settings::try_from(&effective)) {
-                Ok(settings) => runtime.block_on(run_dev(settings, json)),
+                Ok(settings) => {
+                    let (log, format) = (settings.log.clone(), settings.log_format);
+                    runtime.block_on(role(&log, format, dev::run(settings, json)))
+                }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Agent(agent) => {
+            let json = globals.output == tutti_cli::Format::Json;
+            match agent.effective().and_then(|effective| AgentSettings::try_from(&effective)) {
+                Ok(settings) => {
+                    let (log, format) = (settings.log.clone(), settings.log_format);
+                    let run = agent::run(settings, agent.stop_instances, json);
+                    runtime.block_on(role(&log, format, run))
+                }
                 Err(faults) => refuse(&faults),
             }
         }
@@ -46,13 +66,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run_dev(settings: Settings, json: bool) -> ExitCode {
+/// Runs a role until it ends.
+async fn role(log: &str, format: Format, run: impl Future<Output = Result<(), Problem>>) -> ExitCode {
     // Stores, ledgers and logs hold what tenants keep secret. Whatever is for others says so where it is made.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    if let Err(text) = tutti_base::telemetry::start(&settings.log, settings.log_format) {
+    if let Err(text) = tutti_base::telemetry::start(log, format) {
         return refuse(&[Problem::invalid(text)]);
     }
-    match dev::run(settings, json).await {
+    match run.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => refuse(&[problem]),
     }

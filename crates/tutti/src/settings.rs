@@ -3,18 +3,23 @@
 //! Everything is read and checked whole, with all faults at once, before anything is opened or bound. `tutti config`
 //! prints the result and where each value came from.
 
+mod agent;
+
+pub(crate) use agent::AgentSettings;
+
 use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
-use tutti_model::{Problem, nearest::nearest};
+use tutti_base::telemetry;
+use tutti_model::{Problem, name::NodeName, nearest::nearest, node::RoleAddress};
 
 /// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
-    /// Its key in `tutti.toml`; the flag is this with hyphens. See [`Setting::variable`] for its variable.
+    /// Its key in `tutti.toml`, with its section if it is in one. See [`Setting::flag`] and [`Setting::variable`].
     pub(crate) key: &'static str,
     /// What it is when nobody says.
     pub(crate) default: &'static str,
@@ -26,23 +31,43 @@ impl Setting {
     #[must_use]
     pub(crate) fn variable(&self) -> String {
         let listen = if matches!(self.key, "api" | "http") { "LISTEN_" } else { "" };
-        format!("TUTTI_{listen}{}", self.key.to_ascii_uppercase())
+        format!("TUTTI_{listen}{}", self.key.to_ascii_uppercase().replace('.', "_"))
+    }
+
+    /// Its flag without the hyphens before it: the key without its section, since each role has flags of its own.
+    #[must_use]
+    pub(crate) fn flag(&self) -> String {
+        self.key.rsplit('.').next().unwrap_or(self.key).replace('_', "-")
+    }
+
+    /// How `tutti config` names it: by the command that reads it first.
+    #[must_use]
+    pub(crate) fn shown(&self) -> String {
+        if self.key.contains('.') { self.key.to_owned() } else { format!("dev.{}", self.key) }
     }
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 10] = [
+pub(crate) const SETTINGS: [Setting; 15] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
     Setting { key: "store", default: "" },
     Setting { key: "blobs", default: "" },
+    Setting { key: "socket", default: "" },
     Setting { key: "node", default: "" },
     Setting { key: "context", default: "dev" },
     Setting { key: "log", default: "warn,tutti=info" },
     Setting { key: "log_format", default: "text" },
     Setting { key: "host_suffix", default: "localhost" },
+    Setting { key: "agent.data_dir", default: "" },
+    Setting { key: "agent.control", default: "" },
+    Setting { key: "agent.socket", default: "" },
+    Setting { key: "agent.node", default: "" },
 ];
+
+/// The section of `tutti.toml` with what only `tutti agent` is told.
+const AGENT: &str = "agent";
 
 /// Sections of `tutti.toml` that are not about roles.
 const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
@@ -104,7 +129,7 @@ impl Effective {
                 values.insert(setting.key, (value.clone(), Origin::Variable(name)));
             }
             if let Some(value) = sources.flags.get(setting.key) {
-                values.insert(setting.key, (value.clone(), Origin::Flag(setting.key.replace('_', "-"))));
+                values.insert(setting.key, (value.clone(), Origin::Flag(setting.flag())));
             }
         }
         if faults.is_empty() { Ok(Effective(values)) } else { Err(faults) }
@@ -132,8 +157,10 @@ impl Effective {
 
 fn default_of(setting: &Setting) -> String {
     match setting.key {
-        "data_dir" => default_data_dir().display().to_string(),
+        "data_dir" => default_data_dir("tutti").display().to_string(),
         "node" => host_name(),
+        "agent.data_dir" => default_data_dir("tutti-agent").display().to_string(),
+        "agent.node" => agent_name(&host_name()),
         _ => setting.default.to_owned(),
     }
 }
@@ -152,35 +179,50 @@ fn read_file(
         }
     };
     for (key, value) in &table {
-        if OTHER_SECTIONS.contains(&key.as_str()) {
-            continue;
-        }
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            let problem = Problem::invalid(format!("{}: there is no setting \"{key}\"", path.display()));
-            faults.push(match nearest(key, SETTINGS.map(|setting| setting.key)) {
-                Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
-                None => problem.hint("see what can be set with: tutti config"),
-            });
-            continue;
-        };
         match value {
-            toml::Value::String(text) => {
-                values.insert(setting.key, (text.clone(), Origin::File(path.to_owned())));
+            _ if OTHER_SECTIONS.contains(&key.as_str()) => {}
+            toml::Value::Table(section) if key == AGENT => {
+                for (key, value) in section {
+                    read_value(path, &format!("{AGENT}.{key}"), value, values, faults);
+                }
             }
-            other => faults.push(Problem::invalid(format!(
-                "{}: {key} must be a text, not {}",
-                path.display(),
-                other.type_str()
-            ))),
+            value => read_value(path, key, value, values, faults),
         }
     }
 }
 
-/// `$XDG_DATA_HOME/tutti`, else `~/.local/share/tutti`, else `./.tutti`.
-fn default_data_dir() -> PathBuf {
+fn read_value(
+    path: &Path,
+    key: &str,
+    value: &toml::Value,
+    values: &mut BTreeMap<&'static str, (String, Origin)>,
+    faults: &mut Vec<Problem>,
+) {
+    let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+        let problem = Problem::invalid(format!("{}: there is no setting \"{key}\"", path.display()));
+        faults.push(match nearest(key, SETTINGS.map(|setting| setting.key)) {
+            Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+            None => problem.hint("see what can be set with: tutti config"),
+        });
+        return;
+    };
+    match value {
+        toml::Value::String(text) => {
+            values.insert(setting.key, (text.clone(), Origin::File(path.to_owned())));
+        }
+        other => faults.push(Problem::invalid(format!(
+            "{}: {key} must be a text, not {}",
+            path.display(),
+            other.type_str()
+        ))),
+    }
+}
+
+/// `$XDG_DATA_HOME/NAME`, else `~/.local/share/NAME`, else `./.NAME`.
+fn default_data_dir(name: &str) -> PathBuf {
     let from_home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(from_home);
-    base.map_or_else(|| PathBuf::from(".tutti"), |base| base.join("tutti"))
+    base.map_or_else(|| PathBuf::from(format!(".{name}")), |base| base.join(name))
 }
 
 /// The machine's name as a node's: its first label, in lower case, with whatever cannot stand in one left out.
@@ -197,6 +239,12 @@ fn host_name() -> String {
     if label.is_empty() { "node".to_owned() } else { label.chars().take(63).collect() }
 }
 
+/// What an agent beside `tutti dev` is called, whose node has the machine's own name.
+fn agent_name(host: &str) -> String {
+    let host: String = host.chars().take(63 - "-agent".len()).collect();
+    format!("{}-agent", host.trim_end_matches('-'))
+}
+
 /// Settings as a role uses them.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -210,14 +258,16 @@ pub(crate) struct Settings {
     pub(crate) store: PathBuf,
     /// Folder of artifacts.
     pub(crate) blobs: PathBuf,
+    /// Where roles of this machine reach control.
+    pub(crate) socket: RoleAddress,
     /// Name of this node.
-    pub(crate) node: tutti_model::name::NodeName,
+    pub(crate) node: NodeName,
     /// Name under which the command line finds this cloud.
     pub(crate) context: String,
     /// What is logged.
     pub(crate) log: String,
     /// How it is logged.
-    pub(crate) log_format: tutti_base::telemetry::Format,
+    pub(crate) log_format: telemetry::Format,
     /// The platform's own name below which services answer by themselves.
     pub(crate) host_suffix: String,
 }
@@ -242,23 +292,17 @@ impl TryFrom<&Effective> for Settings {
             }
             text => PathBuf::from(text),
         };
-        let node = effective.text("node").parse();
-        let node = node.map_err(|problem: Problem| faults.push(effective.fault("node", problem.detail)));
-        let log_format = match effective.text("log_format") {
-            "text" => tutti_base::telemetry::Format::Text,
-            "json" => tutti_base::telemetry::Format::Json,
-            _ => {
-                faults.push(effective.fault("log_format", "write text or json"));
-                tutti_base::telemetry::Format::Text
-            }
-        };
-        let settings = node.ok().and_then(|node| {
+        let socket = socket(effective, "socket", &data_dir.join(CONTROL_SOCKET), &mut faults);
+        let node = node(effective, "node", &mut faults);
+        let log_format = log_format(effective, &mut faults);
+        let settings = node.and_then(|node| {
             Some(Settings {
                 data_dir,
                 api: api?,
                 http: http?,
                 store,
                 blobs,
+                socket: socket?,
                 node,
                 context: effective.text("context").to_owned(),
                 log: effective.text("log").to_owned(),
@@ -269,6 +313,61 @@ impl TryFrom<&Effective> for Settings {
         match settings {
             Some(settings) if faults.is_empty() => Ok(settings),
             _ => Err(faults),
+        }
+    }
+}
+
+/// The file in the data folder of `tutti dev` where other roles of this machine reach its control.
+const CONTROL_SOCKET: &str = "control.sock";
+
+/// A socket file, as `unix:/PATH`, or a path alone; this one if nothing is said.
+fn socket(
+    effective: &Effective,
+    key: &str,
+    otherwise: &Path,
+    faults: &mut Vec<Problem>,
+) -> Option<RoleAddress> {
+    let text = effective.text(key);
+    let path = match text.strip_prefix("unix:") {
+        Some(path) => Path::new(path),
+        None if text.is_empty() => otherwise,
+        None if !text.contains("://") && text.contains('/') => Path::new(text),
+        None => {
+            faults.push(effective.fault(key, "write unix:/PATH"));
+            return None;
+        }
+    };
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match format!("unix:{}", whole.display()).parse() {
+        Ok(address) => Some(address),
+        Err(problem) => {
+            let problem: Problem = problem;
+            let said = if text.is_empty() {
+                Problem::invalid(problem.detail)
+            } else {
+                effective.fault(key, problem.detail)
+            };
+            faults.push(match problem.hint {
+                Some(hint) => said.hint(hint),
+                None => said,
+            });
+            None
+        }
+    }
+}
+
+fn node(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Option<NodeName> {
+    let parsed = effective.text(key).parse();
+    parsed.map_err(|problem: Problem| faults.push(effective.fault(key, problem.detail))).ok()
+}
+
+fn log_format(effective: &Effective, faults: &mut Vec<Problem>) -> telemetry::Format {
+    match effective.text("log_format") {
+        "text" => telemetry::Format::Text,
+        "json" => telemetry::Format::Json,
+        _ => {
+            faults.push(effective.fault("log_format", "write text or json"));
+            telemetry::Format::Text
         }
     }
 }
@@ -305,78 +404,4 @@ fn store_path(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sources(file: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sources {
-        Sources {
-            file: Some((PathBuf::from("tutti.toml"), file.to_owned())),
-            variables: variables
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-            flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
-        }
-    }
-
-    #[test]
-    fn later_sources_win_and_are_named() {
-        let file = "api = \"127.0.0.1:1\"\nhttp = \"127.0.0.1:2\"\n[service]\nmemory = \"1Mi\"\n";
-        let effective = Effective::read(&sources(
-            file,
-            &[("TUTTI_LISTEN_HTTP", ":3"), ("TUTTI_LOG", "debug")],
-            &[("log", "info")],
-        ))
-        .unwrap();
-        let of = |key: &str| {
-            effective
-                .rows()
-                .find(|row| row.0.key == key)
-                .map(|row| (row.1.to_owned(), row.2.to_string()))
-                .unwrap()
-        };
-        assert_eq!(of("api"), ("127.0.0.1:1".into(), "tutti.toml".into()));
-        assert_eq!(of("http"), (":3".into(), "$TUTTI_LISTEN_HTTP".into()));
-        assert_eq!(of("log"), ("info".into(), "--log".into()));
-        let settings = Settings::try_from(&effective).unwrap();
-        assert_eq!(settings.http.to_string(), "127.0.0.1:3");
-    }
-
-    #[test]
-    fn the_reference_has_every_setting() {
-        let reference = include_str!("../../../docs/reference/settings.md");
-        for setting in SETTINGS {
-            let flag = setting.key.replace('_', "-");
-            let row = format!("| `{}` | `{}` | `--{flag}` | ", setting.key, setting.variable());
-            let found = reference.lines().find(|line| line.starts_with(&row));
-            let line = found.unwrap_or_else(|| panic!("{row} is missing"));
-            assert!(line.contains(setting.default), "{line}: the default is {}", setting.default);
-        }
-    }
-
-    #[test]
-    fn every_fault_is_told_with_its_source() {
-        let faults = Effective::read(&sources("dta_dir = \"x\"\napi = 7\n", &[], &[])).unwrap_err();
-        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            texts,
-            ["tutti.toml: api must be a text, not integer", "tutti.toml: there is no setting \"dta_dir\""]
-        );
-        assert_eq!(faults[1].hint.as_deref(), Some("did you mean \"data_dir\"?"));
-
-        let effective = Effective::read(&sources(
-            "",
-            &[("TUTTI_LISTEN_API", "nowhere")],
-            &[("store", "etcd://a"), ("log_format", "xml")],
-        ))
-        .unwrap();
-        let faults = Settings::try_from(&effective).unwrap_err();
-        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 3, "{texts:?}");
-        assert!(
-            texts[0].starts_with("api = \"nowhere\" (from $TUTTI_LISTEN_API): write ADDR:PORT"),
-            "{}",
-            texts[0]
-        );
-    }
-}
+mod tests;

@@ -1,0 +1,67 @@
+//! What an agent answers on its socket beside the requests for its instances: the logs of its node.
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use std::{convert::Infallible, sync::Arc};
+use tokio_util::sync::CancellationToken;
+use tutti_api::{logs::LogSource, node_logs};
+use tutti_base::{Body, body};
+use tutti_model::{Problem, log::LogQuery};
+use tutti_proxy::wire::Others;
+
+/// Answers until `stop`, which also ends logs that are followed.
+pub(crate) fn others(logs: Arc<dyn LogSource>, stop: CancellationToken) -> Others {
+    Arc::new(move |request| answer(Arc::clone(&logs), stop.clone(), request).boxed())
+}
+
+async fn answer(logs: Arc<dyn LogSource>, stop: CancellationToken, request: Request<Body>) -> Response<Body> {
+    if request.uri().path() != node_logs::PATH {
+        return said(StatusCode::NOT_FOUND, "this is an agent's socket: nothing is served at this path");
+    }
+    if request.method() != Method::POST {
+        return said(StatusCode::METHOD_NOT_ALLOWED, "logs are asked for with POST");
+    }
+    match read(logs, request).await {
+        Ok(lines) => {
+            let frames =
+                lines.take_until(stop.cancelled_owned()).map(|line| Ok::<_, Infallible>(Frame::data(line)));
+            let mut response =
+                Response::new(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync());
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-ndjson"));
+            response
+        }
+        Err(problem) => said(
+            StatusCode::from_u16(problem.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            &problem.detail,
+        ),
+    }
+}
+
+async fn read(
+    logs: Arc<dyn LogSource>,
+    request: Request<Body>,
+) -> Result<impl futures_util::Stream<Item = Bytes> + Send + 'static, Problem> {
+    let (mut body, mut bytes) = (request.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::invalid(format!("the query cannot be read: {error}")))?;
+        bytes.extend_from_slice(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+        if bytes.len() > node_logs::QUERY_BYTES {
+            let text = format!("the query is longer than {} bytes", node_logs::QUERY_BYTES);
+            return Err(Problem::invalid(text));
+        }
+    }
+    let query: LogQuery = serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::invalid(format!("the query is not what is asked of logs: {error}")))?;
+    Ok(node_logs::encode(logs.read(query).await?))
+}
+
+fn said(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(body::full(format!("{text}\n")));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,52 @@
+//! What `tutti agent` is told.
+
+use super::{CONTROL_SOCKET, Effective, log_format, node, socket};
+use std::path::PathBuf;
+use tutti_base::telemetry;
+use tutti_model::{Problem, name::NodeName, node::RoleAddress};
+
+/// Settings as `tutti agent` uses them.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentSettings {
+    /// Folder of all that is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Where control is reached.
+    pub(crate) control: RoleAddress,
+    /// Where this agent is reached.
+    pub(crate) socket: RoleAddress,
+    /// Name of this node.
+    pub(crate) node: NodeName,
+    /// What is logged.
+    pub(crate) log: String,
+    /// How it is logged.
+    pub(crate) log_format: telemetry::Format,
+}
+
+impl TryFrom<&Effective> for AgentSettings {
+    type Error = Vec<Problem>;
+
+    fn try_from(effective: &Effective) -> Result<AgentSettings, Vec<Problem>> {
+        let mut faults = Vec::new();
+        let data_dir = PathBuf::from(effective.text("agent.data_dir"));
+        // Whoever gave the cloud a folder or a socket by the file or a variable has said where control is.
+        let of_dev = match effective.text("socket") {
+            "" => PathBuf::from(effective.text("data_dir")).join(CONTROL_SOCKET),
+            path => PathBuf::from(path.strip_prefix("unix:").unwrap_or(path)),
+        };
+        let control = socket(effective, "agent.control", &of_dev, &mut faults);
+        let own = socket(effective, "agent.socket", &data_dir.join("agent.sock"), &mut faults);
+        let node = node(effective, "agent.node", &mut faults);
+        let log_format = log_format(effective, &mut faults);
+        match (control, own, node) {
+            (Some(control), Some(socket), Some(node)) if faults.is_empty() => Ok(AgentSettings {
+                data_dir,
+                control,
+                socket,
+                node,
+                log: effective.text("log").to_owned(),
+                log_format,
+            }),
+            _ => Err(faults),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use super::*;
+
+fn sources(file: &str, variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sources {
+    Sources {
+        file: Some((PathBuf::from("tutti.toml"), file.to_owned())),
+        variables: variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+    }
+}
+
+#[test]
+fn later_sources_win_and_are_named() {
+    let file = "api = \"127.0.0.1:1\"\nhttp = \"127.0.0.1:2\"\n[service]\nmemory = \"1Mi\"\n";
+    let effective = Effective::read(&sources(
+        file,
+        &[("TUTTI_LISTEN_HTTP", ":3"), ("TUTTI_LOG", "debug")],
+        &[("log", "info")],
+    ))
+    .unwrap();
+    let of = |key: &str| {
+        effective
+            .rows()
+            .find(|row| row.0.key == key)
+            .map(|row| (row.1.to_owned(), row.2.to_string()))
+            .unwrap()
+    };
+    assert_eq!(of("api"), ("127.0.0.1:1".into(), "tutti.toml".into()));
+    assert_eq!(of("http"), (":3".into(), "$TUTTI_LISTEN_HTTP".into()));
+    assert_eq!(of("log"), ("info".into(), "--log".into()));
+    let settings = Settings::try_from(&effective).unwrap();
+    assert_eq!(settings.http.to_string(), "127.0.0.1:3");
+}
+
+#[test]
+fn the_reference_has_every_setting() {
+    let reference = include_str!("../../../../docs/reference/settings.md");
+    for setting in SETTINGS {
+        let flag = setting.flag();
+        let row = format!("| `{}` | `{}` | `--{flag}` | ", setting.key, setting.variable());
+        let found = reference.lines().find(|line| line.starts_with(&row));
+        let line = found.unwrap_or_else(|| panic!("{row} is missing"));
+        assert!(line.contains(setting.default), "{line}: the default is {}", setting.default);
+    }
+}
+
+#[test]
+fn every_fault_is_told_with_its_source() {
+    let faults = Effective::read(&sources("dta_dir = \"x\"\napi = 7\n", &[], &[])).unwrap_err();
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        ["tutti.toml: api must be a text, not integer", "tutti.toml: there is no setting \"dta_dir\""]
+    );
+    assert_eq!(faults[1].hint.as_deref(), Some("did you mean \"data_dir\"?"));
+
+    let effective = Effective::read(&sources(
+        "",
+        &[("TUTTI_LISTEN_API", "nowhere")],
+        &[("store", "etcd://a"), ("log_format", "xml")],
+    ))
+    .unwrap();
+    let faults = Settings::try_from(&effective).unwrap_err();
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert!(
+        texts[0].starts_with("api = \"nowhere\" (from $TUTTI_LISTEN_API): write ADDR:PORT"),
+        "{}",
+        texts[0]
+    );
+}
+
+#[test]
+fn an_agent_has_settings_of_its_own_and_finds_the_control_of_this_machine() {
+    let file = "data_dir = \"/d/dev\"\nnode = \"box\"\n[agent]\nnode = \"two\"\n";
+    let read = |variables: &[(&str, &str)], flags: &[(&'static str, &str)]| {
+        let effective = Effective::read(&sources(file, variables, flags)).unwrap();
+        AgentSettings::try_from(&effective)
+    };
+    let settings = read(&[], &[("agent.data_dir", "/d/two")]).unwrap();
+    assert_eq!(settings.node.as_str(), "two");
+    assert_eq!(settings.control.to_string(), "unix:/d/dev/control.sock");
+    assert_eq!(settings.socket.to_string(), "unix:/d/two/agent.sock");
+    let settings =
+        read(&[("TUTTI_SOCKET", "/run/c.sock"), ("TUTTI_AGENT_SOCKET", "unix:/run/a.sock")], &[]).unwrap();
+    assert_eq!(settings.control.to_string(), "unix:/run/c.sock");
+    assert_eq!(settings.socket.to_string(), "unix:/run/a.sock");
+    let effective = Effective::read(&sources(file, &[("TUTTI_SOCKET", "/run/c.sock")], &[])).unwrap();
+    assert_eq!(Settings::try_from(&effective).unwrap().socket.to_string(), "unix:/run/c.sock");
+
+    let long = format!("unix:/{}", "a".repeat(110));
+    let faults =
+        read(&[("TUTTI_AGENT_CONTROL", "127.0.0.1:7070")], &[("agent.node", "A!"), ("agent.socket", &long)]);
+    let faults = faults.unwrap_err();
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert_eq!(texts[0], "agent.control = \"127.0.0.1:7070\" (from $TUTTI_AGENT_CONTROL): write unix:/PATH");
+    assert!(texts[1].contains("107 bytes"), "{}", texts[1]);
+    assert_eq!(faults[1].hint.as_deref(), Some("choose a shorter path with --socket"));
+
+    let faults = Effective::read(&sources("[agent]\nnodes = \"x\"\n", &[], &[])).unwrap_err();
+    assert_eq!(faults[0].hint.as_deref(), Some("did you mean \"agent.node\"?"));
+}
+
+#[test]
+fn a_machine_with_the_longest_name_has_an_agent_with_a_good_one() {
+    for host in ["box", &"a".repeat(63), &format!("{}-{}", "a".repeat(56), "b".repeat(6))] {
+        assert!(agent_name(host).parse::<NodeName>().is_ok(), "{host}");
+    }
+}
