@@ -142,12 +142,13 @@ impl Agent {
         tasks.spawn("instances", fleet.run(stop.clone()));
         let (wanted, wants) = watch::channel(Vec::new());
         tasks.spawn("node", preload::follow(Arc::clone(node), wanted, stop.clone()));
-        tasks.spawn("preload", preload::run(Arc::clone(node), wants, stop.clone()));
+        let (holds, held) = watch::channel(Vec::new());
+        tasks.spawn("preload", preload::run(Arc::clone(node), wants, holds, stop.clone()));
         tasks.spawn("sweep", sweep::run(Arc::clone(node), leftovers));
         let (agent, registered) = (self.clone(), self.registered.clone());
         tasks.spawn("presence", async move {
             let status = agent.status().await;
-            presence::run(Arc::clone(&agent.node), status, settled, registered, stop).await;
+            presence::run(Arc::clone(&agent.node), status, settled, held, registered, stop).await;
         });
         Ok(())
     }
@@ -157,7 +158,6 @@ impl Agent {
         self.registered.cancelled().await;
     }
 
-    /// Ends the agent's instances, or leaves them, and returns when that is done, at the latest a little after the
     /// Returns why, once control has refused this node because another agent has its name. Until then what it ran
     /// before runs on, but it must not go on: both would run the same instances.
     pub async fn refused(&self) -> Problem {
@@ -183,6 +183,7 @@ impl Agent {
         sweep::stop_left(&self.node).await
     }
 
+    /// Ends the agent's instances, or leaves them, and returns when that is done, at the latest a little after the
     /// deadline. To be called before the tasks given to [`Agent::run`] are stopped.
     pub async fn shutdown(&self, how: Shutdown) {
         self.node.ending.send_replace(Some(how));
@@ -231,8 +232,8 @@ impl Agent {
             release: self.about.release.clone(),
             capacity: self.about.capacity,
             isolates,
-            ..NodeStatus::default()
             address: self.about.address.clone(),
+            ..NodeStatus::default()
         }
     }
 }

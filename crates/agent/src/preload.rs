@@ -16,7 +16,7 @@ use tutti_base::Backoff;
 use tutti_isolate::{Artifact, DriverError};
 use tutti_model::{
     Digest, ErrorCode, Millis, Timestamp, VersionRef,
-    node::NodeSpec,
+    node::{Held, NodeSpec, READINESS_REASON_CHARS, Readiness},
     version::{Isolate, VersionSpec},
 };
 
@@ -129,10 +129,15 @@ fn latest(event: WatchEvent<NodeSpec>) -> Option<NodeSpec> {
     }
 }
 
-/// Preloads what is wanted, newest first, until `stop`.
+/// Most artifacts that the node's status names: four times what control asks a node to hold, and few enough that the
+/// object stays far below what a store takes.
+const HELD: usize = 64;
+
+/// Preloads what is wanted, newest first, until `stop`. What becomes of it goes to `holds`.
 pub(crate) async fn run(
     node: Arc<Node>,
     mut wanted: watch::Receiver<Vec<VersionSpec>>,
+    holds: watch::Sender<Vec<Held>>,
     stop: CancellationToken,
 ) {
     let mut done: BTreeSet<Digest> = BTreeSet::new();
@@ -161,14 +166,17 @@ pub(crate) async fn run(
             }
             continue;
         };
+        let begun = node.clock.now();
         let result = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             result = preload(&node, &version.version, version.isolate, &version.artifact) => result,
         };
+        let took = node.clock.now().since(begun);
+        publish(&holds, &wanted.borrow(), &version, readiness(&version, &result, took));
         match result {
             Ok(_) => {
-                tracing::debug!(version = %version.version, "ready to start");
+                tracing::info!(version = %version.version, %took, "ready to start");
                 failed.remove(&version.artifact);
                 done.insert(version.artifact);
             }
@@ -181,6 +189,42 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// What is said of a version whose preload ended so.
+fn readiness(version: &VersionSpec, result: &Result<Artifact, PreloadError>, took: Millis) -> Readiness {
+    // Who reads it knows which version it is about.
+    let prefix = format!("preparing {}: ", version.version);
+    let reason = |text: &str| {
+        text.strip_prefix(&prefix).unwrap_or(text).chars().take(READINESS_REASON_CHARS).collect()
+    };
+    match result {
+        Ok(_) => Readiness::Ready { took },
+        Err(PreloadError::Unrunnable(text)) => Readiness::Unrunnable { reason: reason(text) },
+        Err(PreloadError::Unavailable(text)) => Readiness::Delayed { reason: reason(text) },
+    }
+}
+
+/// Says what became of a version, first, and leaves out what nobody asks for any more. That alone is never news: it
+/// would be written just when a version is deployed.
+fn publish(
+    holds: &watch::Sender<Vec<Held>>,
+    wanted: &[VersionSpec],
+    version: &VersionSpec,
+    readiness: Readiness,
+) {
+    let now = Held { artifact: version.artifact.clone(), readiness };
+    holds.send_if_modified(|held| {
+        if held.contains(&now) {
+            return false;
+        }
+        held.retain(|known| {
+            known.artifact != now.artifact && wanted.iter().any(|version| version.artifact == known.artifact)
+        });
+        held.insert(0, now);
+        held.truncate(HELD);
+        true
+    });
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 
 use crate::node::{Life, Node};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tutti_api::zone::NodeHeartbeat;
 use tutti_base::Backoff;
 use tutti_model::{
     ErrorCode, InstanceId, Millis, Problem, Timestamp,
-    node::{NodeStatus, Resources},
+    node::{Held, NodeStatus, Resources},
     quantity::{ByteSize, MilliCpu},
 };
 
@@ -32,6 +33,7 @@ pub(crate) async fn run(
     node: Arc<Node>,
     status: NodeStatus,
     settled: Vec<CancellationToken>,
+    mut held: watch::Receiver<Vec<Held>>,
     registered: CancellationToken,
     stop: CancellationToken,
 ) {
@@ -51,13 +53,21 @@ pub(crate) async fn run(
             () = node.clock.sleep(QUIET) => {}
         }
         let mut meter = Meter::default();
+        let mut registered_at = node.clock.now();
         loop {
             let is_ready = ready.is_cancelled();
-            register(&node, NodeStatus { ready: is_ready, ..status.clone() }).await;
+            let held_now = held.borrow_and_update().clone();
+            register(&node, NodeStatus { ready: is_ready, held: held_now, registered_at, ..status.clone() })
+                .await;
             if is_ready {
                 registered.cancel();
             }
-            beat(&node, &mut meter, is_ready, &ready).await;
+            tokio::select! {
+                biased;
+                () = beat(&node, &mut meter, is_ready, &ready) => registered_at = node.clock.now(),
+                // Whoever pushed waits to hear it. Once nobody fills it, it changes no more.
+                Ok(()) = held.changed() => {}
+            }
         }
     };
     tokio::select! {
@@ -75,14 +85,18 @@ async fn all(tokens: &[CancellationToken]) {
 }
 
 /// Returns once control has the node.
-async fn register(node: &Node, mut status: NodeStatus) {
+async fn register(node: &Node, status: NodeStatus) {
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1, node.random.clone());
     loop {
-        status.registered_at = node.clock.now();
         let said =
             tokio::time::timeout(REGISTER_TIMEOUT, node.zone.register_node(&node.name, status.clone()));
         match said.await.unwrap_or_else(|_| Err(Problem::unavailable("no answer from control"))) {
             Ok(()) => return,
+            // Its name is another's, who lives: trying again would take it from them as soon as they falter.
+            Err(problem) if problem.code == ErrorCode::AlreadyExists => {
+                node.refused.send_replace(Some(problem));
+                std::future::pending::<()>().await;
+            }
             Err(problem) => {
                 let pause = pauses.fail();
                 if pauses.failures() == 1 {

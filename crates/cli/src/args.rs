@@ -130,6 +130,12 @@ pub struct PushArgs {
     /// Its manifest; without this, the tutti.toml in the folder or beside the file, if there is one
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
+    /// Return once it is stored, without waiting until a node holds it ready to start
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Longest to wait until a node holds it ready to start, such as 10s; nodes go on after that [default: 2m]
+    #[arg(long, value_name = "TIME", conflicts_with = "no_wait")]
+    pub timeout: Option<Millis>,
 }
 
 /// Whether to wait for a rollout.

@@ -10,11 +10,12 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tutti_base::sha256;
 use tutti_isolate::{Artifact, DriverError, Layer};
-use tutti_model::Digest;
+use tutti_model::{Digest, Millis};
 use wasmtime::{Engine, component::Linker};
 
 /// Components kept ready in memory although nothing runs them; most of each is pages of its file. An instance holds
@@ -146,8 +147,11 @@ impl Shared {
         component::check_bytes(&bytes).map_err(named)?;
         #[cfg(test)]
         self.compiled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let begun = Instant::now();
         let code = Code::compile(&self.engine, &bytes)
             .map_err(|error| named(format!("it is not valid WebAssembly: {error:#}")))?;
+        let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        tracing::info!(component = %layer.digest.short(), bytes = bytes.len(), %took, "compiled");
         drop(bytes);
         let component = self.cache.keep_and_load(&self.engine, &layer.digest, code).map_err(named)?;
         let runnable = Arc::new(component::link(&self.engine, &self.linker, &component).map_err(named)?);

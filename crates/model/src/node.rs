@@ -1,7 +1,7 @@
 //! Nodes: machines that run an agent.
 
 use crate::{
-    Kind, Problem, Timestamp,
+    Digest, Kind, Millis, Problem, Timestamp,
     name::NodeName,
     quantity::{ByteSize, MilliCpu},
     resource::Object,
@@ -45,7 +45,55 @@ pub struct NodeStatus {
     /// Where its proxy is reached; `None` for a node in the same process as its control and ingress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<RoleAddress>,
+    /// What became of the versions that it was to hold ready, in no order; it changes at pushes only. It may still
+    /// name some that are not asked for any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
 }
+
+/// What became of one artifact that a node is to hold ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The digest of its OCI manifest.
+    pub artifact: Digest,
+    /// What became of it.
+    pub readiness: Readiness,
+}
+
+impl Held {
+    /// The artifact, if it is ready to start.
+    #[must_use]
+    pub const fn ready(&self) -> Option<&Digest> {
+        match self.readiness {
+            Readiness::Ready { .. } => Some(&self.artifact),
+            Readiness::Delayed { .. } | Readiness::Unrunnable { .. } => None,
+        }
+    }
+}
+
+/// Whether an artifact is ready to start on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Readiness {
+    /// It starts without being pulled, unpacked or compiled.
+    Ready {
+        /// What making it so took.
+        took: Millis,
+    },
+    /// It is tried again, and may become ready.
+    Delayed {
+        /// What went wrong, in one sentence of at most [`READINESS_REASON_CHARS`].
+        reason: String,
+    },
+    /// It cannot be run, however often it is tried.
+    Unrunnable {
+        /// Why, in one sentence of at most [`READINESS_REASON_CHARS`].
+        reason: String,
+    },
+}
+
+/// Longest reason of a [`Readiness`]: it names what a component exports or lacks, and many must fit into one object.
+pub const READINESS_REASON_CHARS: usize = 500;
 
 /// Where a role of the same cluster is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,6 +1,9 @@
 //! Reports: what a zone says of one service. Desired state flows down as an assignment, and this flows back up.
 
-use crate::{Kind, ServiceRef, Split, VersionName, deployment::Failure, name::ZoneName, resource::Object};
+use crate::{
+    Kind, ServiceRef, Split, VersionName, deployment::Failure, name::ZoneName, resource::Object,
+    version::Preparation,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a zone says of one service.
@@ -21,6 +24,18 @@ pub struct ReportSpec {
     /// Why it is not further, and what it decided on the way, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// The version that its nodes hold ready though nothing runs it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<PreparedReport>,
+}
+
+/// How far a zone is with holding a version ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedReport {
+    /// The version.
+    pub version: VersionName,
+    /// How far.
+    pub preparation: Preparation,
 }
 
 /// How far a zone is with an assignment.

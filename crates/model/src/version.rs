@@ -1,6 +1,6 @@
 //! Versions: an immutable build of a service.
 
-use crate::{Digest, Kind, VersionRef, manifest::Manifest, resource::Object};
+use crate::{Digest, Kind, Millis, VersionRef, manifest::Manifest, resource::Object};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -60,9 +60,30 @@ pub struct VersionSpec {
     pub manifest: Manifest,
 }
 
-/// Nothing is ever known of a version beyond its spec.
+/// What is known of a version beyond its spec.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct VersionStatus {}
+pub struct VersionStatus {
+    /// How far nodes are with holding it ready: of the newest version of a service while it is not deployed. What a
+    /// deployed one's instances do is said by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<Preparation>,
+}
+
+/// How far nodes are with holding a version ready to start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Preparation {
+    /// How many nodes are to hold it; none if no node could run it now.
+    pub nodes: u32,
+    /// How many hold it ready.
+    pub ready: u32,
+    /// How many have found that it cannot be run.
+    pub failed: u32,
+    /// The longest that one took to make it ready, in milliseconds.
+    pub took: Millis,
+    /// Why it is not ready on all of them, or no node could run it; one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
 
 impl Object for VersionSpec {
     type Status = VersionStatus;

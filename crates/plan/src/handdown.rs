@@ -47,7 +47,7 @@ pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
     };
     let versions: Vec<VersionSpec> =
         view.versions.iter().filter(involved).map(|version| version.spec.clone()).collect();
-    let newest = view.versions.iter().max_by_key(|version| (version.created_at, version.revision));
+    let newest = view.versions.iter().max_by_key(|version| (version.created_at, &version.name));
     let preload = newest.filter(|version| !involved(version)).map(|version| version.spec.clone());
     let floor = versions.iter().map(|version| version.manifest.min).max().unwrap_or(1);
     let mut next = AssignmentSpec {

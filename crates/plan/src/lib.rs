@@ -5,12 +5,14 @@
 //!
 //! Global tier: [`rollout`] moves a deployment through its states, [`judge`] weighs a step's figures, [`handdown`]
 //! makes a zone's part of a service. Zone tier: [`zone`] plans one service on the zone's nodes, with [`placement`]
-//! for new instances, [`room`] where no node has any left, and [`capacity`] for how many there must be.
+//! for new instances, [`room`] where no node has any left, and [`capacity`] for how many there must be. [`prepare`] says
+//! where a version is held ready before it is deployed.
 
 pub mod capacity;
 pub mod handdown;
 pub mod judge;
 pub mod placement;
+pub mod prepare;
 pub mod rollout;
 pub mod room;
 pub mod zone;

@@ -1,10 +1,11 @@
 //! Finds a node for each new instance, with the reason for every node that was refused.
 //!
-//! Instances of a service spread over nodes; among equals the one with the most free memory wins, then the name, so
-//! that the same snapshot always gives the same plan.
+//! Instances of a service spread over nodes; among equals one that holds the version ready wins, then the one with the
+//! most free memory, then the name, so that the same snapshot always gives the same plan.
 
 use std::collections::BTreeMap;
 use tutti_model::{
+    Digest,
     manifest::Manifest,
     name::NodeName,
     node::Resources,
@@ -32,6 +33,8 @@ pub struct NodeView {
     pub isolates: Vec<Isolate>,
     /// Ports that instances insist on there.
     pub ports: Vec<u16>,
+    /// Artifacts that it holds ready though nothing runs them there.
+    pub holds: Vec<Digest>,
 }
 
 /// The nodes found, and why there are no more.
@@ -56,7 +59,8 @@ pub fn place(
     for _ in 0..count {
         let best = nodes.iter_mut().filter(|node| refusal(version, node).is_none()).min_by_key(|node| {
             let here = spread.get(&node.node).copied().unwrap_or(0);
-            (here, std::cmp::Reverse(free(node).memory), node.node.clone())
+            let cold = !node.holds.contains(&version.artifact);
+            (here, cold, std::cmp::Reverse(free(node).memory), node.node.clone())
         });
         let Some(node) = best else {
             placed.refusals = nodes.iter().filter_map(|node| refusal(version, node)).collect();
@@ -144,6 +148,16 @@ mod tests {
         let placed = place(&version("1.0"), 5, &mut nodes, &mut BTreeMap::new());
         let names: Vec<&str> = placed.nodes.iter().map(NodeName::as_str).collect();
         assert_eq!(names, ["a", "b", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn prefers_a_node_that_holds_the_version_ready_but_spreads_first() {
+        let mut nodes = vec![node("a"), node("b"), node("c")];
+        let version = version("1.0");
+        nodes[2].holds.push(version.artifact.clone());
+        let placed = place(&version, 4, &mut nodes, &mut BTreeMap::new());
+        let names: Vec<&str> = placed.nodes.iter().map(NodeName::as_str).collect();
+        assert_eq!(names, ["c", "a", "b", "c"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
+use super::{HELD, PreloadError, publish, readiness};
 use crate::testing::{Bench, eventually, node_name, version};
 use tutti_base::sha256;
 use tutti_model::{
-    Problem,
+    Millis, Problem,
     manifest::Manifest,
-    node::NodeSpec,
+    node::{Held, NodeSpec, READINESS_REASON_CHARS, Readiness},
     version::{Isolate, VersionSpec},
 };
 
@@ -44,4 +45,61 @@ async fn one_that_fails_is_tried_again_and_does_not_hold_up_the_others() {
     *bench.registry.fault.lock().unwrap() = None;
     bench.zone.preload(wants(&["1.0", "0.9"]));
     eventually("both are ready", || bench.process.preloads() == 2).await;
+}
+
+/// What the node last said it holds.
+fn held(bench: &Bench) -> Vec<Held> {
+    bench.zone.heard().registered.last().map(|status| status.held.clone()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_is_told_at_once_what_is_ready_and_what_cannot_be_run() {
+    let bench = Bench::new();
+    bench.zone.until("the node is watched", |heard| heard.watches_node()).await;
+    bench.agent.registered().await;
+    let registered_at = bench.zone.heard().registered.last().unwrap().registered_at;
+    let begun = tokio::time::Instant::now();
+    bench.zone.preload(wants(&["1.0"]));
+    bench.zone.until("it is said", |heard| heard.registered.last().unwrap().held.len() == 1).await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "not only with the next heartbeat");
+    assert_eq!(
+        held(&bench),
+        [Held { artifact: sha256::digest(b"1.0"), readiness: Readiness::Ready { took: Millis(0) } }]
+    );
+    let status = bench.zone.heard().registered.last().unwrap().clone();
+    assert_eq!((status.ready, status.registered_at), (true, registered_at), "it is the same node as before");
+    *bench.registry.fault.lock().unwrap() = Some(Problem::invalid("its bytes are others"));
+    bench.zone.preload(wants(&["2.0"]));
+    bench.zone.until("it is said", |heard| heard.registered.last().unwrap().held[0].ready().is_none()).await;
+    let said = held(&bench);
+    assert_eq!(said.len(), 1, "what is not asked for any more is left out");
+    assert!(
+        matches!(&said[0].readiness, Readiness::Unrunnable { reason } if reason.contains("its bytes are others")),
+        "{said:?}"
+    );
+    // What fails again as it did before is not said again.
+    let times = bench.zone.heard().registered.len();
+    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+    assert_eq!(bench.zone.heard().registered.len(), times);
+    *bench.registry.fault.lock().unwrap() = None;
+    bench
+        .zone
+        .until("it is ready after all", |heard| heard.registered.last().unwrap().held[0].ready().is_some())
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_says_it_holds_is_bounded() {
+    let (holds, held) = tokio::sync::watch::channel(Vec::new());
+    let wanted: Vec<VersionSpec> = (0..HELD + 9).map(|number| spec(&format!("1.{number}"))).collect();
+    let long = "x".repeat(READINESS_REASON_CHARS + 9);
+    for version in &wanted {
+        let failed = Err(PreloadError::Unrunnable(format!("preparing {}: {long}", version.version)));
+        publish(&holds, &wanted, version, readiness(version, &failed, Millis(1)));
+    }
+    let said = held.borrow();
+    assert_eq!(said.len(), HELD);
+    assert_eq!(said[0].artifact, wanted.last().unwrap().artifact, "the newest first");
+    let expected = "x".repeat(READINESS_REASON_CHARS);
+    assert!(said.iter().all(|held| held.readiness == Readiness::Unrunnable { reason: expected.clone() }));
 }

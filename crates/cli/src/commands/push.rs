@@ -1,5 +1,7 @@
 //! `tutti push`
 
+mod ready;
+
 use super::Session;
 use crate::{
     args::PushArgs,
@@ -11,6 +13,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use ready::{Known, Readiness};
 use serde::Serialize;
 use std::{io, sync::Arc};
 use tokio::sync::mpsc;
@@ -32,22 +35,42 @@ struct Pushed {
     isolate: tutti_model::version::Isolate,
     /// Whether any bytes had to be sent.
     uploaded: bool,
+    /// Whether nodes hold it ready to start.
+    #[serde(flatten)]
+    known: Known,
 }
 
-/// Pushes, unless interrupted: then nothing is left but bytes without a name, which the registry clears away.
+/// Pushes, unless interrupted: then nothing is left but bytes without a name, which the registry clears away. Waits
+/// until it is known whether nodes hold the version ready.
 pub(super) async fn push(session: &Session<'_>, args: &PushArgs) -> Result<(), Failed> {
-    tokio::select! {
-        done = stored(session, args) => done,
-        _ = tokio::signal::ctrl_c() => {
-            // A bar may stand in this line.
-            let line = if session.ui.err_terminal { "\r\x1b[2K" } else { "" };
-            session.ui.note(&format!("{line}interrupted: {} was not pushed", args.version));
-            Err(Failed::Said(INTERRUPTED))
-        }
+    let mut pushed = tokio::select! {
+        done = stored(session, args) => done?,
+        _ = tokio::signal::ctrl_c() => return interrupted(session, &format!("{} was not pushed", args.version)),
+    };
+    let patience = ready::patience(args.timeout);
+    if !args.no_wait {
+        pushed.known = tokio::select! {
+            known = ready::wait(session, &pushed.version, patience) => known?,
+            _ = tokio::signal::ctrl_c() => {
+                return interrupted(session, &format!("{} is pushed, and nodes go on making it ready", args.version));
+            }
+        };
+    }
+    session.ui.result(&pushed, || said(session, &pushed))?;
+    match pushed.known.failure(&text::version(&pushed.version), patience) {
+        Some(problem) => Err(problem.into()),
+        None => Ok(()),
     }
 }
 
-async fn stored(session: &Session<'_>, args: &PushArgs) -> Result<(), Failed> {
+fn interrupted<T>(session: &Session<'_>, what: &str) -> Result<T, Failed> {
+    // A bar may stand in this line.
+    let line = if session.ui.err_terminal { "\r\x1b[2K" } else { "" };
+    session.ui.note(&format!("{line}interrupted: {what}"));
+    Err(Failed::Said(INTERRUPTED))
+}
+
+async fn stored(session: &Session<'_>, args: &PushArgs) -> Result<Pushed, Failed> {
     let prepared = looked_at(args).await?;
     let service = session.resolve(&args.version.service).await?;
     let version = service.at(args.version.version.clone());
@@ -67,9 +90,8 @@ async fn stored(session: &Session<'_>, args: &PushArgs) -> Result<(), Failed> {
         }
         Err(problem) => return Err(problem.into()),
     }
-    let pushed =
-        Pushed { version, artifact: image.digest, size: image.size, isolate: prepared.isolate, uploaded };
-    session.ui.result(&pushed, || said(session, &pushed))
+    let isolate = prepared.isolate;
+    Ok(Pushed { version, artifact: image.digest, size: image.size, isolate, uploaded, known: Known::NOTHING })
 }
 
 /// Looks at everything on this machine. Nothing is sent if anything is wrong.
@@ -202,11 +224,18 @@ async fn already(
 fn said(session: &Session<'_>, pushed: &Pushed) -> String {
     let sent = if pushed.uploaded { "" } else { "; its bytes were there already" };
     let name = text::version(&pushed.version);
-    format!(
-        "{} {name}\n  {}, {}, artifact {}{sent}\ndeploy it with: tutti deploy {name} 100%\n",
+    let mut out = format!(
+        "{} {name}\n  {}, {}, artifact {}{sent}\n",
         session.ui.paint(Tone::Good, "pushed"),
         pushed.isolate,
         text::size(pushed.size),
         pushed.artifact.short(),
-    )
+    );
+    if let Some(line) = pushed.known.line() {
+        out.push_str(&format!("  {}\n", session.ui.wrap(&text::harmless(&line), 2)));
+    }
+    if pushed.known.readiness != Readiness::Unrunnable && pushed.known.readiness != Readiness::Serving {
+        out.push_str(&format!("deploy it with: tutti deploy {name} 100%\n"));
+    }
+    out
 }

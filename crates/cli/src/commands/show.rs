@@ -17,7 +17,7 @@ use tutti_model::{
     node::NodeSpec,
     resource::Object,
     route::RouteSpec,
-    version::VersionSpec,
+    version::{Preparation, VersionSpec},
 };
 
 /// Gives one object: as a person reads it, or as it is.
@@ -75,9 +75,16 @@ pub(super) fn version(version: &Resource<VersionSpec>, ui: &Ui, now: Timestamp) 
         ("size", size(spec.size)),
         ("isolate", spec.isolate.to_string()),
         ("created", when(version.created_at, now)),
+        ("held ready", version.status.preparation.as_ref().map_or_else(String::new, held_ready)),
     ];
     rows.extend(manifest(&spec.manifest));
     facts(ui, &rows)
+}
+
+fn held_ready(preparation: &Preparation) -> String {
+    let mut lines = vec![format!("on {} of {} nodes", preparation.ready, preparation.nodes)];
+    lines.extend(preparation.reasons.iter().map(|reason| harmless(reason)));
+    lines.join("\n")
 }
 
 fn manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {

@@ -225,7 +225,10 @@ impl Global {
         let Some(service) = self.services.get(name).cloned() else {
             return Ok(());
         };
-        if self.roll_out(&service).await? || self.hand_down(&service).await? {
+        if self.roll_out(&service).await?
+            || self.hand_down(&service).await?
+            || self.tell_preparation(&service).await?
+        {
             return Ok(());
         }
         if service.deleted_at.is_some() { self.finalize(&service).await } else { self.prune(&service).await }
@@ -353,6 +356,35 @@ impl Global {
         if write.unchanged(service).commit().await?.is_some() {
             crashpoint::reached(|| "handed-down/after".to_owned());
         }
+        Ok(true)
+    }
+
+    /// Writes to its versions how far the zone is with holding them ready; true if something was written.
+    async fn tell_preparation(&mut self, service: &Resource<ServiceSpec>) -> Result<bool, Problem> {
+        if service.deleted_at.is_some() {
+            return Ok(false);
+        }
+        let report = self.reports.get(&report_name(self.objects.zone(), &service.spec.service));
+        let prepared = report.and_then(|report| report.spec.prepared.as_ref());
+        let mut write = self.objects.write();
+        for version in self.versions.with_prefix(&format!("{}@", service.name)) {
+            let name = &version.spec.version.version;
+            let preparation = prepared
+                .filter(|prepared| prepared.version == *name)
+                .map(|prepared| prepared.preparation.clone());
+            // That a version is not held ready any more is not written while a deployment waits for the store.
+            let matters = preparation.is_some() || service.status.deployment.is_none();
+            if matters && version.status.preparation != preparation && write.room() > 0 {
+                let mut changed = version.clone();
+                changed.status.preparation = preparation;
+                write = write.update(&changed);
+            }
+        }
+        if write.operations() == 0 {
+            return Ok(false);
+        }
+        // Refused, it is looked at again when the change that refused it arrives.
+        write.commit().await?;
         Ok(true)
     }
 

@@ -21,14 +21,15 @@ use tutti_model::{
     instance::{Goal, InstanceSpec},
     manifest::Manifest,
     name::NodeName,
-    node::{NodeSpec, NodeStatus},
-    report::Progress,
+    node::{Held, NodeSpec, NodeStatus},
+    report::{PreparedReport, Progress},
     table::TableSpec,
     version::VersionSpec,
 };
 use tutti_plan::{
     capacity::Load,
-    placement::{NodeView, place, promise},
+    placement::{NodeView, Placed, promise},
+    prepare::{preparation, prepare},
     room::{Spare, spare},
     zone::{ServicePlan, ServiceView, TablePlan, plan_service},
 };
@@ -124,6 +125,8 @@ struct Zone {
     /// New instances, with the revision that made them, that have not come back by watch: another service must not be
     /// promised the same room.
     promised: Vec<(u64, NodeName, Manifest)>,
+    /// Where versions are to be held ready though nothing runs them, by service.
+    preparing: BTreeMap<String, Preparing>,
     preload_due: bool,
     /// Whether a write failed so that it may or may not have taken effect: everything is read again before the next
     /// plan, or instances could be made twice.
@@ -137,6 +140,13 @@ struct Zone {
 struct Written {
     table: u64,
     instances: u64,
+}
+
+/// A version that is to be held ready, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Preparing {
+    version: VersionSpec,
+    placed: Placed,
 }
 
 /// A plan as a transaction, with what it writes.
@@ -167,6 +177,7 @@ impl Zone {
             known_nodes: BTreeMap::new(),
             views: None,
             promised: Vec::new(),
+            preparing: BTreeMap::new(),
             preload_due: false,
             in_doubt: false,
             wake: Wake::default(),
@@ -223,11 +234,15 @@ impl Zone {
         let mut is_news = false;
         for node in apply(&mut self.nodes, event) {
             // What a node is to hold ready is this loop's own writing, and means nothing to services.
-            let is = self.nodes.get(&node.name).map(|node| (node.spec.cordoned, node.status.clone()));
-            let was = match is.clone() {
+            let mut is = self.nodes.get(&node.name).map(|node| (node.spec.cordoned, node.status.clone()));
+            let mut was = match is.clone() {
                 Some(is) => self.known_nodes.insert(node.name, is),
                 None => self.known_nodes.remove(&node.name),
             };
+            // What it holds means something only to the services whose version that is.
+            if held(&mut is) != held(&mut was) {
+                self.wake_prepared(&node.spec.node);
+            }
             is_news |= is != was;
         }
         if is_news {
@@ -281,11 +296,24 @@ impl Zone {
         }
     }
 
+    /// The services that have a version held ready on a node.
+    fn wake_prepared(&mut self, node: &NodeName) {
+        for (service, preparing) in &self.preparing {
+            if preparing.placed.nodes.contains(node) {
+                self.wake.now(service.clone());
+            }
+        }
+    }
+
     async fn pass(&mut self) {
         let now = self.objects.clock().now();
         self.views = None;
         let mut due = self.wake.take(now);
         self.preload_due |= due.remove(PRELOAD);
+        if self.preload_due {
+            // Planned before anything is reported, and written after all that somebody waits for.
+            due.extend(self.plan_preload());
+        }
         for name in due {
             if let Err(problem) = self.service(&name).await {
                 tracing::warn!(service = %name, %problem, "reconciling will be tried again");
@@ -294,7 +322,7 @@ impl Zone {
             }
         }
         if std::mem::take(&mut self.preload_due)
-            && let Err(problem) = self.preload().await
+            && let Err(problem) = self.write_preload().await
         {
             tracing::warn!(%problem, "preloading will be planned again");
             self.wake.at(PRELOAD, Some(now.plus(RETRY)));
@@ -319,7 +347,8 @@ impl Zone {
             }
             self.written.remove(name);
         }
-        let plan = self.decide(&assignment).await?;
+        let mut plan = self.decide(&assignment).await?;
+        plan.report.prepared = self.prepared(&assignment);
         tracing::debug!(
             service = name,
             round = plan.report.round,
@@ -445,6 +474,7 @@ impl Zone {
             promised: tutti_model::node::Resources::default(),
             isolates: usable.map(|isolate| isolate.isolate).collect(),
             ports: Vec::new(),
+            holds: node.status.held.iter().filter_map(Held::ready).cloned().collect(),
         }
     }
 
@@ -575,19 +605,43 @@ impl Zone {
         self.objects.make(instance.to_string(), spec)
     }
 
-    /// Tells each node which pushed, not yet deployed versions to hold ready.
-    async fn preload(&mut self) -> Result<(), Problem> {
+    /// Finds where pushed, not yet deployed versions are to be held ready, and gives the services for which that is
+    /// news.
+    fn plan_preload(&mut self) -> Vec<String> {
         let views = self.node_views();
-        let mut wanted: BTreeMap<NodeName, Vec<VersionSpec>> = BTreeMap::new();
+        let mut next: BTreeMap<String, Preparing> = BTreeMap::new();
         for assignment in self.assignments.iter().filter(|assignment| !assignment.spec.removed) {
             let Some(version) = &assignment.spec.preload else { continue };
-            let mut nodes: BTreeSet<NodeName> =
+            let running: BTreeSet<NodeName> =
                 self.instances_of(&assignment.name).map(|instance| instance.spec.node.clone()).collect();
-            if nodes.is_empty() {
-                nodes.extend(place(version, 1, &mut views.clone(), &mut BTreeMap::new()).nodes);
-            }
-            for node in nodes {
-                wanted.entry(node).or_default().push(version.clone());
+            let placed = prepare(version, &running, &views);
+            next.insert(assignment.name.clone(), Preparing { version: version.clone(), placed });
+        }
+        let before = std::mem::replace(&mut self.preparing, next);
+        let is_news = |(service, preparing): (&String, &Preparing)| {
+            (before.get(service) != Some(preparing)).then(|| service.clone())
+        };
+        self.preparing.iter().filter_map(is_news).collect()
+    }
+
+    /// How far the nodes are with the version that a service has held ready.
+    fn prepared(&self, assignment: &Resource<AssignmentSpec>) -> Option<PreparedReport> {
+        let version = assignment.spec.preload.as_ref()?;
+        let preparing =
+            self.preparing.get(&assignment.name).filter(|preparing| preparing.version == *version)?;
+        let held = |node: &NodeName| self.nodes.get(node.as_str()).map(|node| node.status.held.as_slice());
+        Some(PreparedReport {
+            version: version.version.version.clone(),
+            preparation: preparation(&version.artifact, &preparing.placed, held),
+        })
+    }
+
+    /// Tells each node which versions to hold ready.
+    async fn write_preload(&mut self) -> Result<(), Problem> {
+        let mut wanted: BTreeMap<NodeName, Vec<VersionSpec>> = BTreeMap::new();
+        for preparing in self.preparing.values() {
+            for node in &preparing.placed.nodes {
+                wanted.entry(node.clone()).or_default().push(preparing.version.clone());
             }
         }
         for node in self.nodes.iter() {
@@ -603,6 +657,11 @@ impl Zone {
         }
         Ok(())
     }
+}
+
+/// Takes what a node holds ready out of what is known of it.
+fn held(node: &mut Option<(bool, NodeStatus)>) -> Vec<Held> {
+    node.as_mut().map(|(_, status)| std::mem::take(&mut status.held)).unwrap_or_default()
 }
 
 /// Whether a write that failed so may have taken effect all the same.

@@ -58,6 +58,7 @@ impl Story {
             split: self.service.status.split.clone(),
             versions: Vec::new(),
             reasons: Vec::new(),
+            prepared: None,
         });
         self.look()
     }

@@ -33,6 +33,7 @@ pub(crate) fn node(name: &str) -> NodeView {
         promised: Resources::default(),
         isolates: vec![Isolate::Wasm, Isolate::Process],
         ports: Vec::new(),
+        holds: Vec::new(),
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn conclude(mut pass: Pass<'_>, weights: Weights) -> ServicePlan {
         split,
         versions: versions(&pass),
         reasons: pass.reasons.iter().take(REASONS).cloned().collect(),
+        prepared: None,
     };
     ServicePlan {
         gone: pass.view.assignment.removed && pass.view.table.is_none() && pass.view.instances.is_empty(),

@@ -54,6 +54,7 @@ fn well() -> Snapshot {
         split: split(&[("1.0", 100)]),
         versions: vec![counted("1.0", 1, 1)],
         reasons: vec![],
+        prepared: None,
     };
     let facts = ServiceFacts {
         service: web,
