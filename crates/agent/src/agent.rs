@@ -82,7 +82,7 @@ impl Agent {
                 .hint("check that the disk is writable and has room")
         })?;
         let ledger = Ledger::open(folders.ledger())?;
-        let logs = Arc::new(NodeLogs(Reader::new(folders.logs())));
+        let logs = Arc::new(NodeLogs::new(Reader::new(folders.logs()), folders.clone()));
         let node = Arc::new(Node {
             name: options.node,
             zone: options.zone,

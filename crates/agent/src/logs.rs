@@ -3,8 +3,8 @@
 use crate::node::Folders;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use std::{collections::BTreeSet, fs, io, time::SystemTime};
-use tutti_api::logs::LogSource;
+use std::{collections::BTreeSet, fs, io, path::Path, time::SystemTime};
+use tutti_api::logs::{Kept, LogSource};
 use tutti_logs::Reader;
 use tutti_model::{
     Problem,
@@ -16,13 +16,63 @@ const GONE_LOGS: usize = 200;
 
 /// The logs of this node.
 #[derive(Debug)]
-pub(crate) struct NodeLogs(pub(crate) Reader);
+pub(crate) struct NodeLogs {
+    reader: Reader,
+    folders: Folders,
+}
+
+impl NodeLogs {
+    pub(crate) const fn new(reader: Reader, folders: Folders) -> Self {
+        NodeLogs { reader, folders }
+    }
+}
 
 #[async_trait]
 impl LogSource for NodeLogs {
     async fn read(&self, query: LogQuery) -> Result<BoxStream<'static, Result<LogLine, Problem>>, Problem> {
-        Ok(self.0.read(query))
+        Ok(self.reader.read(query))
     }
+
+    async fn kept(&self) -> Result<Vec<Kept>, Problem> {
+        let folder = self.folders.logs();
+        let listed = tokio::task::spawn_blocking(move || kept(&folder)).await;
+        let listed = listed.map_err(|error| Problem::internal(format!("logs cannot be listed: {error}")))?;
+        listed.map_err(|error| Problem::unavailable(format!("logs cannot be listed: {error}")))
+    }
+}
+
+/// The file beside an instance's lines that says what it ran: when the instance is gone, nobody else knows.
+const NOTE: &str = "instance.json";
+
+/// Notes what an instance that is about to start runs, unless that was done before.
+pub(crate) async fn note(folders: Folders, kept: Kept) {
+    let instance = kept.instance.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let folder = folders.log(&kept.instance);
+        let path = folder.join(NOTE);
+        if path.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(&folder)?;
+        // Whole or not at all, so that a crash leaves no half of one.
+        let new = folder.join("instance.json.new");
+        fs::write(&new, serde_json::to_vec(&kept)?)?;
+        fs::rename(&new, &path)
+    })
+    .await;
+    if let Ok(Err(error)) = written {
+        tracing::warn!(%instance, %error, "its lines will not be found once it is gone");
+    }
+}
+
+fn kept(folder: &Path) -> io::Result<Vec<Kept>> {
+    let mut found = Vec::new();
+    for folder in fs::read_dir(folder)? {
+        let note = fs::read(folder?.path().join(NOTE));
+        // Without a note, or with one of another time, it is as if the lines were gone.
+        found.extend(note.ok().and_then(|note| serde_json::from_slice(&note).ok()));
+    }
+    Ok(found)
 }
 
 /// Removes the oldest logs of instances that are gone, down to [`GONE_LOGS`].
@@ -61,6 +111,28 @@ fn remove_oldest(folders: &Folders, keep: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_gone_instance_ran_is_known_from_its_lines() {
+        let data = tempfile::tempdir().unwrap();
+        let folders = Folders(data.path().to_owned());
+        folders.make().unwrap();
+        let of = |number: u64, started: u64| Kept {
+            instance: tutti_model::InstanceId::from_bits(number),
+            version: "example.com:web@1.0".parse().unwrap(),
+            started: tutti_model::Timestamp(started),
+        };
+        let logs = NodeLogs::new(Reader::new(folders.logs()), folders.clone());
+        assert_eq!(logs.kept().await.unwrap(), []);
+        note(folders.clone(), of(1, 5)).await;
+        // It is started again after a crash.
+        note(folders.clone(), of(1, 9)).await;
+        // One of an earlier release, and one that was damaged.
+        fs::create_dir(folders.log(&tutti_model::InstanceId::from_bits(2))).unwrap();
+        fs::create_dir(folders.log(&tutti_model::InstanceId::from_bits(3))).unwrap();
+        fs::write(folders.log(&tutti_model::InstanceId::from_bits(3)).join(NOTE), "{").unwrap();
+        assert_eq!(logs.kept().await.unwrap(), [of(1, 5)]);
+    }
 
     #[test]
     fn old_logs_go_but_never_those_of_an_instance_that_is_there() {

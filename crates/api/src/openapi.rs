@@ -41,6 +41,7 @@ const OF_LOGS: &[Parameter] = &[
     parameter("instance", "Lines of this instance."),
     parameter("tail", "Only the last so many lines of what is there."),
     parameter("since", "Only lines from then on, in milliseconds since 1970 (UTC)."),
+    parameter("previous", "Only lines of instances that have ended."),
     parameter("follow", "Goes on with new lines as they come, and with instances that start later."),
 ];
 

@@ -214,6 +214,9 @@ pub struct LogsArgs {
     /// Stay, and show new lines as they come
     #[arg(short, long)]
     pub follow: bool,
+    /// Only of instances that have ended
+    #[arg(short, long, conflicts_with = "follow")]
+    pub previous: bool,
     /// Show at most the last N lines [default: 100, or all with --since]
     #[arg(long, value_name = "N")]
     pub tail: Option<usize>,

@@ -11,7 +11,10 @@ use crate::Objects;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use std::{collections::BTreeMap, sync::Arc};
-use tutti_api::{client::NodeLogs, logs::LogSource};
+use tutti_api::{
+    client::NodeLogs,
+    logs::{Kept, LogSource},
+};
 use tutti_model::{
     InstanceId, Problem,
     instance::InstanceSpec,
@@ -88,6 +91,14 @@ impl LogSource for ZoneLogs {
             }
         }
         Ok(merge::lines(parts, query.tail, query.follow, self.objects.clock().now()))
+    }
+
+    /// Those of the node in the same process. Nodes elsewhere keep theirs as well, and are not asked for them yet.
+    async fn kept(&self) -> Result<Vec<Kept>, Problem> {
+        match &self.here {
+            Some((_, here)) => here.kept().await,
+            None => Ok(Vec::new()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
 use futures_util::future;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tutti_api::logs::Kept;
 use tutti_base::crashpoint;
 use tutti_isolate::{Artifact, Recovery, Running};
 use tutti_model::{Millis, Timestamp, instance::InstanceState};
@@ -106,6 +107,12 @@ impl Runner {
         };
         self.clear().await;
         self.remains = true;
+        let kept = Kept {
+            instance: self.entry.spec.instance.clone(),
+            version: self.entry.spec.version.clone(),
+            started,
+        };
+        logs::note(self.node.folders.clone(), kept).await;
         match driver.start(&self.start_spec()).await {
             Ok(running) => {
                 crashpoint::reached(|| "agent/started".to_owned());

@@ -60,6 +60,8 @@ pub struct LogsRequest {
     pub since: Option<Timestamp>,
     /// Whether to go on as new ones come.
     pub follow: bool,
+    /// Only of instances that have ended.
+    pub previous: bool,
 }
 
 impl Client {
@@ -308,7 +310,8 @@ impl Client {
         let query = query
             .with_some("tail", request.tail)
             .with_some("since", request.since.map(|since| since.0))
-            .with_some("follow", request.follow.then_some(true));
+            .with_some("follow", request.follow.then_some(true))
+            .with_some("previous", request.previous.then_some(true));
         let response = self.send(self.outgoing("logs", &[], &query)?).await?;
         let base = self.base.clone();
         let lines = Lines::new(&base, response, false);

@@ -21,7 +21,8 @@ const LONGEST_PAUSE: Millis = Millis::seconds(5);
 pub(super) async fn logs(session: &Session<'_>, args: &LogsArgs) -> Result<(), Failed> {
     let since = args.since.map(|span| Timestamp(now().0.saturating_sub(span.0)));
     let tail = args.tail.or_else(|| since.is_none().then_some(TAIL));
-    let mut request = LogsRequest { scope: scope(&args.of)?, tail, since, follow: args.follow };
+    let mut request =
+        LogsRequest { scope: scope(&args.of)?, tail, since, follow: args.follow, previous: args.previous };
     let mut told = Told::default();
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, Random::from_os());
     let mut first = true;
@@ -57,7 +58,10 @@ fn note_nothing(session: &Session<'_>, args: &LogsArgs) {
     let of = &args.of;
     session.ui.note(&match args.since {
         Some(since) => format!("no lines of {of} in the last {since}"),
-        None => format!("no lines of {of}: no instance that is still kept has written any"),
+        None if args.previous => {
+            format!("no lines of {of}: no instance of it has ended, or none of those wrote any")
+        }
+        None => format!("no lines of {of}: no instance of it whose lines are kept has written any"),
     });
     session.ui.note(&format!("  hint: why that is so: tutti explain {of}"));
 }

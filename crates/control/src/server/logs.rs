@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tutti_api::{Change, WatchEvent, WatchStream, logs::LogSource};
 use tutti_model::{
     InstanceId, Problem, Resource, Timestamp, VersionName,
-    instance::InstanceSpec,
+    instance::{InstanceSpec, InstanceState},
     log::{LogLine, LogQuery},
+    service::ServiceSpec,
 };
 
 /// Most instances whose lines are read in one request: the newest. Each costs a file or two.
@@ -29,12 +30,18 @@ type Lines = BoxStream<'static, Result<LogLine, Problem>>;
 
 /// `GET /v1/logs`
 pub(super) async fn read(call: Call) -> Answer {
-    let of = Of::new(&call.subject)?;
+    let mut of = Of::new(&call.subject)?;
+    if of.instance.is_none()
+        && let Some(name) = call.query.get("instance")
+    {
+        of.instance = Some(name.parse()?);
+    }
     match &call.subject {
         Subject::Service(service) => {
             services::existing(&call.app, &call.caller, service).await.map(|_| ())?
         }
-        Subject::Version(version) => {
+        // One that is gone may be of a version that is gone as well.
+        Subject::Version(version) if call.query.get("instance").is_none() => {
             versions::existing(&call.app, &call.caller, version).await.map(|_| ())?
         }
         _ => {}
@@ -42,11 +49,13 @@ pub(super) async fn read(call: Call) -> Answer {
     let tail: Option<usize> = call.query.read("tail", "a number of lines")?;
     let since: Option<u64> = call.query.read("since", "a time in milliseconds since 1970")?;
     let follow = call.query.switch("follow")?;
-    let mut instances = of.instances(&call.app).await?;
-    instances.sort_by_key(|instance| (instance.created_at, instance.name.clone()));
-    let left_out = instances.len().saturating_sub(INSTANCES);
-    let ids: Vec<InstanceId> =
-        instances.iter().skip(left_out).map(|instance| instance.spec.instance.clone()).collect();
+    let previous = call.query.switch("previous")?;
+    if previous && follow {
+        return Err(Problem::invalid("an instance that has ended writes no new lines")
+            .hint("ask for previous or follow, not both")
+            .into());
+    }
+    let ids = of.ids(&call.app, previous, follow).await?;
     let query = LogQuery { instances: ids.clone(), tail, since: since.map(Timestamp), follow };
     let place = call.app.streams.open(call.caller.token())?;
     let lines = match ids.is_empty() {
@@ -100,11 +109,49 @@ impl Of {
             && self.instance.as_ref().is_none_or(|id| instance.spec.instance == *id)
     }
 
+    /// Whose lines are read, the newest last: of those that are gone too, where nothing is to be waited for.
+    async fn ids(&self, app: &App, previous: bool, follow: bool) -> Result<Vec<InstanceId>, Problem> {
+        let mut instances = self.instances(app).await?;
+        instances.sort_by_key(|instance| (instance.created_at, instance.name.clone()));
+        let mut ids = match follow {
+            true => Vec::new(),
+            false => self.gone(app, &instances).await?,
+        };
+        instances.retain(|instance| !previous || has_ended(instance));
+        ids.extend(instances.into_iter().map(|instance| instance.spec.instance));
+        Ok(ids.split_off(ids.len().saturating_sub(INSTANCES)))
+    }
+
+    /// Instances that only their lines are left of. Those from before the service was made were of another one with its
+    /// name, whose lines may be nobody's business here.
+    async fn gone(&self, app: &App, known: &[Resource<InstanceSpec>]) -> Result<Vec<InstanceId>, Problem> {
+        let Some(service) = &self.scope.service else { return Ok(Vec::new()) };
+        let Some(service) = app.objects.find::<ServiceSpec>(&service.to_string()).await? else {
+            return Ok(Vec::new());
+        };
+        let known: BTreeSet<&InstanceId> = known.iter().map(|instance| &instance.spec.instance).collect();
+        let mut kept = app.logs.kept().await?;
+        kept.retain(|kept| {
+            kept.version.service == service.spec.service
+                && kept.started >= service.created_at
+                && !known.contains(&kept.instance)
+                && self.version.as_ref().is_none_or(|version| kept.version.version == *version)
+                && self.instance.as_ref().is_none_or(|id| kept.instance == *id)
+        });
+        kept.sort_by(|a, b| (a.started, &a.instance).cmp(&(b.started, &b.instance)));
+        Ok(kept.into_iter().map(|kept| kept.instance).collect())
+    }
+
     async fn instances(&self, app: &App) -> Result<Vec<Resource<InstanceSpec>>, Problem> {
         let mut instances = all::<InstanceSpec>(&app.objects, &self.scope).await?;
         instances.retain(|instance| self.has(instance));
         Ok(instances)
     }
+}
+
+/// Whether an instance writes no more.
+const fn has_ended(instance: &Resource<InstanceSpec>) -> bool {
+    matches!(instance.status.state, InstanceState::Failed | InstanceState::Stopped)
 }
 
 /// Lines as they come, of instances as they come.

@@ -271,8 +271,22 @@ async fn logs(app: &App, caller: &Caller, query: &Query) -> Result<Subject, Prob
     match (query.get("service"), query.get("version"), query.get("instance")) {
         (Some(text), None, None) => service(app, caller, &text.parse()?).await,
         (None, Some(text), None) => version(app, caller, &text.parse()?).await,
-        (None, None, Some(name)) => named(app, caller, Kind::Instance, name).await,
+        (None, None, Some(name)) => match named(app, caller, Kind::Instance, name).await {
+            Err(problem) if problem.code == ErrorCode::NotFound => gone(app, caller, name, problem).await,
+            found => found,
+        },
         _ => Err(Problem::invalid("logs are of one thing: give service, version or instance")
             .hint("for example ?service=example.com:web")),
     }
+}
+
+/// The version of an instance that only its lines are left of, or the problem that there is none.
+async fn gone(app: &App, caller: &Caller, name: &str, missing: Problem) -> Result<Subject, Problem> {
+    let kept = app.logs.kept().await?;
+    let Some(kept) = kept.into_iter().find(|kept| kept.instance.as_str() == name) else {
+        return Err(missing);
+    };
+    let version = names::version(app, caller, &kept.version.to_string().parse()?).await;
+    // Whoever may not know of its domain is told that it is not there.
+    version.map(Subject::Version).map_err(|_| missing)
 }

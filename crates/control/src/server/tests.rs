@@ -20,6 +20,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 use tower::ServiceExt as _;
+use tutti_api::logs::Kept;
 use tutti_base::{Random, clock::VirtualClock};
 use tutti_model::{
     InstanceId, Resource, Timestamp,
@@ -76,6 +77,7 @@ impl BlobSource for Blobs {
 #[derive(Debug, Default)]
 struct Lines {
     asked: Mutex<Vec<LogQuery>>,
+    kept: Mutex<Vec<Kept>>,
 }
 
 #[async_trait]
@@ -95,6 +97,10 @@ impl LogSource for Lines {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(query.clone());
         let lines = stream::iter(lines);
         Ok(if query.follow { lines.chain(stream::pending()).boxed() } else { lines.boxed() })
+    }
+
+    async fn kept(&self) -> Result<Vec<Kept>, Problem> {
+        Ok(self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 

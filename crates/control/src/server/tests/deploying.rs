@@ -169,3 +169,62 @@ async fn one_of_many_gets_the_lock() {
     assert_eq!(made, 1);
     assert_eq!(api.get("/v1/deployments").await.body["items"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn versions_that_are_too_large_together_are_refused_before_anything_changes() {
+    let api = Api::start().await;
+    let large = |version: &str, bytes: usize| {
+        let mut body = pushing(version, PUSHED);
+        let values: BTreeMap<String, String> =
+            (0..bytes / 1000).map(|number| (format!("V{number}"), "x".repeat(990))).collect();
+        body["manifest"] = json!({ "env": values });
+        body
+    };
+    let refused = api.post("/v1/versions", large("example.com:web@9.0", 70_000)).await.expect(429);
+    assert!(refused.detail().contains("bytes where it is stored, more than"), "{}", refused.detail());
+    for version in ["1.0", "1.1", "1.2"] {
+        api.post("/v1/versions", large(&format!("example.com:web@{version}"), 62_000)).await.expect(201);
+    }
+    api.deploy("example.com:web@1.0", "100%").await.expect(201);
+    api.finish("example.com:web").await;
+    api.deploy("example.com:web@1.1", "50%").await.expect(201);
+    api.finish("example.com:web").await;
+    let before = api.get("/v1/services/example.com:web").await.body;
+    let refused = api.deploy("example.com:web@1.2", "10%").await.expect(429);
+    assert!(refused.detail().contains("the manifests of the 3 versions"), "{}", refused.detail());
+    assert!(refused.hint().contains("to 100% first"), "{}", refused.hint());
+    assert_eq!(api.get("/v1/services/example.com:web").await.body, before);
+    // What the hint says helps, and so does the way back.
+    api.deploy("example.com:web@1.1", "100%").await.expect(201);
+    api.finish("example.com:web").await;
+    api.post("/v1/services/example.com:web/rollback", Value::Null).await.expect(200);
+    api.finish("example.com:web").await;
+}
+
+#[tokio::test]
+async fn a_service_whose_only_deployment_failed_is_called_so() {
+    let api = Api::start().await;
+    api.push("example.com:web@1.0").await.expect(201);
+    api.deploy("example.com:web@1.0", "100%").await.expect(201);
+    let mut service = api.objects.get::<ServiceSpec>("example.com:web").await.unwrap();
+    let id = service.status.deployment.take().unwrap();
+    let mut deployment = api.objects.get::<DeploymentSpec>(id.as_str()).await.unwrap();
+    deployment.status.phase = tutti_model::deployment::Phase::Failed;
+    deployment.status.failure = Some(tutti_model::deployment::Failure {
+        reason: "instance i-0000000000 of 1.0 failed: exited with code 7".to_owned(),
+        instance: None,
+        last_lines: Vec::new(),
+    });
+    api.objects.write().update(&service).update(&deployment).commit().await.unwrap().unwrap();
+    let why = format!("deployment {id} failed: instance i-0000000000 of 1.0 failed: exited with code 7");
+    let status = api.get("/v1/status").await.expect(200).body;
+    assert_eq!(status["services"][0]["state"], "failed");
+    assert_eq!(status["services"][0]["reason"], why);
+    let said = format!("service example.com:web: {why}; see tutti explain example.com:web");
+    assert!(status["problems"].as_array().unwrap().contains(&said.into()), "{status}");
+    let summary = api.get("/v1/services/example.com:web/summary").await.expect(200).body;
+    assert_eq!((&summary["state"], &summary["reason"]), (&json!("failed"), &json!(why)));
+    let explained = api.get("/v1/explain/service/example.com:web").await.expect(200).body;
+    assert_eq!(explained["well"], false);
+    assert_eq!(explained["summary"], "nothing serves it, because its deployment failed");
+}

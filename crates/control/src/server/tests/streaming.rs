@@ -144,3 +144,44 @@ async fn logs_are_read_and_followed_into_new_instances() {
     let got = api.get("/v1/logs?service=example.com:wbe").await.expect(404);
     assert_eq!(got.hint(), "did you mean \"example.com:web\"?");
 }
+
+#[tokio::test]
+async fn lines_of_instances_that_are_gone_are_for_their_own_service_and_domain_only() {
+    let api = Api::with_roles().await;
+    let (_, living) = api.populate().await;
+    let created = api.objects.get::<ServiceSpec>("example.com:web").await.unwrap().created_at;
+    let kept = |number: u64, version: &str, started: u64| Kept {
+        instance: InstanceId::from_bits(number),
+        version: version.parse().unwrap(),
+        started: Timestamp(started),
+    };
+    let (gone, of_another_time) = (InstanceId::from_bits(70), InstanceId::from_bits(71));
+    *api.lines.kept.lock().unwrap() = vec![
+        kept(72, "example.com:web@2.0", created.0 + 9),
+        kept(70, "example.com:web@0.9", created.0 + 5),
+        // Of a service with this name that was deleted before this one was made.
+        kept(71, "example.com:web@1.0", created.0 - 1),
+        kept(73, "example.com:api@1.0", created.0 + 5),
+        Kept { instance: living.parse().unwrap(), ..kept(0, "example.com:web@1.0", created.0 + 6) },
+    ];
+    let asked = async |query: &str| {
+        api.get(&format!("/v1/logs?{query}")).await.expect(200);
+        let asked = api.lines.asked.lock().unwrap().pop();
+        let asked = asked.map_or_else(Vec::new, |asked| asked.instances);
+        asked.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let newer = InstanceId::from_bits(72).to_string();
+    let gone = gone.to_string();
+    assert_eq!(asked("service=example.com:web").await, [gone.clone(), newer.clone(), living.clone()]);
+    assert_eq!(asked("service=example.com:web&previous").await, [gone.clone(), newer.clone()]);
+    assert_eq!(asked("version=example.com:web@2.0").await, [newer.clone()]);
+    assert_eq!(asked(&format!("instance={gone}")).await, [gone.clone()], "even though its version is gone");
+    assert_eq!(asked(&format!("instance={of_another_time}")).await, [""; 0]);
+    api.get("/v1/logs?service=example.com:web&previous&follow").await.expect(400);
+    api.get("/v1/logs?instance=i-zzzzzzzzzz").await.expect(404);
+    for path in [format!("instance={gone}"), "service=example.com:web&previous".to_owned()] {
+        let path = format!("/v1/logs?{path}");
+        api.call("viewer", Method::GET, &path, None).await.expect(200);
+        api.call("other owner", Method::GET, &path, None).await.expect(404);
+    }
+}
