@@ -62,7 +62,8 @@ impl ZoneApi for OneTable {
     }
 
     fn watch_nodes(&self, _: Option<u64>) -> WatchStream<NodeSpec> {
-        futures_util::stream::pending().boxed()
+        let none = [WatchEvent::Init, WatchEvent::InitDone { revision: 1 }];
+        futures_util::stream::iter(none.map(Ok)).chain(futures_util::stream::pending()).boxed()
     }
 
     async fn register_node(&self, _: &NodeName, _: NodeStatus) -> Result<(), Problem> {

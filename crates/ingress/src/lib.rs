@@ -87,6 +87,8 @@ struct Edge {
     reached: Sender<u64>,
     /// Told when a table was found to be behind what is.
     resync: Notify,
+    /// Whether control has said where nodes are since this start.
+    nodes_known: Sender<bool>,
     /// Told when what is kept for a start without control has changed.
     dirty: Notify,
     snapshot: Option<PathBuf>,
@@ -116,6 +118,7 @@ impl Ingress {
             failures: stats::Failures::default(),
             reached: Sender::new(0),
             resync: Notify::new(),
+            nodes_known: Sender::new(false),
             dirty: Notify::new(),
             snapshot: options.snapshot,
         };

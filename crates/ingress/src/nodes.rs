@@ -64,6 +64,7 @@ fn take(edge: &Edge, coming: &mut Addresses, event: WatchEvent<NodeSpec>) -> boo
             let now = std::mem::take(coming);
             let news = edge.nodes.all() != now;
             edge.nodes.replace(now);
+            edge.nodes_known.send_replace(true);
             return news;
         }
         WatchEvent::Changes { changes, .. } => {

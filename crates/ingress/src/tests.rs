@@ -3,5 +3,6 @@
 
 mod faults;
 mod http;
+mod nodes;
 mod tables;
 mod world;

@@ -79,6 +79,8 @@ async fn follow_once(edge: &Edge, began: Timestamp, backoff: &mut Backoff) -> En
             Some(Ok(event)) => {
                 if let Some(revision) = take(edge, &mut coming, event) {
                     backoff.succeed();
+                    // A table is of no use before it is known where its nodes are: control is to wait for both.
+                    let _ = edge.nodes_known.subscribe().wait_for(|known| *known).await;
                     edge.reached.send_replace(revision);
                     edge.dirty.notify_one();
                 }

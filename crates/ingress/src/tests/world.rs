@@ -25,9 +25,10 @@ use tutti_model::{
     InstanceId, Millis, Problem, Resource, Share, Timestamp, Uid,
     instance::InstanceSpec,
     name::NodeName,
-    node::{NodeSpec, NodeStatus},
+    node::{NodeSpec, NodeStatus, RoleAddress},
     table::{Backend, Endpoint, TableSpec, VersionBackend},
 };
+use tutti_proxy::wire::NodeBook;
 use tutti_proxy::{ConnInfo, Hop, HopError, HopTarget, Limits, Pool, PoolOptions, Protocol, Timeouts, serve};
 
 /// Longest wait for anything in these tests.
@@ -38,6 +39,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Zone {
     watchers: Mutex<Vec<mpsc::UnboundedSender<WatchEvent<TableSpec>>>>,
     tables: Mutex<Vec<Resource<TableSpec>>>,
+    nodes: Mutex<Vec<Resource<NodeSpec>>>,
+    node_watchers: Mutex<Vec<mpsc::UnboundedSender<WatchEvent<NodeSpec>>>>,
     revision: AtomicU64,
     pub(super) reports: Mutex<Vec<IngressReport>>,
     pub(super) left: Mutex<Vec<String>>,
@@ -66,9 +69,28 @@ impl Zone {
         revision
     }
 
+    /// Says where a node is, or that it is gone.
+    pub(super) fn node(&self, name: &str, address: Option<Option<RoleAddress>>) {
+        let mut known = self.nodes.lock().unwrap();
+        known.retain(|one| one.name != name);
+        let change = match address {
+            Some(address) => {
+                let spec = NodeSpec { node: name.parse().unwrap(), cordoned: false, preload: Vec::new() };
+                let mut node = Resource::new(name, Uid::from_bits(1), Timestamp(0), spec);
+                node.status.address = address;
+                known.push(node.clone());
+                Change::Put(Box::new(node))
+            }
+            None => Change::Delete { name: name.to_owned() },
+        };
+        let event = WatchEvent::Changes { revision: 1, changes: vec![change] };
+        self.node_watchers.lock().unwrap().retain(|watcher| watcher.send(event.clone()).is_ok());
+    }
+
     /// Ends every running watch.
     pub(super) fn cut(&self) {
         self.watchers.lock().unwrap().clear();
+        self.node_watchers.lock().unwrap().clear();
     }
 }
 
@@ -99,7 +121,18 @@ impl ZoneApi for Zone {
     }
 
     fn watch_nodes(&self, _: Option<u64>) -> WatchStream<NodeSpec> {
-        futures_util::stream::pending().boxed()
+        if self.away.load(Ordering::SeqCst) {
+            return futures_util::stream::iter([Err(Problem::unavailable("control is away"))]).boxed();
+        }
+        let known = self.nodes.lock().unwrap();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        sender.send(WatchEvent::Init).unwrap();
+        for node in known.iter() {
+            sender.send(WatchEvent::InitItem(Box::new(node.clone()))).unwrap();
+        }
+        sender.send(WatchEvent::InitDone { revision: 1 }).unwrap();
+        self.node_watchers.lock().unwrap().push(sender);
+        UnboundedReceiverStream::new(receiver).map(Ok).boxed()
     }
 
     async fn register_node(&self, _: &NodeName, _: NodeStatus) -> Result<(), Problem> {
@@ -195,11 +228,21 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new(zone: Arc<Zone>, hop: Arc<dyn Hop>, snapshot: Option<PathBuf>) -> World {
+        World::of_nodes(zone, hop, Arc::default(), snapshot).await
+    }
+
+    /// One whose hop goes by this book.
+    pub(super) async fn of_nodes(
+        zone: Arc<Zone>,
+        hop: Arc<dyn Hop>,
+        nodes: Arc<NodeBook>,
+        snapshot: Option<PathBuf>,
+    ) -> World {
         let options = IngressOptions {
             name: "ingress-1".into(),
             http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             hop,
-            nodes: Arc::default(),
+            nodes,
             zone: Arc::clone(&zone) as Arc<dyn ZoneApi>,
             clock: Arc::new(SystemClock),
             random: Random::seeded(7),
