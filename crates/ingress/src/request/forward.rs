@@ -7,10 +7,8 @@ use crate::{
     stats::Counters,
 };
 use http::{HeaderName, Request, Response};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tutti_base::Body;
 use tutti_model::InstanceId;
 use tutti_proxy::{Caller, Failure, ForwardError, HopError, Protocol, Timeouts, upload};

@@ -17,9 +17,9 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tutti_base::{Body, body, body::BodyError};
 use tutti_model::Millis;
 
