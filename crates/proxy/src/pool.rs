@@ -8,6 +8,7 @@
 mod error;
 mod http1;
 mod http2;
+mod silence;
 #[cfg(test)]
 mod tests;
 

@@ -61,7 +61,7 @@ impl World {
     pub async fn is_deployed_within(&mut self, name: &str, seconds: usize) -> bool {
         for _ in 0..seconds {
             self.second().await;
-            let service = self.real.find::<ServiceSpec>(name).await.ok().flatten();
+            let service = self.service(name).await;
             if service.is_some_and(|service| service.status.deployment.is_none()) {
                 return true;
             }

@@ -56,12 +56,17 @@ impl World {
         }
     }
 
+    /// The service of that name, if there is one.
+    pub async fn service(&self, name: &str) -> Option<Resource<ServiceSpec>> {
+        self.real.find::<ServiceSpec>(name).await.ok().flatten()
+    }
+
     /// A service with nothing else to do takes a version to all its traffic.
     ///
     /// # Errors
     /// If there is no such service or version.
     pub async fn deploys_fully(&mut self, name: &str, index: u64) -> Result<(), Problem> {
-        let Some(service) = self.real.find::<ServiceSpec>(name).await? else {
+        let Some(service) = self.service(name).await else {
             return Err(Problem::not_found("service", name));
         };
         let steps = vec!["100%".parse()?];
@@ -111,8 +116,13 @@ impl World {
         let _ = self.real.write().create(&deployment).update(&service).commit().await;
     }
 
-    async fn scales(&mut self, mut service: Resource<ServiceSpec>) {
+    async fn scales(&mut self, service: Resource<ServiceSpec>) {
         let workers = u32::try_from(1 + self.random.below(4)).unwrap_or(1);
+        self.scales_to(service, workers).await;
+    }
+
+    /// The service gets so many workers.
+    pub async fn scales_to(&mut self, mut service: Resource<ServiceSpec>, workers: u32) {
         self.note(format!("{} is scaled to {workers}", service.name));
         service.spec.workers = Some(workers);
         service.generation += 1;

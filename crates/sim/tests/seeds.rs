@@ -78,3 +78,26 @@ fn what_stands_by_makes_room_in_a_full_zone() {
         assert!(world.faults_found().is_empty(), "{:#?}", world.faults_found());
     });
 }
+
+/// One service has nothing that stands by, the other has six, and there is room for three more: six are wanted.
+#[test]
+fn what_stands_by_makes_room_for_another_service_and_nothing_goes_that_need_not() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::new(2).await.expect("a world");
+        let [one, other] = SERVICES;
+        let service = world.service(other).await.expect("it is there");
+        world.scales_to(service, 6).await;
+        for (name, index) in [(other, 0), (one, 0), (one, 1), (one, 2), (other, 1)] {
+            assert_eq!(world.went_early(), 0, "there was room so far");
+            world.deploys_fully(name, index).await.expect("it is deployed");
+            assert!(
+                world.is_deployed_within(name, SOON).await,
+                "{name}@{index}.0 waits: {:?}",
+                world.faults_found()
+            );
+        }
+        assert_eq!(world.went_early(), 3);
+        assert!(world.faults_found().is_empty(), "{:#?}", world.faults_found());
+    });
+}

@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections: one request at a time, driven by that request.
 
-use super::{ForwardError, Permit, Timeouts, Upstream};
+use super::{ForwardError, Permit, Timeouts, Upstream, silence::Silence};
 use crate::upload;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
@@ -19,7 +19,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tutti_base::{Body, body, body::BodyError};
 use tutti_model::Millis;
 
@@ -269,7 +269,7 @@ async fn exchange(
         .await;
         return Ok(Response::from_parts(parts, body::empty()));
     }
-    let body = Answer { incoming, connection: Some(connection), idle: timeouts.idle, timer: None };
+    let body = Answer { incoming, connection: Some(connection), silence: Silence::new(timeouts.idle) };
     Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
@@ -277,16 +277,7 @@ async fn exchange(
 struct Answer {
     incoming: Incoming,
     connection: Option<Box<Connection>>,
-    idle: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Answer {
-    /// Ready once the time between two pieces is over.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(idle) = self.idle else { return Poll::Pending };
-        self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle))).as_mut().poll(cx)
-    }
+    silence: Silence,
 }
 
 impl http_body::Body for Answer {
@@ -307,17 +298,16 @@ impl http_body::Body for Answer {
             polled = Pin::new(&mut this.incoming).poll_frame(cx);
         }
         match polled {
-            Poll::Pending if this.poll_idle(cx).is_ready() => {
+            Poll::Pending => this.silence.poll(cx).map(|error| {
                 this.connection = None;
-                Poll::Ready(Some(Err("the other side sent nothing for too long".into())))
-            }
-            Poll::Pending => Poll::Pending,
+                Some(Err(error))
+            }),
             Poll::Ready(Some(Err(error))) => {
                 this.connection = None;
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(frame) => {
-                this.timer = None;
+                this.silence.broken();
                 if (frame.is_none() || this.incoming.is_end_stream())
                     && let Some(connection) = this.connection.take()
                 {

@@ -1,6 +1,6 @@
 //! HTTP/2 connections in clear text: many requests at once on each, and a task for each.
 
-use super::{ForwardError, Permit, Timeouts, Upstream};
+use super::{ForwardError, Permit, Timeouts, Upstream, silence::Silence};
 use crate::{
     attempt::{Attempt, Refusal, refusal},
     upload,
@@ -24,7 +24,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tutti_base::{Body, body::BodyError};
 use tutti_model::Millis;
 
@@ -260,15 +260,17 @@ fn answer(response: Response<Incoming>, stream: Stream, idle: Option<Duration>) 
     if incoming.is_end_stream() {
         return Response::from_parts(parts, tutti_base::body::empty());
     }
-    Response::from_parts(parts, Answer { incoming, _stream: stream, idle, timer: None }.boxed_unsync())
+    Response::from_parts(
+        parts,
+        Answer { incoming, _stream: stream, silence: Silence::new(idle) }.boxed_unsync(),
+    )
 }
 
 /// The body of an answer; dropping it early resets its stream.
 struct Answer {
     incoming: Incoming,
     _stream: Stream,
-    idle: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
+    silence: Silence,
 }
 
 impl http_body::Body for Answer {
@@ -282,14 +284,10 @@ impl http_body::Body for Answer {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                this.timer = None;
+                this.silence.broken();
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
-            Poll::Pending => {
-                let Some(idle) = this.idle else { return Poll::Pending };
-                let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-                timer.as_mut().poll(cx).map(|()| Some(Err("the other side sent nothing for too long".into())))
-            }
+            Poll::Pending => this.silence.poll(cx).map(|error| Some(Err(error))),
         }
     }
 
