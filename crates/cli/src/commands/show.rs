@@ -209,6 +209,7 @@ pub(super) fn node(node: &Resource<NodeSpec>, ui: &Ui, now: Timestamp) -> String
         &[
             ("node", node.name.clone()),
             ("state", state.to_owned()),
+            ("address", tables::address(status)),
             ("cpu", status.capacity.cpu.to_string()),
             ("memory", size(status.capacity.memory.0)),
             ("isolates", isolates.join("\n")),

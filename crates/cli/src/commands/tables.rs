@@ -198,7 +198,8 @@ pub(crate) fn routes(routes: &[Resource<RouteSpec>], now: Timestamp) -> Table {
 }
 
 pub(crate) fn nodes(nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
-    let mut table = Table::new(&["NODE", "STATE", "CPU", "MEMORY", "ISOLATES", "RELEASE", "AGE"], "no nodes");
+    let columns = ["NODE", "STATE", "CPU", "MEMORY", "ISOLATES", "RELEASE", "AGE", "ADDRESS"];
+    let mut table = Table::new(&columns, "no nodes");
     for node in nodes {
         table.row([
             text(&node.name),
@@ -208,6 +209,7 @@ pub(crate) fn nodes(nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
             text(isolates(&node.status)),
             text(&node.status.release),
             text(since(node.created_at, now)),
+            text(address(&node.status)),
         ]);
     }
     table
@@ -219,6 +221,11 @@ pub(super) fn node_state(node: &Resource<NodeSpec>) -> Cell {
         (true, true) => toned("cordoned", Tone::Busy),
         (false, _) => toned("lost", Tone::Bad),
     }
+}
+
+/// Where a node is reached; the one in control's process is not, over any address.
+pub(super) fn address(status: &NodeStatus) -> String {
+    status.address.as_ref().map_or_else(|| "with control".to_owned(), ToString::to_string)
 }
 
 fn isolates(status: &NodeStatus) -> String {
