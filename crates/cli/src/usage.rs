@@ -147,7 +147,7 @@ fn usage(error: &clap::Error) -> Option<String> {
         ContextValue::StyledStr(usage) => usage.to_string(),
         _ => return None,
     };
-    let lines = usage.trim_start_matches("Usage:").lines().map(|line| line.trim().replace("[OPTIONS] ", ""));
+    let lines = usage.trim_start_matches("Usage:").lines().map(|line| line.trim().replace(" [OPTIONS]", ""));
     Some(format!("write {}", lines.collect::<Vec<_>>().join(", or ")))
 }
 

@@ -1,8 +1,8 @@
 //! `tutti explain` in words a newcomer understands, with the command that helps - and that command does help.
 
 use crate::{
-    harness::Cloud,
-    traffic::{deployment_when, newest_deployment, push_python, push_wasm},
+    harness::{Cloud, wait_for},
+    traffic::{deployment_when, newest_deployment, push_program, push_python, push_wasm},
 };
 
 const SERVICE: &str = "example.com:hello";
@@ -96,4 +96,40 @@ fn a_service_that_never_served_says_how_to_begin() {
     let arguments: Vec<&str> = command.split(' ').skip(1).collect();
     cloud.ok(&arguments);
     assert_eq!(cloud.get(crate::traffic::HELLO, "/").status, 200);
+}
+
+#[test]
+fn what_keeps_a_starting_instance_is_said_while_it_starts() {
+    let cloud = Cloud::start();
+    // It answers 404 there, and the gate has a minute.
+    push_program(&cloud, "example.com:hello@1.0", &[], "health = { http = \"/healthz\", start = \"60s\" }");
+    cloud.ok(&["deploy", "example.com:hello@1.0", "100%", "--no-wait"]);
+    let mut said = String::new();
+    wait_for("it is said what keeps it", || {
+        said = cloud.ok(&["explain", SERVICE]);
+        said.contains("does not answer its health probe yet: GET /healthz on port ")
+    });
+    assert_says(&said, &["answered 404", "its instances start", "tutti deployment abort"]);
+}
+
+#[test]
+fn a_service_whose_only_deployment_failed_is_not_called_idle() {
+    let cloud = Cloud::start();
+    let before = audited(&cloud);
+    push_python(&cloud, "example.com:hello@1.0", &[("START", "fail")], "");
+    assert_eq!(audited(&cloud), before + 1, "a push is one line of the audit log: {}", cloud.log());
+    assert_eq!(cloud.tutti(&["deploy", "example.com:hello@1.0", "100%"]).code, 1);
+    let status = cloud.ok(&["status"]);
+    assert_says(&status, &["failed", "exited with code 1", "tutti explain example.com:hello"]);
+    assert!(!status.contains("idle"), "{status}");
+    assert_says(
+        &cloud.ok(&["explain", SERVICE]),
+        &["nothing serves it, because its deployment failed", "START=fail"],
+    );
+    // Whoever asks for its lines gets all of them, though it is gone.
+    assert_says(&cloud.ok(&["logs", SERVICE]), &["cannot start: START=fail", "exited with code 1"]);
+}
+
+fn audited(cloud: &Cloud) -> usize {
+    cloud.log().lines().filter(|line| line.contains("tutti::audit")).count()
 }

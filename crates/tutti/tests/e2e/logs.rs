@@ -156,3 +156,47 @@ fn a_tail_and_a_span_of_time_bound_what_is_shown() {
     let said = cloud.tutti(&["logs", "example.com:nobody"]);
     assert!(said.code > 2 && said.err.contains("example.com:nobody"), "{} {}", said.code, said.err);
 }
+
+#[test]
+fn what_a_gone_instance_wrote_is_still_found() {
+    let mut cloud = Cloud::start();
+    let keeps_nothing = "standby = \"0s\"";
+    push_program(&cloud, "example.com:hello@1.0", &[], keeps_nothing);
+    push_program(&cloud, "example.com:hello@1.1", &[], keeps_nothing);
+    cloud.ok(&["deploy", "example.com:hello@1.0", "100%"]);
+    let older = only(&cloud, "example.com:hello");
+    assert_eq!(cloud.get("hello.example.com.localhost", "/print?line=remember-me").status, 200);
+    let said = cloud.tutti(&["logs", "example.com:hello", "--previous"]);
+    assert!(
+        said.code == 0 && said.out.is_empty() && said.err.contains("no instance of it has ended"),
+        "{said:?}"
+    );
+
+    cloud.ok(&["deploy", "example.com:hello@1.1", "100%"]);
+    wait_for("the older one is gone", || {
+        cloud.items("instances").iter().all(|instance| instance["name"] != older.as_str())
+    });
+    cloud.stop();
+    cloud.start_again(&[]);
+    wait_for("the newer one serves again", || instances(&cloud, "example.com:hello", "ready").len() == 1);
+    for of in [
+        &["example.com:hello"][..],
+        &["example.com:hello", "--previous"],
+        &["example.com:hello@1.0"],
+        &[&older],
+    ] {
+        let out = cloud.ok(&[&["logs"], of].concat());
+        assert!(
+            out.lines().any(|line| line.contains("remember-me") && line.contains(&older)),
+            "{of:?}: {out}"
+        );
+    }
+    let newer = only(&cloud, "example.com:hello");
+    assert!(!cloud.ok(&["logs", "example.com:hello", "-p"]).contains(&newer));
+
+    // Another service of the same name is another's business.
+    cloud.ok(&["service", "delete", "example.com:hello", "--yes"]);
+    wait_for("the service is gone", || cloud.items("services").is_empty());
+    push_program(&cloud, "example.com:hello@1.0", &[], keeps_nothing);
+    assert_eq!(cloud.ok(&["logs", "example.com:hello"]), "");
+}
