@@ -16,6 +16,7 @@
 
 mod harness;
 
+mod agent;
 mod bad_input;
 mod crash;
 mod explain;
