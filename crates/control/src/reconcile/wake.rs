@@ -1,7 +1,14 @@
 //! Names to be looked at again: at once, or when their time has come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 use tutti_model::Timestamp;
+
+/// Most names taken at once. A loop listens to nothing while it works on them, not even to its end: with one write each
+/// they take a fraction of a second.
+pub const PASS: usize = 64;
 
 /// The names that a loop has to look at.
 #[derive(Debug, Default)]
@@ -10,6 +17,8 @@ pub struct Wake {
     later: BTreeMap<String, Timestamp>,
     /// The same as `later`, earliest first.
     by_time: BTreeSet<(Timestamp, String)>,
+    /// The last name that was taken, after which the next ones are.
+    last: Option<String>,
 }
 
 impl Wake {
@@ -32,21 +41,33 @@ impl Wake {
         }
     }
 
-    /// When the next name is due by time.
+    /// When the next name is due; long ago if one is due already.
     #[must_use]
     pub fn next(&self) -> Option<Timestamp> {
+        if self.due.is_empty() { self.next_by_time() } else { Some(Timestamp(0)) }
+    }
+
+    fn next_by_time(&self) -> Option<Timestamp> {
         self.by_time.first().map(|(when, _)| *when)
     }
 
-    /// Takes every name that is due.
+    /// Takes names that are due, at most [`PASS`] of them: the others stay due. Each has its turn, since one that is
+    /// due again comes after those that have waited.
     pub fn take(&mut self, now: Timestamp) -> BTreeSet<String> {
-        while self.next().is_some_and(|when| when <= now) {
+        while self.next_by_time().is_some_and(|when| when <= now) {
             if let Some((_, name)) = self.by_time.pop_first() {
                 self.later.remove(&name);
                 self.due.insert(name);
             }
         }
-        std::mem::take(&mut self.due)
+        let after = self.last.clone().unwrap_or_default();
+        let waited = self.due.range::<str, _>((Bound::Excluded(after.as_str()), Bound::Unbounded));
+        let again = self.due.range::<str, _>((Bound::Unbounded, Bound::Included(after.as_str())));
+        let taken: Vec<String> = waited.chain(again).take(PASS).cloned().collect();
+        self.last = taken.last().cloned();
+        let taken: BTreeSet<String> = taken.into_iter().collect();
+        self.due.retain(|name| !taken.contains(name));
+        taken
     }
 }
 
@@ -63,8 +84,26 @@ mod tests {
         wake.at("c", None);
         wake.at("b", Some(Timestamp(30)));
         wake.at("b", Some(Timestamp(10)));
-        assert_eq!(wake.next(), Some(Timestamp(10)));
+        assert_eq!(wake.next(), Some(Timestamp(0)), "one is due already");
         assert_eq!(wake.take(Timestamp(10)), BTreeSet::from(["a".into(), "b".into()]));
         assert!(wake.take(Timestamp(99)).is_empty());
+        assert_eq!(wake.next(), None);
+    }
+
+    #[test]
+    fn one_pass_is_bounded_and_none_waits_for_ever() {
+        let mut wake = Wake::default();
+        let name = |number: usize| format!("{number:04}");
+        let mut seen = BTreeSet::new();
+        for _ in 0..4 {
+            // The first ones are due again and again.
+            (0..4 * PASS)
+                .filter(|number| *number < PASS || !seen.contains(&name(*number)))
+                .for_each(|number| wake.now(name(number)));
+            let taken = wake.take(Timestamp(1));
+            assert_eq!(taken.len(), PASS);
+            seen.extend(taken);
+        }
+        assert_eq!(seen.len(), 4 * PASS);
     }
 }

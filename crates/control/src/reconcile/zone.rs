@@ -69,12 +69,12 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
             Some(event) = streams.instances.next() => tier.instances_changed(event),
             Some(event) = streams.nodes.next() => tier.nodes_changed(event),
             Some(event) = streams.ingresses.next() => tier.ingresses_changed(event),
-            () = sleep_until(&objects, next) => {
-                if objects.clock().now() >= check {
-                    check = objects.clock().now().plus(SILENCE_CHECK);
-                    tier.check_silence();
-                }
-            }
+            () = sleep_until(&objects, next) => {}
+        }
+        // Whatever woke it: there may always be another event, most likely when nodes fail.
+        if tier.is_synced() && objects.clock().now() >= check {
+            check = objects.clock().now().plus(SILENCE_CHECK);
+            tier.check_silence();
         }
     }
 }
@@ -314,11 +314,17 @@ impl Zone {
             // Planned before anything is reported, and written after all that somebody waits for.
             due.extend(self.plan_preload());
         }
-        for name in due {
+        let mut due = due.into_iter();
+        while let Some(name) = due.next() {
             if let Err(problem) = self.service(&name).await {
                 tracing::warn!(service = %name, %problem, "reconciling will be tried again");
                 self.wake.at(&name, Some(now.plus(RETRY)));
                 self.in_doubt |= is_doubtful(&problem);
+            }
+            if self.in_doubt {
+                // What was perhaps written has perhaps taken the room that the next one would be given.
+                due.for_each(|name| self.wake.now(name));
+                return;
             }
         }
         if std::mem::take(&mut self.preload_due)
