@@ -22,7 +22,7 @@ use tutti_model::{
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec, InstanceState},
     name::{NodeName, ZoneName},
-    node::{Fingerprint, NodeStatus, Resources},
+    node::{Fingerprint, Held, NodeSpec, NodeStatus, Readiness, Resources},
     quantity::{ByteSize, MilliCpu},
     stats::{ServiceStats, VersionStats},
     table::TableSpec,
@@ -146,10 +146,24 @@ impl World {
                 capacity: NODE,
                 isolates: vec![Fingerprint { isolate: Isolate::Wasm, usable: true, notes: Vec::new() }],
                 address: None,
+                held: self.holds(&node.name).await,
             };
             // A store that fails now is asked again with the next heartbeat.
             let _ = zone.register_node(&node.name, status).await;
         }
+    }
+
+    /// A node holds ready what it was asked to, but for what cannot be run.
+    async fn holds(&self, node: &NodeName) -> Vec<Held> {
+        let Ok(Some(node)) = self.real.find::<NodeSpec>(node.as_str()).await else { return Vec::new() };
+        let held = node.spec.preload.into_iter().map(|version| Held {
+            artifact: version.artifact,
+            readiness: match self.random.below(8) {
+                0 => Readiness::Unrunnable { reason: "it was told to".into() },
+                _ => Readiness::Ready { took: Millis(71) },
+            },
+        });
+        held.collect()
     }
 
     /// Faults from now on happen so often, in a thousandth.
@@ -295,6 +309,9 @@ impl World {
 
     /// Instances move on, most of them, on every node that is not cut off.
     pub(crate) async fn agents_act(&mut self) {
+        if self.random.below(4) == 0 {
+            self.register_nodes().await;
+        }
         let Ok(all) = self.real.list::<InstanceSpec>("").await else { return };
         for instance in all.items {
             let node = self.nodes.iter().find(|node| node.name == instance.spec.node);
