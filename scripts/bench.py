@@ -2,6 +2,7 @@
 """Measures Tutti beside nginx and writes a table.
 
     bench.py TUTTI GUESTS OUTPUT [--seconds N]
+    bench.py TUTTI GUESTS --deploys
 
 Both are measured in one run, on the same machine, by the same wrk, on loopback, with what they front: Tutti's ingress
 before a wasm component and before nginx's hello, and nginx as a proxy before the same hello. Cpu is what the kernel
@@ -197,9 +198,11 @@ def unlike(component, number):
 
 
 def first_answer(tutti, artifact, name, answered):
-    """Milliseconds from the start of `tutti deploy` to the first answer; the version is pushed before."""
+    """Milliseconds that `tutti push` took, and from the start of the `tutti deploy` right after it to the first answer."""
+    begun = time.monotonic()
     tutti.run("push", artifact, f"{name}@1.0")
     started = time.monotonic()
+    pushed = (started - begun) * 1000
     deploy = subprocess.Popen(
         [tutti.binary, "deploy", f"{name}@1.0", "100%"],
         env=tutti.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -209,14 +212,10 @@ def first_answer(tutti, artifact, name, answered):
     _, errors = deploy.communicate()
     if deploy.returncode != 0:
         sys.exit(f"error: tutti deploy {name}@1.0: {errors.decode()}")
-    return took
+    return pushed, took
 
 
-def measure(tutti, guests, folder, seconds):
-    # Nothing happens: the caches of the start are gone by then.
-    time.sleep(5)
-    idle = resident_mib([tutti.process.pid])
-
+def measure_deploys(tutti, guests, folder):
     shutil.copytree(guests / "hello-wasm", folder / "wasm")
     component = folder / "wasm/hello_wasm.wasm"
     original = component.read_bytes()
@@ -231,10 +230,24 @@ def measure(tutti, guests, folder, seconds):
         component.write_bytes(unlike(original, number))
         return component
 
-    wasm = list(deploys("hello", new))
-    again = list(deploys("again", lambda _: component))
-    grpc = guests / "hello-grpc"
-    process = [first_answer(tutti, grpc, "com.example.HelloWorld", lambda: get_grpc(tutti.port))]
+    pushed, wasm = zip(*deploys("hello", new))
+    pushed_again, again = zip(*deploys("again", lambda _: component))
+    _, process = first_answer(tutti, guests / "hello-grpc", "com.example.HelloWorld", lambda: get_grpc(tutti.port))
+    deploy = "`tutti deploy` right after the push, to the first answer"
+    return {
+        "`tutti push` until it is ready to start: wasm, new bytes": (pushed, ""),
+        "`tutti push` until it is ready to start: wasm, bytes pushed before": (pushed_again, ""),
+        f"{deploy}: wasm, new bytes": (wasm, "100 ms"),
+        f"{deploy}: wasm, bytes pushed before": (again, "100 ms"),
+        f"{deploy}: process (gRPC sample)": ([process], ""),
+    }
+
+
+def measure(tutti, guests, folder, seconds):
+    # Nothing happens: the caches of the start are gone by then.
+    time.sleep(5)
+    idle = resident_mib([tutti.process.pid])
+    answers = measure_deploys(tutti, guests, folder)
 
     back = Nginx(folder, "hello", hello)
     front = Nginx(folder, "proxy", proxy_to(back.port))
@@ -251,8 +264,15 @@ def measure(tutti, guests, folder, seconds):
     finally:
         front.stop()
         back.stop()
-    return idle, {"wasm, never compiled before": wasm, "wasm, compiled before": again,
-                  "process (gRPC sample)": process}, rows
+    return idle, answers, rows
+
+
+def times(answers):
+    """A line of the second table for each thing that was timed."""
+    return [
+        f"| {what} | {statistics.median(took):.0f} ms | {max(took):.0f} ms | {len(took)} | {aim} |"
+        for what, (took, aim) in answers.items()
+    ]
 
 
 def report(load, idle, answers, rows, seconds):
@@ -277,12 +297,7 @@ def report(load, idle, answers, rows, seconds):
             f"| {name} | {rate:,.0f} | {rate / base_rate:.2f} | {cpu:.1f} | {cpu / base_cpu:.2f} | {p50:.2f} | {p99:.2f} |"
         )
     lines += ["", "| | median | worst | of | aim |", "|---|---:|---:|---:|---:|"]
-    for what, took in answers.items():
-        aim = "100 ms" if what.startswith("wasm") else ""
-        lines.append(
-            f"| `tutti deploy` to the first answer: {what} | {statistics.median(took):.0f} ms "
-            f"| {max(took):.0f} ms | {len(took)} | {aim} |"
-        )
+    lines += times(answers)
     proxy = rows[1][2]
     lines += [
         f"| cpu of the ingress for one request to a hello behind it | {proxy:.0f} µs | | 1 | 40 µs |",
@@ -296,13 +311,19 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("tutti", type=pathlib.Path)
     parser.add_argument("guests", type=pathlib.Path)
-    parser.add_argument("output", type=pathlib.Path)
+    parser.add_argument("output", type=pathlib.Path, nargs="?")
+    parser.add_argument("--deploys", action="store_true", help="only pushes and deploys, without writing a page")
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
+    if not (options.output or options.deploys):
+        parser.error("where is the page to be written?")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-bench-"))
     load_before = os.getloadavg()[0]
     tutti = Tutti(options.tutti.resolve(), folder)
     try:
+        if options.deploys:
+            print("\n".join(times(measure_deploys(tutti, options.guests.resolve(), folder))))
+            return
         text = report(load_before, *measure(tutti, options.guests.resolve(), folder, options.seconds), options.seconds)
     finally:
         tutti.stop()

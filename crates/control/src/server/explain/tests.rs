@@ -11,7 +11,7 @@ use tutti_model::{
     report::{Progress, ReportSpec, VersionReport},
     resource::Object,
     table::{Backend, Endpoint, TableSpec, VersionBackend},
-    version::Isolate,
+    version::{Isolate, Preparation},
 };
 use tutti_model::{Millis, Timestamp, Uid};
 
@@ -275,8 +275,16 @@ fn every_kind_has_words() {
         isolate: Isolate::Wasm,
         manifest: Manifest::default(),
     };
-    snapshot.about = About::Version(Box::new(object("example.com:web@1.0", spec)));
-    assert_eq!(explain(&snapshot).summary, "it serves 100% of the requests");
+    let mut version = object("example.com:web@1.0", spec);
+    let reasons = vec!["this is not a component".to_owned()];
+    version.status.preparation =
+        Some(Preparation { nodes: 2, ready: 1, failed: 1, reasons, ..Preparation::default() });
+    snapshot.about = About::Version(Box::new(version));
+    let explanation = explain(&snapshot);
+    assert_eq!(explanation.summary, "it serves 100% of the requests");
+    for said in ["is held ready to start on 1 of 2 nodes", "this is not a component"] {
+        assert!(explanation.reasons.iter().any(|reason| reason.text == said), "{said}");
+    }
 }
 
 /// No report, table or instance at all, in every phase: there are always words.

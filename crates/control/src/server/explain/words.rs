@@ -237,6 +237,13 @@ impl<'a> Words<'a> {
         let object = version.object();
         let spec = &version.spec;
         self.say(&object, format!("runs artifact {} in the isolate {}", spec.artifact.short(), spec.isolate));
+        if let Some(preparation) = &version.status.preparation {
+            let (ready, nodes) = (preparation.ready, preparation.nodes);
+            self.say(&object, format!("is held ready to start on {ready} of {nodes} nodes"));
+            for reason in &preparation.reasons {
+                self.say("zone", reason);
+            }
+        }
         let Some(facts) = self.facts() else {
             return (object, false, "its service is gone".to_owned());
         };
