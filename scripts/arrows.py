@@ -18,6 +18,7 @@ ARROWS = {
     # Vocabulary and decisions: pure.
     "model": set(),
     "plan": {"model"},
+    "proto": {"model"},
     # Ground.
     "base": {"model"},
     # Contracts, and what is shared by roles.
@@ -27,14 +28,14 @@ ARROWS = {
     "logs": {"base", "model"},
     "isolate": {"base", "model"},
     # Drivers.
-    "isolate-wasm": {"isolate", "logs", "base", "model"},
+    "isolate-wasm": {"isolate", "logs", "proto", "base", "model"},
     "isolate-linux": {"isolate", "logs", "base", "model"},
     # Roles.
-    "control": {"api", "store", "plan", "base", "model"},
+    "control": {"api", "store", "plan", "proto", "base", "model"},
     "agent": {"api", "isolate", "logs", "proxy", "plan", "base", "model"},
     "ingress": {"api", "proxy", "base", "model"},
     "registry": {"isolate", "base", "model"},
-    "cli": {"api", "base", "model"},
+    "cli": {"api", "proto", "base", "model"},
     # The wiring.
     "tutti": {
         "control", "agent", "ingress", "registry", "cli",
