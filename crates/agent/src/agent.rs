@@ -179,8 +179,11 @@ impl Agent {
 
     /// Stops every instance that an earlier agent of this folder left running, and says how many there were. The next
     /// agent starts them again, as far as control still wants them. Instead of [`Agent::run`].
-    pub async fn stop_left(&self) -> usize {
-        sweep::stop_left(&self.node).await
+    ///
+    /// # Errors
+    /// `unavailable` if the ledger cannot be read: then nothing is touched.
+    pub async fn stop_left(&self) -> Result<usize, Problem> {
+        Ok(sweep::stop_left(&self.node, &self.node.ledger.read()?).await)
     }
 
     /// Ends the agent's instances, or leaves them, and returns when that is done, at the latest a little after the

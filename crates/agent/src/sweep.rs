@@ -44,10 +44,11 @@ pub(crate) async fn run(node: Arc<Node>, leftovers: Vec<OsString>) {
     }
 }
 
-/// Stops whatever runs of every instance that has a folder here, side by side, and says how many there were. Folders,
-/// logs and the ledger stay: the next agent starts them again.
-pub(crate) async fn stop_left(node: &Node) -> usize {
-    let names = leftovers(&node.folders, &[]);
+/// Stops whatever runs of every instance that the ledger names or that has a folder here, side by side, and says how
+/// many there were. Folders, logs and the ledger stay: the next agent starts them again.
+pub(crate) async fn stop_left(node: &Node, entries: &[Entry]) -> usize {
+    let mut names: BTreeSet<OsString> = leftovers(&node.folders, entries).into_iter().collect();
+    names.extend(entries.iter().map(|entry| entry.spec.instance.as_str().into()));
     let specs: Vec<StartSpec> = names.iter().filter_map(|name| start_spec(node, name.to_str()?)).collect();
     let stops = specs.iter().flat_map(|spec| {
         let lasting = node.drivers.values().filter(|driver| driver.recovery() == Recovery::Undisturbed);

@@ -77,6 +77,8 @@ pub(crate) struct Heard {
     pub(crate) history: BTreeMap<InstanceId, Vec<InstanceStatus>>,
     pub(crate) reports: Vec<Vec<InstanceReport>>,
     pub(crate) registered: Vec<NodeStatus>,
+    /// Whether another agent has this node's name.
+    pub(crate) taken: bool,
     pub(crate) heartbeats: Vec<NodeHeartbeat>,
     pub(crate) refuse_reports: u32,
     pub(crate) forget_node: bool,
@@ -213,6 +215,9 @@ impl ZoneApi for FakeZone {
         let mut heard = self.heard();
         if heard.away {
             return Err(Problem::unavailable("control is away"));
+        }
+        if heard.taken {
+            return Err(Problem::new(tutti_model::ErrorCode::AlreadyExists, "the name is taken"));
         }
         heard.registered.push(status);
         drop(heard);

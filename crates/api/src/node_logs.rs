@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tutti_model::{Problem, log::LogLine};
 
-/// Where an agent answers. The request is a `POST` of a [`tutti_model::log::LogQuery`] as JSON.
+/// Where an agent answers. The request is a `POST` of a [`tutti_model::log::LogQuery`] as JSON; a `GET` is answered with
+/// the instances of which lines are kept, as a JSON list of [`crate::logs::Kept`].
 pub const PATH: &str = "/v1/node/logs";
 /// Largest query, in bytes: as many instances as are read at once, with room.
 pub const QUERY_BYTES: usize = 64 * 1024;

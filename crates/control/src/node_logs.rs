@@ -9,8 +9,12 @@ mod resume;
 
 use crate::Objects;
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
-use std::{collections::BTreeMap, sync::Arc};
+use futures_util::{future, stream::BoxStream};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tutti_api::{
     client::NodeLogs,
     logs::{Kept, LogSource},
@@ -30,13 +34,20 @@ type Lines = BoxStream<'static, Result<LogLine, Problem>>;
 pub struct ZoneLogs {
     objects: Objects,
     here: Option<(NodeName, Arc<dyn LogSource>)>,
+    /// Which node elsewhere keeps the lines of instances that control may no longer know, as of the last time that all
+    /// were asked. Bounded by what each node keeps.
+    places: Mutex<BTreeMap<InstanceId, NodeName>>,
 }
 
 impl ZoneLogs {
     /// The logs of the nodes that `objects` knows; those of the node in the same process, if there is one, by a call.
     #[must_use]
-    pub const fn new(objects: Objects, here: Option<(NodeName, Arc<dyn LogSource>)>) -> Self {
-        ZoneLogs { objects, here }
+    pub fn new(objects: Objects, here: Option<(NodeName, Arc<dyn LogSource>)>) -> Self {
+        ZoneLogs { objects, here, places: Mutex::default() }
+    }
+
+    fn place(&self, id: &InstanceId) -> Option<NodeName> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     /// The wanted instances by the node they are on. One that control no longer knows may still have its lines here.
@@ -48,7 +59,7 @@ impl ZoneLogs {
         for id in instances {
             let node = match self.objects.find::<InstanceSpec>(id.as_str()).await? {
                 Some(instance) => Some(instance.spec.node),
-                None => self.here.as_ref().map(|(node, _)| node.clone()),
+                None => self.place(id).or_else(|| self.here.as_ref().map(|(node, _)| node.clone())),
             };
             if let Some(node) = node {
                 nodes.entry(node).or_default().push(id.clone());
@@ -57,6 +68,9 @@ impl ZoneLogs {
         Ok(nodes)
     }
 }
+
+/// How long a node may take to say whose lines it keeps: it reads a list from its disk.
+const KEPT_ANSWER: Duration = Duration::from_secs(2);
 
 /// Where one node's lines are read, again after its stream broke off.
 #[derive(Debug, Clone)]
@@ -93,12 +107,32 @@ impl LogSource for ZoneLogs {
         Ok(merge::lines(parts, query.tail, query.follow, self.objects.clock().now()))
     }
 
-    /// Those of the node in the same process. Nodes elsewhere keep theirs as well, and are not asked for them yet.
+    /// Those of every node that answers; one that does not is left out.
     async fn kept(&self) -> Result<Vec<Kept>, Problem> {
-        match &self.here {
-            Some((_, here)) => here.kept().await,
-            None => Ok(Vec::new()),
+        let nodes = self.objects.list::<NodeSpec>("").await?.items;
+        let others = nodes.into_iter().filter_map(|node| {
+            let address = node.status.address?;
+            Some(async move {
+                let logs = NodeLogs::at(&address);
+                let kept = tokio::time::timeout(KEPT_ANSWER, logs.kept()).await;
+                (node.spec.node, kept.unwrap_or_else(|_| Err(Problem::unavailable("no answer"))))
+            })
+        });
+        let (mut all, mut places) = (Vec::new(), BTreeMap::new());
+        for (node, kept) in future::join_all(others).await {
+            match kept {
+                Ok(kept) => {
+                    places.extend(kept.iter().map(|kept| (kept.instance.clone(), node.clone())));
+                    all.extend(kept);
+                }
+                Err(problem) => tracing::debug!(%node, %problem, "a node does not say whose lines it keeps"),
+            }
         }
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+        if let Some((_, here)) = &self.here {
+            all.extend(here.kept().await?);
+        }
+        Ok(all)
     }
 }
 

@@ -164,7 +164,7 @@ impl Origin for FromControl {
 }
 
 async fn stop_left(agent: &Agent, print_json: bool) -> Result<(), Problem> {
-    let stopped = agent.stop_left().await;
+    let stopped = agent.stop_left().await?;
     print(&match print_json {
         true => json!({ "stopped": stopped }).to_string(),
         false if stopped == 1 => "1 instance stopped".to_owned(),

@@ -21,8 +21,10 @@ async fn answer(logs: Arc<dyn LogSource>, stop: CancellationToken, request: Requ
     if request.uri().path() != node_logs::PATH {
         return said(StatusCode::NOT_FOUND, "this is an agent's socket: nothing is served at this path");
     }
-    if request.method() != Method::POST {
-        return said(StatusCode::METHOD_NOT_ALLOWED, "logs are asked for with POST");
+    match request.method() {
+        &Method::GET => return kept(logs.as_ref()).await.unwrap_or_else(|problem| refused(&problem)),
+        &Method::POST => {}
+        _ => return said(StatusCode::METHOD_NOT_ALLOWED, "logs are asked for with POST"),
     }
     match read(logs, request).await {
         Ok(lines) => {
@@ -35,11 +37,19 @@ async fn answer(logs: Arc<dyn LogSource>, stop: CancellationToken, request: Requ
                 .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-ndjson"));
             response
         }
-        Err(problem) => said(
-            StatusCode::from_u16(problem.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            &problem.detail,
-        ),
+        Err(problem) => refused(&problem),
     }
+}
+
+async fn kept(logs: &dyn LogSource) -> Result<Response<Body>, Problem> {
+    let kept = serde_json::to_vec(&logs.kept().await?);
+    let kept = kept.map_err(|error| Problem::internal(format!("the list cannot be written: {error}")))?;
+    Ok(Response::new(body::full(kept)))
+}
+
+fn refused(problem: &Problem) -> Response<Body> {
+    let status = StatusCode::from_u16(problem.code.http_status());
+    said(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &problem.detail)
 }
 
 async fn read(

@@ -234,3 +234,28 @@ async fn a_folder_that_cannot_be_made_is_said_before_anything_starts() {
     .unwrap_err();
     assert!(problem.detail.starts_with("cannot make the folder ") && problem.hint.is_some(), "{problem:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_name_is_anothers_says_so_and_tries_no_more() {
+    let bench = Bench::new();
+    bench.ready(1).await;
+    let bench = bench.restart(|bench| bench.zone.heard().taken = true).await;
+    let problem = bench.agent.refused().await;
+    assert_eq!(problem.code, tutti_model::ErrorCode::AlreadyExists);
+    assert_eq!(bench.process.running(), [id(1)], "what it ran runs on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_left_is_stopped_and_started_again_by_the_next() {
+    let bench = Bench::new();
+    bench.ready(1).await;
+    bench.ready(2).await;
+    bench.agent.shutdown(Shutdown::Leave).await;
+    assert_eq!(bench.process.running().len(), 2);
+    assert_eq!(bench.agent.stop_left().await.unwrap(), 2);
+    assert_eq!(bench.process.running(), []);
+    assert_eq!(bench.agent.stop_left().await.unwrap(), 0);
+    assert!(bench.in_ledger(1) && bench.in_ledger(2));
+    let bench = bench.restart(|_| ()).await;
+    eventually("both run again", || bench.process.running().len() == 2).await;
+}

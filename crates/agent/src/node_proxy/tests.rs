@@ -269,3 +269,14 @@ async fn a_tunnel_holds_its_place_until_it_ends() {
     slot.close();
     tokio::time::timeout(Duration::from_secs(10), slot.emptied()).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_about_to_end_gives_requests_back_and_finishes_those_inside() {
+    let bench = Bench::new();
+    bench.ready(1).await;
+    let inside = bench.send(1).await.unwrap();
+    bench.agent.take_no_more();
+    let (reason, text) = refused(bench.send_request(1, post("precious")).await.unwrap_err()).await;
+    assert_eq!((reason.as_str(), text.as_str()), ("the agent of node n1 is ending", "precious"));
+    assert!(!text_of(inside.into_body()).await.is_empty());
+}

@@ -2,7 +2,7 @@
 
 use super::{Client, fault, lines::Lines};
 use crate::{
-    logs::LogSource,
+    logs::{Kept, LogSource},
     node_logs::{PATH, SILENCE, Said},
 };
 use async_trait::async_trait;
@@ -54,6 +54,14 @@ impl LogSource for NodeLogs {
             }
         });
         Ok(read.boxed())
+    }
+
+    async fn kept(&self) -> Result<Vec<Kept>, Problem> {
+        let client = &self.0;
+        let answered =
+            client.exchange(Method::GET, PATH, HeaderMap::new(), body::empty(), Some(SILENCE)).await;
+        let bytes = client.whole(client.judge(answered).await?).await?;
+        serde_json::from_slice(&bytes).map_err(|error| fault::unreadable(&client.base, &error))
     }
 }
 

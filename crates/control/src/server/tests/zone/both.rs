@@ -1,9 +1,10 @@
 //! What agents and ingresses rely on, whichever way they reach control.
 
 use super::*;
+use crate::observed::NODE_SILENCE;
 use tutti_api::zone::{IngressReport, InstanceReport, NodeHeartbeat};
 use tutti_model::{
-    ErrorCode,
+    ErrorCode, Millis,
     ingress::IngressSpec,
     instance::{InstanceState, InstanceStatus},
     limits,
@@ -29,6 +30,7 @@ macro_rules! over_both {
 
 over_both!(
     a_node_registers_and_sees_itself,
+    a_name_has_one_living_holder,
     a_node_sees_its_instances_in_whole_transactions,
     reports_follow_the_state_machine,
     a_node_reports_of_its_own_instances_only,
@@ -55,6 +57,26 @@ async fn a_node_registers_and_sees_itself(world: World) {
         NodeHeartbeat { running: vec![(InstanceId::from_bits(1), 3)], ..NodeHeartbeat::default() };
     world.zone.heartbeat(&node("n1"), heartbeat).await.unwrap();
     world.zone.heartbeat(&node("n9"), NodeHeartbeat::default()).await.unwrap();
+}
+
+async fn a_name_has_one_living_holder(world: World) {
+    let at = |path: &str| NodeStatus { address: Some(path.parse().unwrap()), ..status("1") };
+    let register = async |path: &str| world.zone.register_node(&node("n1"), at(path)).await;
+    register("unix:/run/a").await.unwrap();
+    let taken = register("unix:/run/b").await.unwrap_err();
+    assert_eq!(taken.code, ErrorCode::AlreadyExists);
+    assert!(taken.detail.contains("is taken by the agent at unix:/run/a"), "{taken}");
+    let in_process = world.zone.register_node(&node("n1"), status("1")).await.unwrap_err();
+    assert_eq!(in_process.code, ErrorCode::AlreadyExists);
+    register("unix:/run/a").await.unwrap();
+    // Who is heard keeps it; who is not has left it.
+    world.clock.advance(NODE_SILENCE);
+    world.zone.heartbeat(&node("n1"), NodeHeartbeat::default()).await.unwrap();
+    world.clock.advance(NODE_SILENCE);
+    register("unix:/run/b").await.unwrap_err();
+    world.clock.advance(Millis(1));
+    register("unix:/run/b").await.unwrap();
+    register("unix:/run/a").await.unwrap_err();
 }
 
 async fn a_node_sees_its_instances_in_whole_transactions(world: World) {
