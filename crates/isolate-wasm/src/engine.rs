@@ -81,6 +81,8 @@ fn engine(requests: u32) -> wasmtime::Result<Engine> {
         .async_stack_zeroing(true)
         // The concurrent interfaces are those of WASI 0.3, which is not offered.
         .concurrency_support(false)
+        // Measured on the wasm sample (85 KiB, two cores): 50 ms to compile; 41 ms without optimization; 37 ms with the
+        // single-pass register allocator, whose code is half as large again. A push pays that once, requests always.
         .cranelift_opt_level(OptLevel::Speed);
     Engine::new(&config)
 }
