@@ -4,17 +4,20 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 data=$root/.tutti/dev
+# Agents that were started beside it, as the README does, have their folders here too.
+all=$root/.tutti/
 pid_file=$data/up.pid
 # Longer than the drain of what it serves (30 s by default) and the end of its instances take.
 stop_seconds=45
 
-# Whether a process is a tutti whose command line names our data folder: `tutti dev`, or a shim, which outlives a
-# kill -9 of it. (The program may have been built again since: then the kernel adds a word to its name.)
+# Whether a process is a tutti whose command line names a folder of ours: `tutti dev`, an agent, or a shim, which
+# outlives both where they do not stop it. (The program may have been built again since: then the kernel adds a word to
+# its name.)
 ours() {
     local program
     program=$(readlink "/proc/$1/exe" 2>/dev/null) || return 1
     program=${program% (deleted)}
-    [ "${program##*/}" = tutti ] && tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "$data"
+    [ "${program##*/}" = tutti ] && tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -qF -- "$all"
 }
 
 all_ours() {
@@ -72,7 +75,7 @@ fi
 rm -f "$pid_file" "$data/up.ready"
 
 # Mounts below the data folder, deepest first.
-awk -v data="$data/" 'index($5, data) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r mount; do
+awk -v data="$all" 'index($5, data) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r mount; do
     umount "$mount" 2>/dev/null || umount -l "$mount" || say "could not unmount $mount"
 done
 
@@ -81,7 +84,7 @@ done
 find /sys/fs/cgroup -type d -path '*/tutti/*' -printf '%d %p\n' 2>/dev/null | sort -rn | cut -d ' ' -f 2- |
     while read -r group; do
         instance=${group##*/tutti/}
-        if find "$data" -type d -name "${instance%%/*}" -print -quit | grep -q .; then
+        if find "$all" -type d -name "${instance%%/*}" -print -quit | grep -q .; then
             rmdir "$group" 2>/dev/null || say "could not remove the control group $group"
         fi
     done
