@@ -21,9 +21,9 @@ async fn answer(logs: Arc<dyn LogSource>, stop: CancellationToken, request: Requ
     if request.uri().path() != node_logs::PATH {
         return said(StatusCode::NOT_FOUND, "this is an agent's socket: nothing is served at this path");
     }
-    match request.method() {
-        &Method::GET => return kept(logs.as_ref()).await.unwrap_or_else(|problem| refused(&problem)),
-        &Method::POST => {}
+    match *request.method() {
+        Method::GET => return kept(logs.as_ref()).await.unwrap_or_else(|problem| refused(&problem)),
+        Method::POST => {}
         _ => return said(StatusCode::METHOD_NOT_ALLOWED, "logs are asked for with POST"),
     }
     match read(logs, request).await {

@@ -348,6 +348,27 @@ fn logs_are_followed_on_every_node_and_over_the_restart_of_one() {
 }
 
 #[test]
+fn what_gone_instances_wrote_is_found_on_every_node() {
+    let cloud = Cloud::start();
+    let _agent = Agent::start(&cloud, "two");
+    let lines = "min = 2\nstandby = \"0s\"";
+    cloud.push_python("example.com:web@1.0", lines, &[]);
+    cloud.push_python("example.com:web@1.1", lines, &[]);
+    cloud.ok(&["deploy", "example.com:web@1.0", "100%"]);
+    let gone = both(&cloud);
+    answered_by(&cloud, &gone);
+    cloud.ok(&["deploy", "example.com:web@1.1", "100%"]);
+    wait_for("the older ones are gone", || {
+        cloud.items("instances").iter().all(|instance| !gone.contains(name(instance)))
+    });
+    let previous = cloud.ok(&["logs", "example.com:web", "--previous"]);
+    for instance in &gone {
+        assert!(previous.contains(instance), "{instance} of {gone:?}: {previous}");
+        assert!(cloud.ok(&["logs", instance]).contains("GET /"));
+    }
+}
+
+#[test]
 fn a_killed_tutti_dev_leaves_the_agent_and_what_it_runs_alone() {
     let mut cloud = Cloud::start();
     let folder = cloud.scratch();
