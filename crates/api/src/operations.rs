@@ -37,6 +37,15 @@ pub struct Operation {
     pub right: Right,
     /// What it does, in one line.
     pub summary: &'static str,
+    /// The gRPC methods that do the same, as `/PACKAGE.SERVICE/METHOD`; they need the same right.
+    pub grpc: &'static [&'static str],
+}
+
+impl Operation {
+    const fn grpc(mut self, methods: &'static [&'static str]) -> Operation {
+        self.grpc = methods;
+        self
+    }
 }
 
 const fn op(
@@ -46,14 +55,20 @@ const fn op(
     right: Right,
     summary: &'static str,
 ) -> Operation {
-    Operation { id, method, path, right, summary }
+    Operation { id, method, path, right, summary, grpc: &[] }
 }
 
 /// The table.
 pub static OPERATIONS: &[Operation] = &[
-    op("health", Method::GET, "/healthz", Right::Public, "Answers 200 once the API serves."),
+    op("health", Method::GET, "/healthz", Right::Public, "Answers 200 once the API serves.")
+        .grpc(&["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"]),
     op("release", Method::GET, "/v1/release", Right::Public, "Which release answers."),
-    op("openapi", Method::GET, "/v1/openapi.json", Right::Public, "This API as an OpenAPI document."),
+    op("openapi", Method::GET, "/v1/openapi.json", Right::Public, "This API as an OpenAPI document.").grpc(
+        &[
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ],
+    ),
     op("metrics", Method::GET, "/metrics", Right::Admin, "Figures for Prometheus."),
     op("whoami", Method::GET, "/v1/whoami", Right::Anyone, "Whose token this is."),
     op("status", Method::GET, "/v1/status", Right::Anyone, "Is all well? What the caller may see of it."),
@@ -93,7 +108,8 @@ pub static OPERATIONS: &[Operation] = &[
         "/v1/services/{name}/rollback",
         Right::Deploy,
         "Returns to the previous weights, or aborts the running deployment.",
-    ),
+    )
+    .grpc(&["/tutti.v1.Domains/Rollback"]),
     op("list_versions", Method::GET, "/v1/versions", Right::Anyone, "Lists or watches versions."),
     op(
         "create_version",
@@ -110,9 +126,19 @@ pub static OPERATIONS: &[Operation] = &[
         Right::Deploy,
         "Removes a version that has no share.",
     ),
+    op(
+        "preload_version",
+        Method::POST,
+        "/v1/versions/{name}/preload",
+        Right::Admin,
+        "Asks nodes to hold a version ready to start.",
+    )
+    .grpc(&["/tutti.v1.Control/Preload"]),
     op("list_deployments", Method::GET, "/v1/deployments", Right::Anyone, "Lists or watches deployments."),
-    op("create_deployment", Method::POST, "/v1/deployments", Right::Deploy, "Starts a rollout."),
-    op("get_deployment", Method::GET, "/v1/deployments/{name}", Right::View, "Gives one deployment."),
+    op("create_deployment", Method::POST, "/v1/deployments", Right::Deploy, "Starts a rollout.")
+        .grpc(&["/tutti.v1.Domains/Deploy"]),
+    op("get_deployment", Method::GET, "/v1/deployments/{name}", Right::View, "Gives one deployment.")
+        .grpc(&["/tutti.v1.Domains/GetDeployment", "/tutti.v1.Domains/WatchDeployment"]),
     op(
         "pause_deployment",
         Method::POST,
@@ -134,7 +160,8 @@ pub static OPERATIONS: &[Operation] = &[
         "/v1/deployments/{name}/abort",
         Right::Deploy,
         "Returns to the weights from before it.",
-    ),
+    )
+    .grpc(&["/tutti.v1.Domains/Abort"]),
     op("list_instances", Method::GET, "/v1/instances", Right::Anyone, "Lists or watches instances."),
     op("get_instance", Method::GET, "/v1/instances/{name}", Right::View, "Gives one instance."),
     op("list_routes", Method::GET, "/v1/routes", Right::Anyone, "Lists or watches routes."),
@@ -277,6 +304,8 @@ mod tests {
         let places: BTreeSet<_> =
             OPERATIONS.iter().map(|operation| (operation.method.to_string(), operation.path)).collect();
         assert_eq!((ids.len(), places.len()), (OPERATIONS.len(), OPERATIONS.len()));
+        let methods: Vec<_> = OPERATIONS.iter().flat_map(|operation| operation.grpc).collect();
+        assert_eq!(methods.iter().collect::<BTreeSet<_>>().len(), methods.len());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use tutti_model::{
     Digest, DomainName, ErrorCode, Millis, Problem, ServiceRef, Share, Split,
     deployment::AbortIf,
     manifest::Manifest,
-    name::{ServiceText, VersionText},
+    name::{NodeName, ServiceText, VersionText},
+    node::Readiness,
     report::VersionReport,
     route::RouteMatch,
     service::Upstream,
@@ -210,6 +211,41 @@ impl std::fmt::Debug for CreatedToken {
 pub struct Cordon {
     /// Whether it takes no new instances.
     pub cordoned: bool,
+}
+
+/// `POST /v1/versions/{name}/preload`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Preload {
+    /// The nodes to ask; none for every node that could run it now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub nodes: Vec<NodeName>,
+    /// How long to wait until every node holds it or has found that it cannot, at most 20 s; absent does not wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub wait: Option<Millis>,
+}
+
+/// The answer to [`Preload`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Preloaded {
+    /// One for each node that was asked, by name.
+    pub nodes: Vec<NodePreload>,
+    /// Whether all of them hold it ready.
+    pub ready: bool,
+}
+
+/// What one node has made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodePreload {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// What it says; absent until it has said something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub readiness: Option<Readiness>,
 }
 
 /// `GET /v1/explain/{kind}/{name}`: why an object is as it is.

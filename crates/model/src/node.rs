@@ -19,10 +19,18 @@ pub struct NodeSpec {
     /// Whether it takes no new instances.
     #[serde(default)]
     pub cordoned: bool,
+    /// Versions that an admin asked it to hold ready, the last asked first; at most [`ASKED_VERSIONS`]. They come before
+    /// what the zone chooses by itself in `preload`, which is what the agent follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<VersionSpec>,
     /// Versions that it is to hold ready to start, though nothing runs them here yet; newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preload: Vec<VersionSpec>,
 }
+
+/// Most versions that one node is asked to hold ready beside what the zone chooses; the oldest makes room. Half of all
+/// that it holds so, which leaves the other half to what is being pushed.
+pub const ASKED_VERSIONS: usize = 8;
 
 /// What a node is, as its agent reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

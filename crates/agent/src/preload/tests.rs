@@ -19,7 +19,12 @@ fn spec(name: &str) -> VersionSpec {
 }
 
 fn wants(versions: &[&str]) -> NodeSpec {
-    NodeSpec { node: node_name(), cordoned: false, preload: versions.iter().map(|name| spec(name)).collect() }
+    NodeSpec {
+        node: node_name(),
+        cordoned: false,
+        asked: Vec::new(),
+        preload: versions.iter().map(|name| spec(name)).collect(),
+    }
 }
 
 #[tokio::test(start_paused = true)]

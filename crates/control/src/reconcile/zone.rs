@@ -233,6 +233,8 @@ impl Zone {
     fn nodes_changed(&mut self, event: Result<WatchEvent<NodeSpec>, Problem>) {
         let mut is_news = false;
         for node in apply(&mut self.nodes, event) {
+            let held_down = |version| node.spec.preload.contains(version);
+            self.preload_due |= !node.spec.asked.iter().all(held_down);
             // What a node is to hold ready is this loop's own writing, and means nothing to services.
             let mut is = self.nodes.get(&node.name).map(|node| (node.spec.cordoned, node.status.clone()));
             let mut was = match is.clone() {
@@ -651,7 +653,9 @@ impl Zone {
             }
         }
         for node in self.nodes.iter() {
-            let mut preload = wanted.remove(&node.spec.node).unwrap_or_default();
+            let mut preload = node.spec.asked.clone();
+            let planned = wanted.remove(&node.spec.node).unwrap_or_default();
+            preload.extend(planned.into_iter().filter(|version| !node.spec.asked.contains(version)));
             preload.truncate(PRELOADED);
             if preload != node.spec.preload {
                 let mut changed = node.clone();

@@ -3,7 +3,7 @@
 use super::{
     App, audit,
     call::{Answer, Call, Caller, Handler, Query},
-    deployments, domains, explain, lists, logs, nodes, registry, replay,
+    deployments, domains, explain, grpc, lists, logs, nodes, preload, registry, replay,
     reply::{REQUEST_ID, Refusal},
     routes, services, status,
     subject::{self, Subject},
@@ -69,6 +69,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("create_version", |call| Box::pin(versions::create(call))),
     ("get_version", |call| Box::pin(versions::get(call))),
     ("delete_version", |call| Box::pin(versions::delete(call))),
+    ("preload_version", |call| Box::pin(preload::preload(call))),
     ("list_deployments", |call| Box::pin(lists::list::<DeploymentSpec>(call))),
     ("create_deployment", |call| Box::pin(deployments::create(call))),
     ("get_deployment", |call| Box::pin(deployments::get(call))),
@@ -121,6 +122,16 @@ pub(super) fn router(app: Arc<App>) -> Router {
         };
         router = router.route(path, any(served));
     }
+    for operation in OPERATIONS {
+        for method in operation.grpc {
+            let app = app.clone();
+            let served = move |request: Request| {
+                let app = app.clone();
+                async move { grpc::answer(&app, operation, method, request).await }
+            };
+            router = router.route(method, any(served));
+        }
+    }
     for path in ["/v2", "/v2/", "/v2/{*rest}"] {
         let app = app.clone();
         let served = move |request: Request| {
@@ -131,7 +142,12 @@ pub(super) fn router(app: Arc<App>) -> Router {
     }
     router.fallback(move |request: Request| {
         let app = app.clone();
-        async move { answer(&app, Target::Unknown, request).await }
+        async move {
+            match grpc::is_grpc(request.headers()) {
+                true => grpc::unknown(request.uri().path()),
+                false => answer(&app, Target::Unknown, request).await,
+            }
+        }
     })
 }
 
@@ -183,10 +199,6 @@ async fn operate(
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let served = OPERATIONS.iter().find(|operation| operation.path == path && operation.method == *method);
     let Some(operation) = served else { return Ok(not_allowed(path, request.method(), request_id)) };
-    let handler = HANDLERS.iter().find(|(id, _)| *id == operation.id).map(|(_, handler)| *handler);
-    let Some(handler) = handler else {
-        return Err(Problem::internal(format!("operation {} has no handler", operation.id)).into());
-    };
     let (parts, body) = request.into_parts();
     let now = app.objects.clock().now();
     let caller = match operation.right {
@@ -220,16 +232,8 @@ async fn operate(
             }
         };
         let query = Query::parse(operation, &parts.uri)?;
-        let subject = subject::authorize(app, operation, &caller, &names, &query, &body).await?;
-        if !matches!(subject, Subject::Platform) {
-            object = subject.object();
-        }
-        let key = replay::key(&parts.headers)?.filter(|_| is_replayed(operation));
-        let call = Call { app: app.clone(), operation, caller: caller.clone(), names, query, body, subject };
-        match key {
-            Some(key) => once(app, key, call, handler).await,
-            None => handler(call).await,
-        }
+        let plain = Plain { headers: &parts.headers, names, query, body };
+        perform(app, operation, &caller, plain, &mut object).await
     };
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, whole).await.unwrap_or_else(|_| {
         let seconds = REQUEST_TIMEOUT.as_secs();
@@ -242,7 +246,42 @@ async fn operate(
     answer
 }
 
-fn status_of(answer: &Answer) -> StatusCode {
+/// A request for an operation, read whole.
+pub(super) struct Plain<'a> {
+    pub(super) headers: &'a http::HeaderMap,
+    /// The path's names, decoded, in the template's order.
+    pub(super) names: Vec<String>,
+    pub(super) query: Query,
+    pub(super) body: Bytes,
+}
+
+/// Does an operation for a caller who is known: his right, the remembered answer, the handler. `object` becomes what it
+/// is about, for the audit, once that is known.
+pub(super) async fn perform(
+    app: &Arc<App>,
+    operation: &'static Operation,
+    caller: &Caller,
+    plain: Plain<'_>,
+    object: &mut String,
+) -> Answer {
+    let handler = HANDLERS.iter().find(|(id, _)| *id == operation.id).map(|(_, handler)| *handler);
+    let Some(handler) = handler else {
+        return Err(Problem::internal(format!("operation {} has no handler", operation.id)).into());
+    };
+    let Plain { headers, names, query, body } = plain;
+    let subject = subject::authorize(app, operation, caller, &names, &query, &body).await?;
+    if !matches!(subject, Subject::Platform) {
+        *object = subject.object();
+    }
+    let key = replay::key(headers)?.filter(|_| is_replayed(operation));
+    let call = Call { app: app.clone(), operation, caller: caller.clone(), names, query, body, subject };
+    match key {
+        Some(key) => once(app, key, call, handler).await,
+        None => handler(call).await,
+    }
+}
+
+pub(super) fn status_of(answer: &Answer) -> StatusCode {
     match answer {
         Ok(response) => response.status(),
         Err(refusal) => StatusCode::from_u16(refusal.problem.code.http_status()).unwrap_or_default(),

@@ -13,10 +13,12 @@ mod dispatch;
 mod domains;
 mod explain;
 mod facts;
+mod grpc;
 mod lists;
 mod logs;
 mod names;
 mod nodes;
+mod preload;
 mod registry;
 mod replay;
 mod reply;
@@ -111,6 +113,8 @@ struct App {
     vouch: bool,
     host_suffixes: Vec<String>,
     tokens: tokens::TokenIndex,
+    /// The services of gRPC that need no token.
+    grpc: grpc::Services,
     streams: streams::Streams,
     /// Watches and blobs of nodes and ingresses.
     node_streams: streams::Streams,
@@ -141,6 +145,7 @@ pub fn router(options: ServerOptions) -> axum::Router {
         vouch: options.vouch,
         host_suffixes: options.host_suffixes,
         tokens,
+        grpc: grpc::Services::new(),
         streams: streams::Streams::open_answers(),
         node_streams: streams::Streams::of_nodes(),
         under_way: streams::Streams::requests(),

@@ -123,34 +123,34 @@ fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions
 }
 
 /// One API with its store.
-struct Api {
-    router: axum::Router,
-    objects: Objects,
-    tasks: Tasks,
+pub(super) struct Api {
+    pub(super) router: axum::Router,
+    pub(super) objects: Objects,
+    pub(super) tasks: Tasks,
     clock: VirtualClock,
     lines: Arc<Lines>,
-    tokens: BTreeMap<&'static str, String>,
+    pub(super) tokens: BTreeMap<&'static str, String>,
 }
 
 /// An answer, read whole.
 #[derive(Debug)]
-struct Got {
+pub(super) struct Got {
     status: StatusCode,
     headers: http::HeaderMap,
-    body: Value,
+    pub(super) body: Value,
 }
 
 impl Got {
-    fn detail(&self) -> &str {
+    pub(super) fn detail(&self) -> &str {
         self.body["detail"].as_str().unwrap_or_default()
     }
 
-    fn hint(&self) -> &str {
+    pub(super) fn hint(&self) -> &str {
         self.body["hint"].as_str().unwrap_or_default()
     }
 
     #[track_caller]
-    fn expect(self, status: u16) -> Self {
+    pub(super) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", self.body);
         self
     }
@@ -163,7 +163,7 @@ impl Drop for Api {
 }
 
 impl Api {
-    async fn start() -> Api {
+    pub(super) async fn start() -> Api {
         let clock = VirtualClock::at(Timestamp(1_700_000_000_000));
         let shared: Arc<dyn tutti_base::Clock> = Arc::new(clock.clone());
         let store = Arc::new(MemoryStore::new(shared.clone()));
@@ -177,7 +177,7 @@ impl Api {
     }
 
     /// Tokens for every role here and elsewhere, by `ROLE` and `other ROLE`.
-    async fn with_roles() -> Api {
+    pub(super) async fn with_roles() -> Api {
         let mut api = Api::start().await;
         api.put(api.objects.make("other.org", DomainSpec::default())).await;
         for (name, role, domain) in [
@@ -209,7 +209,7 @@ impl Api {
         request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap()
     }
 
-    async fn send(&self, request: Request<Body>) -> Got {
+    pub(super) async fn send(&self, request: Request<Body>) -> Got {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -228,11 +228,11 @@ impl Api {
         self.send(self.request(who, method, path, body)).await
     }
 
-    async fn get(&self, path: &str) -> Got {
+    pub(super) async fn get(&self, path: &str) -> Got {
         self.call("admin", Method::GET, path, None).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Got {
+    pub(super) async fn post(&self, path: &str, body: Value) -> Got {
         self.call("admin", Method::POST, path, Some(body)).await
     }
 
@@ -240,16 +240,16 @@ impl Api {
         self.call("admin", Method::DELETE, path, None).await
     }
 
-    async fn push(&self, version: &str) -> Got {
+    pub(super) async fn push(&self, version: &str) -> Got {
         self.post("/v1/versions", pushing(version, PUSHED)).await
     }
 
-    async fn deploy(&self, version: &str, share: &str) -> Got {
+    pub(super) async fn deploy(&self, version: &str, share: &str) -> Got {
         self.post("/v1/deployments", json!({ "version": version, "steps": [share] })).await
     }
 
     /// What the reconcilers would do: ends a service's deployment at its target.
-    async fn finish(&self, service: &str) {
+    pub(super) async fn finish(&self, service: &str) {
         let mut service = self.objects.get::<ServiceSpec>(service).await.unwrap();
         let id = service.status.deployment.take().expect("a deployment runs");
         let mut deployment = self.objects.get::<DeploymentSpec>(id.as_str()).await.unwrap();
@@ -262,7 +262,7 @@ impl Api {
     }
 
     /// `example.com:web` at 1.0, a running deployment of 2.0, an instance, a node and a route.
-    async fn populate(&self) -> (String, String) {
+    pub(super) async fn populate(&self) -> (String, String) {
         self.push("example.com:web@1.0").await.expect(201);
         self.push("example.com:web@2.0").await.expect(201);
         self.push("example.com:web@3.0").await.expect(201);
@@ -271,10 +271,10 @@ impl Api {
         let body = json!({ "version": "example.com:web@2.0", "steps": ["10%", "100%"], "every": "30s" });
         let deployment = self.post("/v1/deployments", body).await.expect(201);
         let instance = self.instance("example.com:web@1.0", 1).await;
-        self.put(
-            self.objects
-                .make("n1", NodeSpec { node: "n1".parse().unwrap(), cordoned: false, preload: vec![] }),
-        )
+        self.put(self.objects.make(
+            "n1",
+            NodeSpec { node: "n1".parse().unwrap(), cordoned: false, asked: vec![], preload: vec![] },
+        ))
         .await;
         let body = json!({ "match": "shop.example.com", "service": "example.com:web" });
         self.post("/v1/routes", body).await.expect(201);

@@ -46,6 +46,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "scale_service" => Some(json!({ "workers": 2 })),
         "create_version" => Some(pushing("example.com:web@4.0", PUSHED)),
         "create_deployment" => Some(json!({ "version": "example.com:web@3.0", "steps": ["10%"] })),
+        "preload_version" => Some(json!({ "nodes": ["n1"] })),
         "create_route" => Some(json!({ "match": "api.example.com", "service": "example.com:web" })),
         "create_token" => Some(json!({ "name": "new", "role": "admin" })),
         "register_node" | "heartbeat_node" => {
