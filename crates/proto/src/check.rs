@@ -13,8 +13,11 @@ use crate::schema::{Schema, Service};
 use crate::wit::{CALL_INTERFACE, generate};
 use std::collections::BTreeSet;
 use std::fmt;
+use tutti_model::Problem;
 use wit_parser::decoding::DecodedWasm;
-use wit_parser::{Function, Interface, InterfaceId, Resolve, World, WorldItem, WorldKey};
+use wit_parser::{
+    Function, Interface, InterfaceId, Resolve, TypeDefKind, TypeId, World, WorldItem, WorldKey,
+};
 
 /// One thing in which a component differs from its service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +30,11 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place.is_empty() { f.write_str(&self.what) } else { write!(f, "{}: {}", self.place, self.what) }
+        if self.place.is_empty() {
+            f.write_str(&self.what)
+        } else {
+            write!(f, "{}: {}", self.place, self.what)
+        }
     }
 }
 
@@ -73,6 +80,14 @@ pub fn check(
     })
 }
 
+/// Every mismatch as the one problem that crosses the crate's edge.
+#[must_use]
+pub fn problem(service: &Service, mismatches: &[Mismatch]) -> Problem {
+    let lines: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+    let detail = format!("the component does not implement {}:\n{}", service.name, lines.join("\n"));
+    Problem::invalid(detail).hint("make the bindings anew with tutti bindgen and build the component again")
+}
+
 fn whole(what: impl Into<String>) -> Mismatch {
     Mismatch { place: String::new(), what: what.into() }
 }
@@ -84,7 +99,8 @@ fn names<'a>(resolve: &Resolve, keys: impl Iterator<Item = &'a WorldKey>) -> Vec
 /// The component's own description of itself.
 fn decode(component: &[u8]) -> Result<(Resolve, wit_parser::WorldId), Mismatch> {
     if component.len() > limits::COMPONENT_BYTES {
-        let what = format!("the component is {} bytes; the limit is {}", component.len(), limits::COMPONENT_BYTES);
+        let what =
+            format!("the component is {} bytes; the limit is {}", component.len(), limits::COMPONENT_BYTES);
         return Err(whole(what));
     }
     if wasmparser::Parser::is_core_wasm(component) {
@@ -98,7 +114,9 @@ fn decode(component: &[u8]) -> Result<(Resolve, wit_parser::WorldId), Mismatch> 
     }
     match wit_parser::decoding::decode(component) {
         Ok(DecodedWasm::Component(resolve, world)) => Ok((resolve, world)),
-        Ok(DecodedWasm::WitPackage(..)) => Err(whole("this is a package of WIT without code, not a component")),
+        Ok(DecodedWasm::WitPackage(..)) => {
+            Err(whole("this is a package of WIT without code, not a component"))
+        }
         Err(error) => Err(whole(format!("the component is not valid: {error:#}"))),
     }
 }
@@ -162,18 +180,37 @@ impl Check<'_> {
         for (key, item) in &world.imports {
             let name = self.found.name_world_key(key);
             match item {
-                WorldItem::Interface { id, .. } if own.contains(&name) => self.own_import(&name, *id, wanted_world),
+                WorldItem::Interface { id, .. } if own.contains(&name) => {
+                    self.own_import(&name, *id, wanted_world)
+                }
                 WorldItem::Interface { .. } if is_offered(&name, offered) => {}
+                WorldItem::Interface { id, .. } if self.asks_nothing(*id) => {}
                 WorldItem::Interface { .. } if name.starts_with("tutti:grpc/call@") => {
-                    let what = format!("the component was built for this version; this host has {CALL_INTERFACE}");
+                    let what =
+                        format!("the component was built for this version; this host has {CALL_INTERFACE}");
                     self.add(&name, &what);
                 }
-                WorldItem::Interface { .. } => self.add(&name, "the component imports this; the host does not offer it"),
-                WorldItem::Function(_) => self.add(&name, "the component imports this function; the host does not offer it"),
+                WorldItem::Interface { .. } => {
+                    self.add(&name, "the component imports this; the host does not offer it")
+                }
+                WorldItem::Function(_) => {
+                    self.add(&name, "the component imports this function; the host does not offer it")
+                }
                 // A type alone asks nothing of the host.
                 WorldItem::Type { .. } => {}
             }
         }
+    }
+
+    /// An interface of types alone asks nothing of the host.
+    fn asks_nothing(&self, id: InterfaceId) -> bool {
+        self.found.interfaces.get(id).is_some_and(|interface| {
+            let resource = |id: &TypeId| {
+                let def = self.found.types.get(*id);
+                def.is_none_or(|def| matches!(def.kind, TypeDefKind::Resource))
+            };
+            interface.functions.is_empty() && !interface.types.values().any(resource)
+        })
     }
 
     /// An import of the service's own interfaces: what it calls there must be there.
@@ -184,7 +221,9 @@ impl Check<'_> {
             let place = format!("{name} {function}");
             match wanted.functions.get(function) {
                 Some(wanted) => self.function(&place, there, wanted),
-                None => self.add(&place, "the component imports this function, which the interface does not have"),
+                None => {
+                    self.add(&place, "the component imports this function, which the interface does not have")
+                }
             }
         }
     }

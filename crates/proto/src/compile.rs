@@ -35,7 +35,7 @@ pub struct Compiled {
 pub fn compile<P: AsRef<Path>>(files: &[P], proto_paths: &[P]) -> Result<Compiled, Vec<Fault>> {
     let paths = search_paths(files, proto_paths);
     let mut compiler = Compiler::with_file_resolver(resolver(&paths));
-    compiler.include_imports(true).include_source_info(false);
+    compiler.include_imports(true);
     let mut names = Vec::new();
     for file in files {
         let file = file.as_ref();
@@ -47,12 +47,16 @@ pub fn compile<P: AsRef<Path>>(files: &[P], proto_paths: &[P]) -> Result<Compile
         compiler.open_file(file).map_err(|error| faults(&error, &paths))?;
         names.extend(named(&paths, file));
     }
-    let set = compiler.encode_file_descriptor_set();
+    // The compiler's own pool was resolved before its options were: it takes every `packed` for its default.
+    let with_source = compiler.include_source_info(true).encode_file_descriptor_set();
+    let pool = DescriptorPool::decode(with_source.as_slice())
+        .map_err(|error| vec![Fault::of_file(error.file().unwrap_or_default(), error.to_string())])?;
+    let set = compiler.include_source_info(false).encode_file_descriptor_set();
     if set.len() > limits::SET_BYTES {
         let what = format!("the descriptors are {} bytes; the limit is {}", set.len(), limits::SET_BYTES);
         return Err(vec![Fault::of_file("", what).hint("import fewer files")]);
     }
-    Ok(Compiled { pool: compiler.descriptor_pool(), files: names, set })
+    Ok(Compiled { pool, files: names, set })
 }
 
 fn search_paths<P: AsRef<Path>>(files: &[P], proto_paths: &[P]) -> Vec<PathBuf> {
@@ -112,7 +116,13 @@ fn faults(error: &protox::Error, paths: &[PathBuf]) -> Vec<Fault> {
     }
     if first.what.ends_with("but found 'edition'") {
         first.what = "editions are not supported".to_owned();
-        first.hint = Some("declare syntax = \"proto3\" instead; messages on the wire stay the same".to_owned());
+        first.hint =
+            Some("declare syntax = \"proto3\" instead; messages on the wire stay the same".to_owned());
+    }
+    // The compiler forgets to say which name.
+    if first.what == "a field with JSON name '' is already defined" {
+        first.what = "another field has the same name in JSON".to_owned();
+        first.hint = Some("rename one, or give it a json_name of its own".to_owned());
     }
     let related = error.related().into_iter().flatten().map(|other| Fault {
         position: position(other, other.source_code().or(error.source_code())),
@@ -132,6 +142,3 @@ fn position(error: &dyn Diagnostic, source: Option<&dyn miette::SourceCode>) -> 
     let column = u32::try_from(contents.column()).ok()?;
     Some((line.saturating_add(1), column.saturating_add(1)))
 }
-
-#[cfg(test)]
-mod tests;

@@ -64,7 +64,7 @@ impl Docs {
     fn add(&mut self, full_name: &str, places: &Places<'_>, path: &[i32]) {
         let Some(location) = places.by_path.get(path) else { return };
         let comment = location.leading_comments.as_deref().or(location.trailing_comments.as_deref());
-        let text = comment.map(|comment| tidy(comment)).unwrap_or_default();
+        let text = comment.map(tidy).unwrap_or_default();
         if !text.is_empty() {
             self.comments.insert(full_name.to_owned(), text);
         }
@@ -97,7 +97,9 @@ impl<'a> Places<'a> {
 fn tidy(comment: &str) -> String {
     let lines: Vec<String> = comment
         .lines()
-        .map(|line| line.chars().filter(|char| !char.is_control() && !is_direction(*char)).collect::<String>())
+        .map(|line| {
+            line.chars().filter(|char| !char.is_control() && !is_direction(*char)).collect::<String>()
+        })
         .map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned())
         .collect();
     lines.join("\n").trim_matches('\n').to_owned()

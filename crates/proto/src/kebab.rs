@@ -8,11 +8,52 @@ use std::{borrow::Cow, collections::BTreeSet};
 /// Every reserved word of WIT; such a name is written with a `%` before it. `from`, `as` and their like are reserved only
 /// in places, but the `%` is right everywhere.
 const KEYWORDS: [&str; 42] = [
-    "as", "async", "bool", "borrow", "char", "constructor", "enum", "error-context", "export", "f32", "f64", "flags",
-    "from", "func", "future", "import", "include", "interface", "list", "map", "option", "own", "package", "record",
-    "resource", "result", "s16", "s32", "s64", "s8", "static", "stream", "string", "tuple", "type", "u16", "u32", "u64",
-    "u8", "use", "variant", "with",
+    "as",
+    "async",
+    "bool",
+    "borrow",
+    "char",
+    "constructor",
+    "enum",
+    "error-context",
+    "export",
+    "f32",
+    "f64",
+    "flags",
+    "from",
+    "func",
+    "future",
+    "import",
+    "include",
+    "interface",
+    "list",
+    "map",
+    "option",
+    "own",
+    "package",
+    "record",
+    "resource",
+    "result",
+    "s16",
+    "s32",
+    "s64",
+    "s8",
+    "static",
+    "stream",
+    "string",
+    "tuple",
+    "type",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
+    "use",
+    "variant",
+    "with",
 ];
+
+/// What no binding generator can turn into a name: neither Rust nor Python has a way to escape it.
+const UNSPEAKABLE: &str = "self";
 
 /// A protobuf name as a WIT label: `HTTPServer` is `http-server`, `talk_to_me` is `talk-to-me`, `line_2` is `line2`,
 /// `com.example` is `com-example`.
@@ -40,10 +81,11 @@ pub fn kebab(name: &str) -> String {
         boundary = false;
         before = Some(char);
     }
-    if label.is_empty() {
-        label.push('x');
+    match label.as_str() {
+        "" => "x".to_owned(),
+        UNSPEAKABLE => format!("{UNSPEAKABLE}-value"),
+        _ => label,
     }
-    label
 }
 
 /// A word that starts with a digit joins the one before it; the first gets a letter.
@@ -122,6 +164,7 @@ mod tests {
             ("Outer.Inner", "outer-inner"),
             ("größe", "gr-e"),
             ("", "x"),
+            ("Self", "self-value"),
         ] {
             assert_eq!(kebab(name), label, "{name}");
         }

@@ -18,9 +18,9 @@ pub const MEMBERS_OF_ONE: usize = 10_000;
 pub const NAME_BYTES: usize = 512;
 /// Deepest nesting of a message declared in another: what `protoc` itself allows is 32.
 pub const DECLARED_DEPTH: usize = 32;
-/// Deepest nesting of messages in one another as values, recursion left aside, which is boxed: protobuf's own decoders
-/// stop at 100, and the types of a component are checked by recursion.
-pub const VALUE_DEPTH: u32 = 64;
+/// Deepest nesting of a message's types as WIT has them (records, options, lists, tuples, variants), recursion left aside,
+/// which is boxed: engines refuse a component past 100, of which the function and its result take some.
+pub const TYPE_DEPTH: u32 = 90;
 /// Most values that one message holds when every message in it is written out, lists and maps with one entry: a component
 /// whose types are larger than a million is refused by every engine, and a record of this many is 100 KiB and more in the
 /// guest's memory.

@@ -48,7 +48,8 @@ impl Audit {
             return Err(Fault::of_file("", "the descriptor set is empty"));
         }
         if set.file.len() > limits::FILES {
-            let what = format!("the descriptor set has {} files; the limit is {}", set.file.len(), limits::FILES);
+            let what =
+                format!("the descriptor set has {} files; the limit is {}", set.file.len(), limits::FILES);
             return Err(Fault::of_file("", what));
         }
         let mut before: BTreeSet<&str> = BTreeSet::new();
@@ -95,11 +96,14 @@ impl Audit {
             return Err(format!("more than {} messages", limits::MESSAGES));
         }
         if depth > limits::DECLARED_DEPTH {
-            return Err(format!("messages are declared more than {} deep in one another", limits::DECLARED_DEPTH));
+            return Err(format!(
+                "messages are declared more than {} deep in one another",
+                limits::DECLARED_DEPTH
+            ));
         }
         interpreted(message.options.as_ref().map(|options| options.uninterpreted_option.len()))?;
         let ranges = message.extension_range.iter().filter_map(|range| range.options.as_ref());
-        ranges.map(|options| interpreted(Some(options.uninterpreted_option.len()))).collect::<Finding>()?;
+        ranges.map(|options| options.uninterpreted_option.len()).map(Some).try_for_each(interpreted)?;
         self.count(message.extension_range.len().saturating_add(message.reserved_range.len()))?;
         self.count(message.reserved_name.len())?;
         for oneof in &message.oneof_decl {
@@ -210,7 +214,11 @@ fn map_entries(pool: &DescriptorPool) -> Result<(), Fault> {
             None | Some(Kind::Double | Kind::Float | Kind::Bytes | Kind::Message(_) | Kind::Enum(_))
         );
         let value = entry.get_field(2);
-        let plain = |number| entry.get_field(number).is_some_and(|field| !field.is_list() && !field.is_group() && !field.is_map());
+        let plain = |number| {
+            entry
+                .get_field(number)
+                .is_some_and(|field| !field.is_list() && !field.is_group() && !field.is_map())
+        };
         if !key_is_good || value.is_none() || entry.fields().len() != 2 || !plain(1) || !plain(2) {
             let what = format!("{} is not a map's entry", entry.full_name());
             return Err(Fault::of_file(entry.parent_file().name(), what));

@@ -62,7 +62,8 @@ fn package(name: &str) -> String {
 fn streams(text: &mut Text, schema: &Schema, service: &Service) {
     let own: Vec<&str> =
         service.readers.iter().chain(&service.writers).map(|stream| stream.wit_name.as_str()).collect();
-    let messages: BTreeSet<_> = service.readers.iter().chain(&service.writers).map(|stream| stream.message).collect();
+    let messages: BTreeSet<_> =
+        service.readers.iter().chain(&service.writers).map(|stream| stream.message).collect();
     let mut scope = Scope::new(own.iter().copied());
     scope.call(&["status"]);
     scope.messages(schema, messages);
@@ -96,8 +97,10 @@ fn functions(text: &mut Text, schema: &Schema, docs: &Docs, service: &Service) {
     let mut messages = BTreeSet::new();
     let mut resources = BTreeSet::new();
     for method in &service.methods {
-        let reader = service.readers.iter().find(|stream| method.client_streaming && stream.message == method.input);
-        let writer = service.writers.iter().find(|stream| method.server_streaming && stream.message == method.output);
+        let reader =
+            service.readers.iter().find(|stream| method.client_streaming && stream.message == method.input);
+        let writer =
+            service.writers.iter().find(|stream| method.server_streaming && stream.message == method.output);
         resources.extend(reader.into_iter().chain(writer).map(|stream| stream.wit_name.as_str()));
         messages.extend(reader.is_none().then_some(method.input));
         messages.extend(writer.is_none().then_some(method.output));
@@ -120,8 +123,10 @@ fn functions(text: &mut Text, schema: &Schema, docs: &Docs, service: &Service) {
 }
 
 fn function(scope: &Scope, service: &Service, method: &Method) -> String {
-    let reader = service.readers.iter().find(|stream| method.client_streaming && stream.message == method.input);
-    let writer = service.writers.iter().find(|stream| method.server_streaming && stream.message == method.output);
+    let reader =
+        service.readers.iter().find(|stream| method.client_streaming && stream.message == method.input);
+    let writer =
+        service.writers.iter().find(|stream| method.server_streaming && stream.message == method.output);
     let mut parameters = vec![format!("ctx: borrow<{}>", scope.call_name("context"))];
     parameters.push(match reader {
         Some(stream) => format!("requests: borrow<{}>", scope.resource_name(&stream.wit_name)),
@@ -181,6 +186,3 @@ impl Text {
         self.text
     }
 }
-
-#[cfg(test)]
-mod tests;

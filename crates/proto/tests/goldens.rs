@@ -1,5 +1,7 @@
 //! Every `.proto` of `tests/protos` against its generated WIT, and the WIT against a parser.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "the helpers of tests fail as tests do")]
+
 use std::path::{Path, PathBuf};
 use tutti_proto::compile::{Compiled, compile};
 use tutti_proto::docs::Docs;
@@ -26,7 +28,8 @@ fn parse(files: &[wit::WitFile]) -> Result<String, String> {
     let mut resolve = wit_parser::Resolve::default();
     let mut main = None;
     for file in files.iter().rev() {
-        main = Some(resolve.push_source(&file.path, &file.text).map_err(|error| resolve.render_error(&error))?);
+        main =
+            Some(resolve.push_source(&file.path, &file.text).map_err(|error| resolve.render_error(&error))?);
     }
     let package = &resolve.packages[main.expect("a package")];
     let (name, world) = package.worlds.first().expect("a world");
@@ -34,7 +37,8 @@ fn parse(files: &[wit::WitFile]) -> Result<String, String> {
     let mut module = wit_component::dummy_module(&resolve, *world, wit_parser::ManglingAndAbi::Standard32);
     wit_component::embed_component_metadata(&mut module, &resolve, *world, Default::default())
         .map_err(|error| format!("{error:#}"))?;
-    let mut encoder = wit_component::ComponentEncoder::default().module(&module).map_err(|e| format!("{e:#}"))?;
+    let mut encoder =
+        wit_component::ComponentEncoder::default().module(&module).map_err(|e| format!("{e:#}"))?;
     encoder.encode().map_err(|error| format!("{error:#}"))?;
     Ok(name.clone())
 }
@@ -43,7 +47,8 @@ fn parse(files: &[wit::WitFile]) -> Result<String, String> {
 fn each_proto_gives_its_wit() {
     for path in protos("") {
         let compiled = compiled(&path).unwrap_or_else(|faults| panic!("{faults:?}"));
-        let schema = Schema::build(&compiled.pool, &compiled.files).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let schema =
+            Schema::build(&compiled.pool, &compiled.files).unwrap_or_else(|faults| panic!("{faults:?}"));
         let docs = Docs::of(&compiled.pool);
         let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let mut text = String::new();
@@ -65,7 +70,12 @@ fn what_is_stored_gives_the_same_wit() {
         let schema = Schema::build(&compiled.pool, &compiled.files).expect("a schema");
         assert_eq!(Schema::build(&pool, &compiled.files).expect("a schema"), schema);
         for service in &schema.services {
-            assert_eq!(Schema::of_service(&pool, &service.name).expect("a schema"), schema, "{}", service.name);
+            assert_eq!(
+                Schema::of_service(&pool, &service.name).expect("a schema"),
+                schema,
+                "{}",
+                service.name
+            );
         }
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn functions(found: &Resolve, has: &Function, wanted: &Resolve, shoul
     }
     for ((has, should), number) in has.params.iter().zip(&should.params).zip(1..) {
         if has.name != should.name {
-            compare.differences.push(format!("parameter {number} is named {}, should be {}", has.name, should.name));
+            compare
+                .differences
+                .push(format!("parameter {number} is named {}, should be {}", has.name, should.name));
         }
         let root = Root { label: format!("parameter {number}"), found: has.ty, wanted: should.ty };
         compare.root(&root);
@@ -79,7 +81,8 @@ impl<'a> Compare<'a> {
         if self.differences.len() >= DIFFERENCES {
             return;
         }
-        let (Type::Id(has_id), Type::Id(should_id)) = (base(self.found, has), base(self.wanted, should)) else {
+        let (Type::Id(has_id), Type::Id(should_id)) = (base(self.found, has), base(self.wanted, should))
+        else {
             if base(self.found, has) != base(self.wanted, should) {
                 self.differ(path, has, should);
             }
@@ -88,29 +91,38 @@ impl<'a> Compare<'a> {
         if !self.seen.insert((has_id.index(), should_id.index())) {
             return;
         }
-        let (Some(has_def), Some(should_def)) = (self.found.types.get(has_id), self.wanted.types.get(should_id)) else {
+        let (Some(has_def), Some(should_def)) =
+            (self.found.types.get(has_id), self.wanted.types.get(should_id))
+        else {
             return;
         };
         match (&has_def.kind, &should_def.kind) {
             (TypeDefKind::Record(has), TypeDefKind::Record(should)) => {
-                let has: Vec<Member<'_>> = has.fields.iter().map(|one| (one.name.as_str(), Some(one.ty))).collect();
-                let should: Vec<Member<'_>> = should.fields.iter().map(|one| (one.name.as_str(), Some(one.ty))).collect();
+                let has: Vec<Member<'_>> =
+                    has.fields.iter().map(|one| (one.name.as_str(), Some(one.ty))).collect();
+                let should: Vec<Member<'_>> =
+                    should.fields.iter().map(|one| (one.name.as_str(), Some(one.ty))).collect();
                 self.members("field", &has, &should, path);
             }
             (TypeDefKind::Variant(has), TypeDefKind::Variant(should)) => {
                 let has: Vec<Member<'_>> = has.cases.iter().map(|one| (one.name.as_str(), one.ty)).collect();
-                let should: Vec<Member<'_>> = should.cases.iter().map(|one| (one.name.as_str(), one.ty)).collect();
+                let should: Vec<Member<'_>> =
+                    should.cases.iter().map(|one| (one.name.as_str(), one.ty)).collect();
                 self.members("case", &has, &should, path);
             }
             (TypeDefKind::Enum(has), TypeDefKind::Enum(should)) => {
                 let has: Vec<Member<'_>> = has.cases.iter().map(|one| (one.name.as_str(), None)).collect();
-                let should: Vec<Member<'_>> = should.cases.iter().map(|one| (one.name.as_str(), None)).collect();
+                let should: Vec<Member<'_>> =
+                    should.cases.iter().map(|one| (one.name.as_str(), None)).collect();
                 self.members("case", &has, &should, path);
             }
-            (TypeDefKind::Option(has), TypeDefKind::Option(should)) | (TypeDefKind::List(has), TypeDefKind::List(should)) => {
+            (TypeDefKind::Option(has), TypeDefKind::Option(should))
+            | (TypeDefKind::List(has), TypeDefKind::List(should)) => {
                 self.types(*has, *should, path);
             }
-            (TypeDefKind::Tuple(has), TypeDefKind::Tuple(should)) if has.types.len() == should.types.len() => {
+            (TypeDefKind::Tuple(has), TypeDefKind::Tuple(should))
+                if has.types.len() == should.types.len() =>
+            {
                 for (has, should) in has.types.iter().zip(&should.types) {
                     self.types(*has, *should, path);
                 }
@@ -165,7 +177,8 @@ impl<'a> Compare<'a> {
                 self.differences.push(what);
             }
             (Some(has), None) => {
-                self.differences.push(format!("{at} holds {}, should hold nothing", describe(self.found, has)));
+                self.differences
+                    .push(format!("{at} holds {}, should hold nothing", describe(self.found, has)));
             }
             (None, None) => {}
         }

@@ -2,16 +2,16 @@
 
 use super::collect::{Used, key_field, used, value_field};
 use super::{
-    Enum, EnumCase, EnumIndex, Field, Kind, Message, MessageIndex, Method, Place, Presence, Schema, Service, Slot,
-    graph, names, size,
+    Enum, EnumCase, EnumIndex, Field, Kind, Message, MessageIndex, Method, Place, Presence, Schema, Service,
+    Slot, graph, names, size,
 };
 use crate::docs::Places;
 use crate::fault::Fault;
 use crate::kebab::kebab;
 use crate::limits;
 use prost_reflect::{
-    Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind as ProtoKind, MessageDescriptor,
-    ServiceDescriptor,
+    Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind as ProtoKind,
+    MessageDescriptor, ServiceDescriptor,
 };
 use std::collections::BTreeMap;
 
@@ -45,7 +45,10 @@ pub(super) fn unknown_service(pool: &DescriptorPool, service: &str) -> Fault {
     Fault::of_file("", format!("service \"{service}\" is not declared")).hint(hint)
 }
 
-fn services_of<S: AsRef<str>>(pool: &DescriptorPool, files: &[S]) -> Result<Vec<ServiceDescriptor>, Vec<Fault>> {
+fn services_of<S: AsRef<str>>(
+    pool: &DescriptorPool,
+    files: &[S],
+) -> Result<Vec<ServiceDescriptor>, Vec<Fault>> {
     let mut services = Vec::new();
     let mut faults = Vec::new();
     for name in files {
@@ -66,7 +69,9 @@ fn services_of<S: AsRef<str>>(pool: &DescriptorPool, files: &[S]) -> Result<Vec<
 
 fn service(one: &ServiceDescriptor, used: &Used) -> Service {
     let wit_name = kebab(one.name());
-    let functions = names::members(one.methods().map(|method| method.name().to_owned()).collect::<Vec<_>>().iter().map(String::as_str));
+    let functions = names::members(
+        one.methods().map(|method| method.name().to_owned()).collect::<Vec<_>>().iter().map(String::as_str),
+    );
     let methods = one
         .methods()
         .zip(functions)
@@ -167,7 +172,9 @@ fn numbers(slots: &[Slot]) -> Vec<(u32, Place)> {
         match slot {
             Slot::Field(field) => numbers.push((field.number, Place { slot: at, case: 0 })),
             Slot::Oneof { cases, .. } => {
-                numbers.extend(cases.iter().zip(0..).map(|(case, of)| (case.number, Place { slot: at, case: of })));
+                numbers.extend(
+                    cases.iter().zip(0..).map(|(case, of)| (case.number, Place { slot: at, case: of })),
+                );
             }
         }
     }
@@ -215,7 +222,9 @@ fn kind(one: &FieldDescriptor, used: &Used) -> Kind {
         ProtoKind::String => Kind::String,
         ProtoKind::Bytes => Kind::Bytes,
         ProtoKind::Enum(inner) => Kind::Enum(EnumIndex(index_of(&used.enum_index, inner.full_name()))),
-        ProtoKind::Message(inner) => Kind::Message(MessageIndex(index_of(&used.message_index, inner.full_name()))),
+        ProtoKind::Message(inner) => {
+            Kind::Message(MessageIndex(index_of(&used.message_index, inner.full_name())))
+        }
     }
 }
 
@@ -229,7 +238,11 @@ fn enumeration(one: &EnumDescriptor, faults: &mut Vec<Fault>) -> Enum {
             continue;
         }
         numbers.insert(value.number(), at);
-        cases.push(EnumCase { name: value.name().to_owned(), wit_name: String::new(), number: value.number() });
+        cases.push(EnumCase {
+            name: value.name().to_owned(),
+            wit_name: String::new(),
+            number: value.number(),
+        });
     }
     let labels = names::members(cases.iter().map(|case| case.name.as_str()));
     for (case, label) in cases.iter_mut().zip(labels) {
@@ -255,8 +268,10 @@ fn box_recursion(messages: &mut [Message]) -> Vec<usize> {
         Kind::Message(index) => usize::try_from(index.0).ok(),
         _ => None,
     };
-    let edges: Vec<Vec<usize>> =
-        messages.iter().map(|message| message.fields().filter_map(|field| target(field.kind)).collect()).collect();
+    let edges: Vec<Vec<usize>> = messages
+        .iter()
+        .map(|message| message.fields().filter_map(|field| target(field.kind)).collect())
+        .collect();
     let component = graph::components(&edges);
     for (message, own) in messages.iter_mut().zip(&component) {
         let fields = message.slots.iter_mut().flat_map(|slot| match slot {

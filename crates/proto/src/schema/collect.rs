@@ -20,7 +20,8 @@ pub(super) fn used(services: &[ServiceDescriptor]) -> Used {
     let mut messages: BTreeMap<String, (Declared, MessageDescriptor)> = BTreeMap::new();
     let mut enums: BTreeMap<String, (Declared, EnumDescriptor)> = BTreeMap::new();
     let methods = services.iter().flat_map(ServiceDescriptor::methods);
-    let mut open: Vec<MessageDescriptor> = methods.flat_map(|method| [method.input(), method.output()]).collect();
+    let mut open: Vec<MessageDescriptor> =
+        methods.flat_map(|method| [method.input(), method.output()]).collect();
     while let Some(message) = open.pop() {
         if messages.contains_key(message.full_name()) {
             continue;

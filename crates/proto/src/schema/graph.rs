@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_chain_of_a_hundred_thousand_needs_no_stack() {
-        let edges: Vec<Vec<usize>> = (0..100_000).map(|node| if node == 99_999 { vec![] } else { vec![node + 1] }).collect();
+        let edges: Vec<Vec<usize>> =
+            (0..100_000).map(|node| if node == 99_999 { vec![] } else { vec![node + 1] }).collect();
         let found = components(&edges);
         assert!(found.is_sorted_by(|one, next| one > next));
     }

@@ -36,7 +36,8 @@ pub(super) fn assign(schema: &mut Schema) {
 /// Each package's interface. Packages whose types hold each other share the interface of the first of them by name.
 fn interfaces(schema: &Schema) -> BTreeMap<String, String> {
     let messages = schema.messages.iter().map(|message| message.package.as_str());
-    let packages: BTreeSet<&str> = messages.chain(schema.enums.iter().map(|one| one.package.as_str())).collect();
+    let packages: BTreeSet<&str> =
+        messages.chain(schema.enums.iter().map(|one| one.package.as_str())).collect();
     let packages: Vec<&str> = packages.into_iter().collect();
     let mut edges: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); packages.len()];
     for message in &schema.messages {
@@ -74,7 +75,9 @@ fn interfaces(schema: &Schema) -> BTreeMap<String, String> {
     packages
         .iter()
         .zip(&component)
-        .filter_map(|(package, component)| Some(((*package).to_owned(), named.get(first.get(component)?)?.clone())))
+        .filter_map(|(package, component)| {
+            Some(((*package).to_owned(), named.get(first.get(component)?)?.clone()))
+        })
         .collect()
 }
 
@@ -141,9 +144,11 @@ fn assign_streams(service: &mut Service, messages: &[String]) {
         .collect();
     let mut assigned = names.assign(labels.iter().map(String::as_str)).into_iter();
     let mut streams = |of: Vec<MessageIndex>| -> Vec<Stream> {
-        of.into_iter().zip(assigned.by_ref()).map(|(message, wit_name)| Stream { message, wit_name }).collect()
+        of.into_iter()
+            .zip(assigned.by_ref())
+            .map(|(message, wit_name)| Stream { message, wit_name })
+            .collect()
     };
     service.readers = streams(read);
     service.writers = streams(written);
 }
-

@@ -121,7 +121,8 @@ impl Scope {
         }
         for interface in order {
             let list = lists.get(interface).map(|list| list.join(", ")).unwrap_or_default();
-            let path = if interface.contains(':') { interface.to_owned() } else { escape(interface).into_owned() };
+            let path =
+                if interface.contains(':') { interface.to_owned() } else { escape(interface).into_owned() };
             text.line(&format!("use {path}.{{{list}}};"));
         }
     }

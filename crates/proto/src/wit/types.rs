@@ -16,7 +16,8 @@ pub(super) struct Reached {
 impl Reached {
     /// The interfaces that these stand in, by name.
     pub(super) fn interfaces<'a>(&self, schema: &'a Schema) -> BTreeSet<&'a str> {
-        let messages = self.messages.iter().filter_map(|index| schema.message(*index)).map(|one| &one.package);
+        let messages =
+            self.messages.iter().filter_map(|index| schema.message(*index)).map(|one| &one.package);
         let enums = self.enums.iter().filter_map(|index| schema.enumeration(*index)).map(|one| &one.package);
         messages.chain(enums).map(|package| schema.interface(package)).collect()
     }
@@ -87,26 +88,32 @@ impl<'a> Types<'a> {
         messages: &[(MessageIndex, &'a Message)],
         enums: &[(EnumIndex, &'a Enum)],
     ) -> Types<'a> {
-        let variants = messages.iter().flat_map(|(_, message)| &message.slots).filter_map(|slot| match slot {
-            Slot::Oneof { wit_type, .. } => Some(wit_type.as_str()),
-            Slot::Field(_) => None,
-        });
+        let variants =
+            messages.iter().flat_map(|(_, message)| &message.slots).filter_map(|slot| match slot {
+                Slot::Oneof { wit_type, .. } => Some(wit_type.as_str()),
+                Slot::Field(_) => None,
+            });
         let own = messages.iter().map(|(_, message)| message.wit_name.as_str());
-        let mut scope = Scope::new(own.chain(enums.iter().map(|(_, one)| one.wit_name.as_str())).chain(variants));
+        let mut scope =
+            Scope::new(own.chain(enums.iter().map(|(_, one)| one.wit_name.as_str())).chain(variants));
         let fields = || messages.iter().flat_map(|(_, message)| message.fields());
         let foreign_messages: BTreeSet<MessageIndex> = fields()
             .filter_map(|field| match field.kind {
                 Kind::Message(index) => Some(index),
                 _ => None,
             })
-            .filter(|index| schema.message(*index).is_some_and(|one| schema.interface(&one.package) != interface))
+            .filter(|index| {
+                schema.message(*index).is_some_and(|one| schema.interface(&one.package) != interface)
+            })
             .collect();
         let foreign_enums: BTreeSet<EnumIndex> = fields()
             .filter_map(|field| match field.kind {
                 Kind::Enum(index) => Some(index),
                 _ => None,
             })
-            .filter(|index| schema.enumeration(*index).is_some_and(|one| schema.interface(&one.package) != interface))
+            .filter(|index| {
+                schema.enumeration(*index).is_some_and(|one| schema.interface(&one.package) != interface)
+            })
             .collect();
         scope.messages(schema, foreign_messages);
         scope.enums(schema, foreign_enums);
@@ -194,11 +201,15 @@ impl<'a> Types<'a> {
             Kind::String => "string".to_owned(),
             Kind::Bytes | Kind::Encoded(_) => "list<u8>".to_owned(),
             Kind::Enum(index) => match self.schema.enumeration(index) {
-                Some(one) if self.schema.interface(&one.package) == self.interface => escape(&one.wit_name).into_owned(),
+                Some(one) if self.schema.interface(&one.package) == self.interface => {
+                    escape(&one.wit_name).into_owned()
+                }
                 _ => self.scope.enum_name(index),
             },
             Kind::Message(index) => match self.schema.message(index) {
-                Some(one) if self.schema.interface(&one.package) == self.interface => escape(&one.wit_name).into_owned(),
+                Some(one) if self.schema.interface(&one.package) == self.interface => {
+                    escape(&one.wit_name).into_owned()
+                }
                 _ => self.scope.message_name(index),
             },
         }
