@@ -107,11 +107,11 @@ need_components() {
 need_python_client() {
     need_packages python3=python3
     local venv=$root/target/venv
-    if ! "$venv/bin/python" -c 'import grpc' 2>/dev/null; then
+    if ! "$venv/bin/python" -c 'import grpc, grpc_reflection, grpc_status' 2>/dev/null; then
         python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages ensurepip=python3-venv
         say "installing grpcio into target/venv"
         python3 -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check grpcio >&2
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check grpcio grpcio-reflection grpcio-status >&2
     fi
 }
 

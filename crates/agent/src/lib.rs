@@ -34,3 +34,4 @@ mod testing;
 
 pub use agent::{Agent, AgentOptions};
 pub use node::Shutdown;
+pub use presence::capacity;

@@ -295,6 +295,7 @@ pub(crate) fn instance(number: u64) -> Resource<InstanceSpec> {
         manifest: Manifest::default(),
         node: node_name(),
         goal: Goal::Serve,
+        placed: String::new(),
     };
     Resource::new(id(number).to_string(), Random::seeded(number).uid(), Timestamp(0), spec)
 }

@@ -27,6 +27,10 @@ pub struct InstanceSpec {
     pub node: NodeName,
     /// What it is to do.
     pub goal: Goal,
+    /// Why it runs on this node and not on another, in one sentence, from when it was placed; empty for one that an older
+    /// release placed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub placed: String,
 }
 
 impl InstanceSpec {

@@ -6,7 +6,7 @@
 use crate::{
     Millis, Problem, limits,
     nearest::nearest,
-    quantity::{ByteSize, MilliCpu},
+    quantity::{Bandwidth, ByteSize, MilliCpu},
     version::Isolate,
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub struct Manifest {
     pub memory: ByteSize,
     /// Cpu of one instance.
     pub cpu: MilliCpu,
+    /// Bandwidth that one instance is to have on its node; by default it asks for none in particular.
+    #[serde(skip_serializing_if = "Bandwidth::is_none")]
+    pub bandwidth: Bandwidth,
     /// Requests that one instance serves at once.
     pub concurrency: u32,
     /// How an instance shows that it is ready.
@@ -57,6 +60,7 @@ impl Default for Manifest {
             env: BTreeMap::new(),
             memory: ByteSize::mib(128),
             cpu: MilliCpu(100),
+            bandwidth: Bandwidth(0),
             concurrency: 100,
             health: Health::default(),
             min: 1,
@@ -111,13 +115,14 @@ pub enum Probe {
 }
 
 /// The keys of `[service]`, for the nearest known one.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "isolate",
     "run",
     "port",
     "env",
     "memory",
     "cpu",
+    "bandwidth",
     "concurrency",
     "health",
     "min",
@@ -254,6 +259,7 @@ impl Reader {
             env: self.environment(section),
             memory: self.amount(section, "memory").unwrap_or(plain.memory),
             cpu: self.amount(section, "cpu").unwrap_or(plain.cpu),
+            bandwidth: self.amount(section, "bandwidth").unwrap_or(plain.bandwidth),
             concurrency: self.integer(section, "concurrency").unwrap_or(plain.concurrency),
             health: self.health(section),
             min: self.integer(section, "min").unwrap_or(plain.min),
@@ -418,6 +424,7 @@ mod tests {
             env = { GREETING = "hi", COUNT = 3 }
             memory = "64Mi"
             cpu = 0.5
+            bandwidth = "10Mbit"
             concurrency = 7
             health = { http = "/up", start = "9s", interval = "1s", timeout = "500ms", failures = 2 }
             min = 2

@@ -3,7 +3,7 @@
 use crate::{
     Digest, Kind, Millis, Problem, Timestamp,
     name::NodeName,
-    quantity::{ByteSize, MilliCpu},
+    quantity::{Bandwidth, ByteSize, MilliCpu},
     resource::Object,
     version::{Isolate, VersionSpec},
 };
@@ -165,6 +165,9 @@ pub struct Resources {
     /// Memory.
     #[serde(default)]
     pub memory: ByteSize,
+    /// Bandwidth; none where it is not known.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_none")]
+    pub bandwidth: Bandwidth,
 }
 
 /// What one isolate can do on a host, found by really doing it.

@@ -1,4 +1,4 @@
-//! Amounts of memory and cpu as people write them: `64Mi`, `1G`, `250m`, `2`.
+//! Amounts of memory, cpu and bandwidth as people write them: `64Mi`, `1G`, `250m`, `2`, `10Mbit`.
 
 use crate::Problem;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -90,6 +90,62 @@ impl FromStr for MilliCpu {
     }
 }
 
+/// Bits a second. Text: a whole number with `Gbit`, `Mbit`, `Kbit` (powers of 1000) or `bit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Bandwidth(pub u64);
+
+impl Bandwidth {
+    /// Whether it is none.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Millions of bits a second.
+    #[must_use]
+    pub const fn mbit(count: u64) -> Self {
+        Bandwidth(count.saturating_mul(1_000_000))
+    }
+}
+
+const BIT_UNITS: [(&str, u64); 4] =
+    [("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("Kbit", 1000), ("bit", 1)];
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = BIT_UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
+        match unit {
+            Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl FromStr for Bandwidth {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        let wrong = || {
+            Problem::invalid(format!(
+                "\"{text}\" is not a bandwidth: write a whole number and a unit, such as 10Mbit, 500Kbit or 1Gbit"
+            ))
+        };
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let factor = match unit {
+            // A bare number could be meant in anything; only none is the same in all.
+            "" if number == 0 => 1,
+            unit => BIT_UNITS
+                .iter()
+                .find(|(name, _)| *name == unit)
+                .map(|(_, factor)| *factor)
+                .ok_or_else(wrong)?,
+        };
+        number.checked_mul(factor).map(Bandwidth).ok_or_else(wrong)
+    }
+}
+
 macro_rules! serde_text {
     ($name:ident, $expects:literal) => {
         impl Serialize for $name {
@@ -127,6 +183,7 @@ macro_rules! serde_text {
 
 serde_text!(ByteSize, "a size such as \"64Mi\" or \"1G\"");
 serde_text!(MilliCpu, "an amount of cpu such as \"250m\" or 2");
+serde_text!(Bandwidth, "a bandwidth such as \"10Mbit\" or \"1Gbit\"");
 
 #[cfg(test)]
 mod tests {
@@ -137,6 +194,11 @@ mod tests {
         #[test]
         fn sizes_read_back(value in any::<u64>()) {
             prop_assert_eq!(ByteSize(value).to_string().parse::<ByteSize>().unwrap(), ByteSize(value));
+        }
+
+        #[test]
+        fn bandwidths_read_back(value in any::<u64>()) {
+            prop_assert_eq!(Bandwidth(value).to_string().parse::<Bandwidth>().unwrap(), Bandwidth(value));
         }
 
         #[test]
@@ -152,6 +214,11 @@ mod tests {
         assert_eq!("1.25".parse::<MilliCpu>().unwrap(), MilliCpu(1250));
         for text in ["", "Mi", "64mb", "-1", "1.5Mi"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+        assert_eq!("10Mbit".parse::<Bandwidth>().unwrap(), Bandwidth::mbit(10));
+        assert_eq!("0".parse::<Bandwidth>().unwrap(), Bandwidth(0));
+        for text in ["", "10", "Mbit", "1.5Mbit", "10mbit", "10Mbps", "99999999999999Gbit"] {
+            assert!(text.parse::<Bandwidth>().is_err(), "{text}");
         }
         for text in ["", "m", "1.", ".5", "1.2345", "-1"] {
             assert!(text.parse::<MilliCpu>().is_err(), "{text}");

@@ -1,7 +1,10 @@
 //! Reports: what a zone says of one service. Desired state flows down as an assignment, and this flows back up.
 
 use crate::{
-    Kind, ServiceRef, Split, VersionName, deployment::Failure, name::ZoneName, resource::Object,
+    Kind, ServiceRef, Share, Split, VersionName,
+    deployment::Failure,
+    name::{NodeName, ZoneName},
+    resource::Object,
     version::Preparation,
 };
 use serde::{Deserialize, Serialize};
@@ -27,7 +30,48 @@ pub struct ReportSpec {
     /// The version that its nodes hold ready though nothing runs it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<PreparedReport>,
+    /// What it decided for each version whose share the running deployment raises.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deploying: Vec<DeployReport>,
 }
+
+/// What a zone decided for a version that is being deployed, and how far it is with that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployReport {
+    /// The version.
+    pub version: VersionName,
+    /// Its share.
+    pub share: Share,
+    /// The workers that serve the service's whole traffic.
+    pub whole: u32,
+    /// The workers estimated for the share: `max(1, ceil(whole × share))`, more for today's load, at most its `max`.
+    pub workers: u32,
+    /// The nodes of its instances, in name order; at most [`CANDIDATES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// How many further nodes there are.
+    #[serde(default)]
+    pub more: u32,
+    /// The revision of the table that holds the weights, once it is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u64>,
+}
+
+/// A node that was found for a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The node.
+    pub node: NodeName,
+    /// Why it was found, in one sentence; empty if nobody wrote it down.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// Whether it holds the version ready; it was asked to either way.
+    #[serde(default)]
+    pub holds: bool,
+}
+
+/// Most nodes of a version that a report names: each becomes two lines of a deployment's history.
+pub const CANDIDATES: usize = 8;
 
 /// How far a zone is with holding a version ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

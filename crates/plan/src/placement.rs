@@ -1,7 +1,7 @@
 //! Finds a node for each new instance, with the reason for every node that was refused.
 //!
 //! Instances of a service spread over nodes; among equals one that holds the version ready wins, then the one with the
-//! most free memory, then the name, so that the same snapshot always gives the same plan.
+//! most free memory, then the most free bandwidth, then the name, so that the same snapshot always gives the same plan.
 
 use std::collections::BTreeMap;
 use tutti_model::{
@@ -9,7 +9,7 @@ use tutti_model::{
     manifest::Manifest,
     name::NodeName,
     node::Resources,
-    quantity::{ByteSize, MilliCpu},
+    quantity::{Bandwidth, ByteSize, MilliCpu},
     version::{Isolate, VersionSpec},
 };
 
@@ -42,6 +42,8 @@ pub struct NodeView {
 pub struct Placed {
     /// One node for each instance that found one, in order.
     pub nodes: Vec<NodeName>,
+    /// Why it was each of these, one sentence each.
+    pub why: Vec<String>,
     /// Why each refused node was refused, one sentence each; empty if all found one.
     pub refusals: Vec<String>,
 }
@@ -57,10 +59,12 @@ pub fn place(
 ) -> Placed {
     let mut placed = Placed::default();
     for _ in 0..count {
+        let candidates = nodes.iter().filter(|node| refusal(version, node).is_none()).count();
         let best = nodes.iter_mut().filter(|node| refusal(version, node).is_none()).min_by_key(|node| {
             let here = spread.get(&node.node).copied().unwrap_or(0);
             let cold = !node.holds.contains(&version.artifact);
-            (here, cold, std::cmp::Reverse(free(node).memory), node.node.clone())
+            let free = free(node);
+            (here, cold, std::cmp::Reverse((free.memory, free.bandwidth)), node.node.clone())
         });
         let Some(node) = best else {
             placed.refusals = nodes.iter().filter_map(|node| refusal(version, node)).collect();
@@ -69,6 +73,7 @@ pub fn place(
             }
             return placed;
         };
+        placed.why.push(why(version, node, spread.get(&node.node).copied().unwrap_or(0), candidates));
         promise(node, &version.manifest);
         *spread.entry(node.node.clone()).or_default() += 1;
         placed.nodes.push(node.node.clone());
@@ -76,10 +81,29 @@ pub fn place(
     placed
 }
 
+/// Why it was this node: what it has free, and what else told it from the others.
+fn why(version: &VersionSpec, node: &NodeView, here: u32, candidates: usize) -> String {
+    let free = free(node);
+    let mut why = format!("{} of memory", mebibytes(free.memory));
+    if !node.capacity.bandwidth.is_none() {
+        why.push_str(&format!(" and {} of bandwidth", free.bandwidth));
+    }
+    why.push_str(" free");
+    if node.holds.contains(&version.artifact) {
+        why.push_str(", holds it ready");
+    }
+    if here > 0 {
+        why.push_str(&format!(", has {here} of the service"));
+    }
+    let noun = if candidates == 1 { "candidate" } else { "candidates" };
+    format!("{why}; the best of {candidates} {noun}")
+}
+
 /// Counts an instance with this manifest among a node's promises.
 pub fn promise(node: &mut NodeView, manifest: &Manifest) {
     node.promised.memory = ByteSize(node.promised.memory.0.saturating_add(manifest.memory.0));
     node.promised.cpu = MilliCpu(node.promised.cpu.0.saturating_add(manifest.cpu.0));
+    node.promised.bandwidth = Bandwidth(node.promised.bandwidth.0.saturating_add(manifest.bandwidth.0));
     node.ports.extend(manifest.port);
 }
 
@@ -87,6 +111,7 @@ pub fn promise(node: &mut NodeView, manifest: &Manifest) {
 pub fn release(node: &mut NodeView, manifest: &Manifest) {
     node.promised.memory = ByteSize(node.promised.memory.0.saturating_sub(manifest.memory.0));
     node.promised.cpu = MilliCpu(node.promised.cpu.0.saturating_sub(manifest.cpu.0));
+    node.promised.bandwidth = Bandwidth(node.promised.bandwidth.0.saturating_sub(manifest.bandwidth.0));
     if let Some(held) = manifest.port.and_then(|port| node.ports.iter().position(|taken| *taken == port)) {
         node.ports.swap_remove(held);
     }
@@ -97,6 +122,7 @@ fn free(node: &NodeView) -> Resources {
     Resources {
         cpu: MilliCpu(node.capacity.cpu.0.saturating_sub(node.promised.cpu.0)),
         memory: ByteSize(node.capacity.memory.0.saturating_sub(node.promised.memory.0)),
+        bandwidth: Bandwidth(node.capacity.bandwidth.0.saturating_sub(node.promised.bandwidth.0)),
     }
 }
 
@@ -125,6 +151,18 @@ pub(crate) fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> 
         return Some(format!(
             "node {name} has {} cpu free of {}, and {} is needed",
             free.cpu, node.capacity.cpu, manifest.cpu
+        ));
+    }
+    if free.bandwidth < manifest.bandwidth {
+        if node.capacity.bandwidth.is_none() {
+            return Some(format!(
+                "node {name} does not know its bandwidth, and {} is needed: it is told with --bandwidth",
+                manifest.bandwidth
+            ));
+        }
+        return Some(format!(
+            "node {name} has {} of bandwidth free of {}, and {} is needed",
+            free.bandwidth, node.capacity.bandwidth, manifest.bandwidth
         ));
     }
     let taken = manifest.port.filter(|port| node.ports.contains(port));
@@ -158,6 +196,36 @@ mod tests {
         let placed = place(&version, 4, &mut nodes, &mut BTreeMap::new());
         let names: Vec<&str> = placed.nodes.iter().map(NodeName::as_str).collect();
         assert_eq!(names, ["c", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn bandwidth_is_asked_for_and_told() {
+        let mut wanted = version("1.0");
+        wanted.manifest.bandwidth = Bandwidth::mbit(10);
+        let (mut narrow, mut wide, unknown) = (node("narrow"), node("wide"), node("unknown"));
+        (narrow.capacity.bandwidth, wide.capacity.bandwidth) = (Bandwidth::mbit(5), Bandwidth::mbit(25));
+        let placed = place(&wanted, 3, &mut [narrow, wide, unknown], &mut BTreeMap::new());
+        let names: Vec<&str> = placed.nodes.iter().map(NodeName::as_str).collect();
+        assert_eq!(names, ["wide", "wide"]);
+        assert_eq!(
+            placed.why,
+            [
+                "65536Mi of memory and 25Mbit of bandwidth free; the best of 1 candidate",
+                "65408Mi of memory and 15Mbit of bandwidth free, has 1 of the service; the best of 1 candidate",
+            ]
+        );
+        assert_eq!(
+            placed.refusals,
+            [
+                "node narrow has 5Mbit of bandwidth free of 5Mbit, and 10Mbit is needed",
+                "node wide has 5Mbit of bandwidth free of 25Mbit, and 10Mbit is needed",
+                "node unknown does not know its bandwidth, and 10Mbit is needed: it is told with --bandwidth",
+            ]
+        );
+        // Who asks for none is placed anywhere, and prefers the wider of two alike.
+        let (mut a, mut b) = (node("a"), node("b"));
+        (a.capacity.bandwidth, b.capacity.bandwidth) = (Bandwidth::mbit(100), Bandwidth::mbit(1000));
+        assert_eq!(place(&version("1.0"), 1, &mut [a, b], &mut BTreeMap::new()).nodes[0].as_str(), "b");
     }
 
     #[test]

@@ -27,9 +27,10 @@ pub fn prepare(version: &VersionSpec, running: &BTreeSet<NodeName>, nodes: &[Nod
         .map(|node| node.node.clone())
         .collect();
     if !here.is_empty() {
-        return Placed { nodes: here, refusals: Vec::new() };
+        return Placed { nodes: here, ..Placed::default() };
     }
-    place(version, 1, &mut nodes.to_vec(), &mut BTreeMap::new())
+    // Why it is that node changes with every instance elsewhere, and nobody is told.
+    Placed { why: Vec::new(), ..place(version, 1, &mut nodes.to_vec(), &mut BTreeMap::new()) }
 }
 
 /// How far the nodes that are to hold an artifact ready are, by what each says.
@@ -107,7 +108,7 @@ mod tests {
         let wanted = version("1.0").artifact;
         let placed = Placed {
             nodes: ["a", "b", "c", "d", "e"].map(|name| name.parse().unwrap()).into(),
-            refusals: Vec::new(),
+            ..Placed::default()
         };
         let held = |readiness| vec![Held { artifact: wanted.clone(), readiness }];
         let broken = || held(Readiness::Unrunnable { reason: "not a component".into() });

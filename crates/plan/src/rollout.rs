@@ -8,7 +8,7 @@ use crate::judge::{Verdict, judge};
 use tutti_model::{
     Resource, Split, Timestamp,
     deployment::{DeploymentSpec, DeploymentStatus, Failure, Intent, Phase, Target},
-    report::{Progress, ReportSpec},
+    report::{Candidate, DeployReport, Progress, ReportSpec},
     service::{ServiceSpec, ServiceStatus},
     stats::VersionStats,
 };
@@ -111,6 +111,7 @@ impl Rollout<'_> {
             }
             Together::At(phase, reasons) => {
                 let waits = reasons.join("; ");
+                self.walk();
                 self.enter(phase);
                 let text = match phase {
                     Phase::Placing => "finding nodes",
@@ -121,7 +122,24 @@ impl Rollout<'_> {
                 let text = if waits.is_empty() { text.to_owned() } else { format!("{text}: {waits}") };
                 self.say(if hold { self.paused(&text) } else { text });
             }
-            Together::Settled => self.arrive(),
+            Together::Settled => {
+                self.walk();
+                self.arrive();
+            }
+        }
+    }
+
+    /// Notes what the zones have decided and done for the step since the last look, once each: the estimate, the nodes
+    /// found with the preload sent to each, who holds it, and the table.
+    fn walk(&mut self) {
+        let reports = self.view.reports.iter().flatten();
+        let lines: Vec<String> = reports.flat_map(|report| &report.deploying).flat_map(walked).collect();
+        for line in lines {
+            let step = self.next.step;
+            let told = self.next.history.iter().any(|entry| entry.step == step && entry.text == line);
+            if !told {
+                self.next.note(self.view.now, line);
+            }
         }
     }
 
@@ -232,6 +250,7 @@ impl Rollout<'_> {
         self.next.finished_at = Some(self.view.now);
         self.service.deployment = None;
         self.service.hold = false;
+        self.next.note(self.view.now, format!("released the lock on {}", self.view.deployment.spec.service));
         self.say(text);
     }
 
@@ -300,6 +319,35 @@ impl Rollout<'_> {
             None => Together::Settled,
         }
     }
+}
+
+/// The steps that a zone has taken for a version, a line each.
+fn walked(report: &DeployReport) -> Vec<String> {
+    let DeployReport { version, share, whole, workers, candidates, more, table } = report;
+    let formula = share.workers(*whole);
+    let noun = if *workers == 1 { "worker" } else { "workers" };
+    let mut estimate = format!("estimated {workers} {noun}: max(1, ceil({whole} × {share})) = {formula}");
+    if *workers > formula {
+        estimate.push_str(&format!(", and {} more for today's load", workers.saturating_sub(formula)));
+    } else if *workers < formula {
+        estimate.push_str(&format!(", and its manifest allows {workers}"));
+    }
+    let mut lines = vec![estimate];
+    for Candidate { node, why, .. } in candidates {
+        lines.push(match why.is_empty() {
+            true => format!("candidate node {node}: sent it the preload of {version}"),
+            false => format!("candidate node {node} ({why}): sent it the preload of {version}"),
+        });
+    }
+    if *more > 0 {
+        lines.push(format!("{more} more candidate nodes were sent the preload of {version}"));
+    }
+    let holding = candidates.iter().filter(|candidate| candidate.holds);
+    lines.extend(holding.map(|candidate| format!("node {} holds {version} ready", candidate.node)));
+    lines.extend(
+        table.map(|revision| format!("wrote the table at revision {revision}: {version} gets {share}")),
+    );
+    lines
 }
 
 #[cfg(test)]

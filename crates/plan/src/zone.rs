@@ -13,6 +13,7 @@
 //!    them, then go;
 //! 5. the report.
 
+mod deploying;
 mod fill;
 mod goals;
 mod progress;
@@ -79,7 +80,7 @@ pub struct ServiceView<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServicePlan {
     /// New instances: what, and where.
-    pub create: Vec<(VersionSpec, NodeName)>,
+    pub create: Vec<NewInstance>,
     /// Whether an instance found no node.
     pub lacks_room: bool,
     /// Standing-by instances of other services whose time is to be over now, to make room; at most [`BATCH`].
@@ -98,6 +99,17 @@ pub struct ServicePlan {
     pub report: ReportSpec,
     /// When time alone may change something.
     pub wake: Option<Timestamp>,
+}
+
+/// An instance that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInstance {
+    /// What it runs.
+    pub version: VersionSpec,
+    /// Where.
+    pub node: NodeName,
+    /// Why there, in one sentence.
+    pub placed: String,
 }
 
 /// What becomes of the table.
@@ -144,7 +156,7 @@ struct Pass<'a> {
     versions: BTreeMap<VersionName, VersionPass<'a>>,
     /// Nodes whose agents are heard.
     alive: BTreeSet<&'a NodeName>,
-    create: Vec<(VersionSpec, NodeName)>,
+    create: Vec<NewInstance>,
     make_room: Vec<InstanceId>,
     goals: BTreeMap<InstanceId, Goal>,
     reasons: Vec<String>,

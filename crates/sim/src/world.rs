@@ -23,7 +23,7 @@ use tutti_model::{
     instance::{Goal, InstanceSpec, InstanceState},
     name::{NodeName, ZoneName},
     node::{Fingerprint, Held, NodeSpec, NodeStatus, Readiness, Resources},
-    quantity::{ByteSize, MilliCpu},
+    quantity::{Bandwidth, ByteSize, MilliCpu},
     stats::{ServiceStats, VersionStats},
     table::TableSpec,
     version::Isolate,
@@ -36,7 +36,8 @@ use tutti_store::{
 /// Turns that every task gets after each event: more than the longest chain of tasks that wake one another.
 const TURNS: usize = 200;
 /// What a node has: room for six instances, so that services are in each other's way.
-const NODE: Resources = Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(6 * 128) };
+const NODE: Resources =
+    Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(6 * 128), bandwidth: Bandwidth(0) };
 
 /// A simulated cloud.
 pub struct World {

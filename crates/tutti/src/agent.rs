@@ -9,7 +9,7 @@ use crate::{
     folder::DataFolder,
     node_api,
     parts::{drivers, listen},
-    settings::AgentSettings,
+    settings::{AgentSettings, capacity},
     stop::Stop,
 };
 use async_trait::async_trait;
@@ -131,7 +131,7 @@ impl Parts {
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
             release: RELEASE.to_owned(),
-            capacity: None,
+            capacity: capacity(settings.bandwidth),
             address: Some(settings.socket.clone()),
         })
     }

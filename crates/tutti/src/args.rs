@@ -57,6 +57,9 @@ pub(crate) struct DevArgs {
     /// Name of this node [env: TUTTI_NODE] [default: the host's name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Bandwidth of this node, such as 1Gbit [env: TUTTI_BANDWIDTH] [default: what the kernel says]
+    #[arg(long, value_name = "BANDWIDTH")]
+    bandwidth: Option<String>,
     /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -82,6 +85,7 @@ impl DevArgs {
             ("blobs", &self.blobs),
             ("socket", &self.socket),
             ("node", &self.node),
+            ("bandwidth", &self.bandwidth),
             ("context", &globals.context),
             ("log", &self.log),
             ("log_format", &self.log_format),
@@ -112,6 +116,9 @@ pub(crate) struct AgentArgs {
     /// Name of this node, another than every other's [env: TUTTI_AGENT_NODE] [default: the host's name and -agent]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Bandwidth of this node, such as 1Gbit [env: TUTTI_AGENT_BANDWIDTH] [default: what the kernel says]
+    #[arg(long, value_name = "BANDWIDTH")]
+    bandwidth: Option<String>,
     /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -134,6 +141,7 @@ impl AgentArgs {
             ("agent.data_dir", &self.data_dir),
             ("agent.socket", &self.socket),
             ("agent.node", &self.node),
+            ("agent.bandwidth", &self.bandwidth),
             ("log", &self.log),
             ("log_format", &self.log_format),
         ];

@@ -7,7 +7,7 @@ use crate::{
     folder::DataFolder,
     parts::{drivers, listen},
     ready::{Access, Ready},
-    settings::Settings,
+    settings::{Settings, capacity},
     stop::Stop,
 };
 use futures_util::StreamExt as _;
@@ -173,7 +173,7 @@ impl Parts {
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
             release: RELEASE.to_owned(),
-            capacity: None,
+            capacity: capacity(settings.bandwidth),
             address: None,
         })
     }

@@ -14,7 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 use tutti_base::telemetry;
-use tutti_model::{Problem, name::NodeName, nearest::nearest, node::RoleAddress};
+use tutti_model::{
+    Problem, name::NodeName, nearest::nearest, node::Resources, node::RoleAddress, quantity::Bandwidth,
+};
 
 /// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +50,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 15] = [
+pub(crate) const SETTINGS: [Setting; 17] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -56,6 +58,7 @@ pub(crate) const SETTINGS: [Setting; 15] = [
     Setting { key: "blobs", default: "" },
     Setting { key: "socket", default: "" },
     Setting { key: "node", default: "" },
+    Setting { key: "bandwidth", default: "" },
     Setting { key: "context", default: "dev" },
     Setting { key: "log", default: "warn,tutti=info" },
     Setting { key: "log_format", default: "text" },
@@ -64,6 +67,7 @@ pub(crate) const SETTINGS: [Setting; 15] = [
     Setting { key: "agent.control", default: "" },
     Setting { key: "agent.socket", default: "" },
     Setting { key: "agent.node", default: "" },
+    Setting { key: "agent.bandwidth", default: "" },
 ];
 
 /// The section of `tutti.toml` with what only `tutti agent` is told.
@@ -245,6 +249,19 @@ fn agent_name(host: &str) -> String {
     format!("{}-agent", host.trim_end_matches('-'))
 }
 
+/// The bandwidth that a node is said to have; `None` where nobody says.
+fn bandwidth(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Option<Bandwidth> {
+    match effective.text(key) {
+        "" => None,
+        text => text.parse().map_err(|problem: Problem| faults.push(effective.fault(key, problem))).ok(),
+    }
+}
+
+/// What a node has, where its bandwidth is said rather than found; `None` leaves all to be found.
+pub(crate) fn capacity(bandwidth: Option<Bandwidth>) -> Option<Resources> {
+    bandwidth.map(|bandwidth| Resources { bandwidth, ..tutti_agent::capacity() })
+}
+
 /// Settings as a role uses them.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -262,6 +279,8 @@ pub(crate) struct Settings {
     pub(crate) socket: RoleAddress,
     /// Name of this node.
     pub(crate) node: NodeName,
+    /// The node's bandwidth; `None` for what the kernel says.
+    pub(crate) bandwidth: Option<Bandwidth>,
     /// Name under which the command line finds this cloud.
     pub(crate) context: String,
     /// What is logged.
@@ -294,6 +313,7 @@ impl TryFrom<&Effective> for Settings {
         };
         let socket = socket(effective, "socket", &data_dir.join(CONTROL_SOCKET), &mut faults);
         let node = node(effective, "node", &mut faults);
+        let bandwidth = bandwidth(effective, "bandwidth", &mut faults);
         let log_format = log_format(effective, &mut faults);
         let settings = node.and_then(|node| {
             Some(Settings {
@@ -304,6 +324,7 @@ impl TryFrom<&Effective> for Settings {
                 blobs,
                 socket: socket?,
                 node,
+                bandwidth,
                 context: effective.text("context").to_owned(),
                 log: effective.text("log").to_owned(),
                 log_format,

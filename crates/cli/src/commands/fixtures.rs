@@ -102,6 +102,7 @@ pub(crate) fn instance() -> Resource<InstanceSpec> {
         manifest: Manifest::default(),
         node: "box-with-a-rather-long-name".parse().unwrap(),
         goal: Goal::Serve,
+        placed: String::new(),
     };
     let mut instance = resource(id.as_str(), spec);
     instance.status.state = InstanceState::Ready;

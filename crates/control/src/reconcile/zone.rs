@@ -31,7 +31,7 @@ use tutti_plan::{
     placement::{NodeView, Placed, promise},
     prepare::{preparation, prepare},
     room::{Spare, spare},
-    zone::{ServicePlan, ServiceView, TablePlan, plan_service},
+    zone::{NewInstance, ServicePlan, ServiceView, TablePlan, plan_service},
 };
 
 /// How often nodes are looked at for having fallen silent: often enough to notice within [`crate::observed::NODE_SILENCE`]
@@ -566,11 +566,11 @@ impl Zone {
             }
         }
         let mut promises = Vec::new();
-        for (version, node) in &plan.create {
+        for new in &plan.create {
             if write.room() > 0 {
-                let instance = self.new_instance(version, node);
+                let instance = self.new_instance(new);
                 write = write.create(&instance);
-                promises.push((node.clone(), instance.spec.manifest));
+                promises.push((new.node.clone(), instance.spec.manifest));
             }
         }
         write = self.make_room(write, &plan.make_room);
@@ -599,7 +599,8 @@ impl Zone {
         write
     }
 
-    fn new_instance(&self, version: &VersionSpec, node: &NodeName) -> Resource<InstanceSpec> {
+    fn new_instance(&self, new: &NewInstance) -> Resource<InstanceSpec> {
+        let NewInstance { version, node, placed } = new;
         let instance = self.objects.random().instance_id();
         let spec = InstanceSpec {
             instance: instance.clone(),
@@ -609,6 +610,7 @@ impl Zone {
             manifest: version.manifest.clone(),
             node: node.clone(),
             goal: Goal::Serve,
+            placed: placed.clone(),
         };
         self.objects.make(instance.to_string(), spec)
     }

@@ -114,6 +114,7 @@ async fn begin(
     let mut deployment = objects.make(id.to_string(), spec);
     deployment.status.from = from;
     deployment.status.note(deployment.created_at, first.clone());
+    deployment.status.note(deployment.created_at, format!("took the lock on {}", service.spec.service));
     deployment.status.message = first;
     let mut changed = service.clone();
     changed.status.deployment = Some(id);

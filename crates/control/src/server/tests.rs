@@ -291,6 +291,7 @@ impl Api {
             manifest: Manifest::default(),
             node: "n1".parse().unwrap(),
             goal: Goal::Serve,
+            placed: String::new(),
         };
         self.put(self.objects.make(id.to_string(), spec)).await;
         id

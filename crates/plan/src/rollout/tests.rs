@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use tutti_model::{
     DeploymentId, Millis, Share, Uid, VersionName,
     name::ZoneName,
+    report::{Candidate, DeployReport},
     stats::{BUCKETS, Histogram, bucket_of},
 };
 
@@ -21,6 +22,7 @@ struct Story {
     service: Resource<ServiceSpec>,
     report: Option<ReportSpec>,
     stats: VersionStats,
+    deploying: Vec<DeployReport>,
 }
 
 impl Story {
@@ -45,7 +47,14 @@ impl Story {
         let mut service = Resource::new("example.com:web", Uid::from_bits(2), Timestamp(0), spec);
         service.status.split = Split::all(version("1.0"));
         service.status.deployment = Some(id);
-        Story { now: Timestamp(1000), deployment, service, report: None, stats: VersionStats::default() }
+        Story {
+            now: Timestamp(1000),
+            deployment,
+            service,
+            report: None,
+            stats: VersionStats::default(),
+            deploying: Vec::new(),
+        }
     }
 
     /// The zone acts on what it is told, and has come this far.
@@ -59,6 +68,7 @@ impl Story {
             versions: Vec::new(),
             reasons: Vec::new(),
             prepared: None,
+            deploying: self.deploying.clone(),
         });
         self.look()
     }
@@ -286,4 +296,69 @@ proptest! {
         }
         prop_assert_eq!(story.phase(), Phase::Done);
     }
+}
+
+#[test]
+fn the_history_tells_the_four_steps_once_each() {
+    let mut story = Story::new(&["50%"], &[]);
+    story.look();
+    let candidate =
+        |node: &str, holds| Candidate { node: node.parse().unwrap(), why: format!("{node} is roomy"), holds };
+    let mut report = DeployReport {
+        version: version("2.0"),
+        share: share("50%"),
+        whole: 3,
+        workers: 2,
+        candidates: vec![candidate("a", false), candidate("b", true)],
+        more: 0,
+        table: None,
+    };
+    story.deploying = vec![report.clone()];
+    story.zone(Progress::Preloading).look();
+    report.candidates[0].holds = true;
+    story.deploying = vec![report.clone()];
+    story.zone(Progress::Starting).look();
+    report.table = Some(42);
+    story.deploying = vec![report];
+    story.zone(Progress::Shifting).look().zone(Progress::Settled);
+    let history = &story.deployment.status.history;
+    let told: Vec<&str> = history.iter().map(|entry| entry.text.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "estimated 2 workers: max(1, ceil(3 × 50%)) = 2",
+            "candidate node a (a is roomy): sent it the preload of 2.0",
+            "candidate node b (b is roomy): sent it the preload of 2.0",
+            "node b holds 2.0 ready",
+            "preloading",
+            "node a holds 2.0 ready",
+            "starting",
+            "wrote the table at revision 42: 2.0 gets 50%",
+            "shifting",
+            "done",
+            "released the lock on example.com:web",
+        ]
+    );
+}
+
+#[test]
+fn an_estimate_says_what_load_and_the_manifest_make_of_it() {
+    let report = |workers| DeployReport {
+        version: version("2.0"),
+        share: share("50%"),
+        whole: 6,
+        workers,
+        candidates: vec![Candidate { node: "a".parse().unwrap(), why: String::new(), holds: false }],
+        more: 3,
+        table: None,
+    };
+    assert!(walked(&report(5))[0].ends_with("= 3, and 2 more for today's load"));
+    assert!(walked(&report(1))[0].ends_with("= 3, and its manifest allows 1"));
+    assert_eq!(
+        walked(&report(3))[1..],
+        [
+            "candidate node a: sent it the preload of 2.0",
+            "3 more candidate nodes were sent the preload of 2.0",
+        ]
+    );
 }

@@ -1,7 +1,7 @@
 //! Gets every version its workers: standing-by instances are taken back, new ones are placed, and where no node has room
 //! for one, what stands by makes some.
 
-use super::{BATCH, Pass, REPLACE_AFTER, earlier, is_standing_by};
+use super::{BATCH, NewInstance, Pass, REPLACE_AFTER, earlier, is_standing_by};
 use crate::{
     placement::{NodeView, place},
     room::{Room, Spare},
@@ -106,7 +106,11 @@ impl<'a> Pass<'a> {
             self.reasons
                 .push(format!("{} of {missing} new instances of {name} found no node", version.unplaced));
         }
-        self.create.extend(placed.nodes.into_iter().map(|node| (version.spec.clone().into_owned(), node)));
+        self.create.extend(placed.nodes.into_iter().zip(placed.why).map(|(node, placed)| NewInstance {
+            version: version.spec.clone().into_owned(),
+            node,
+            placed,
+        }));
         placed.refusals
     }
 

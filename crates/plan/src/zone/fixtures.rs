@@ -29,7 +29,11 @@ pub(crate) fn node(name: &str) -> NodeView {
         heard: true,
         ready: true,
         cordoned: false,
-        capacity: Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(64 * 1024) },
+        capacity: Resources {
+            cpu: MilliCpu(64_000),
+            memory: ByteSize::mib(64 * 1024),
+            ..Resources::default()
+        },
         promised: Resources::default(),
         isolates: vec![Isolate::Wasm, Isolate::Process],
         ports: Vec::new(),
@@ -49,6 +53,7 @@ pub(crate) fn standing_by(version: &str, node: &str, since: Timestamp) -> Resour
         node: node.parse().unwrap(),
         goal: Goal::Standby { until: since.plus(manifest.standby) },
         manifest,
+        placed: String::new(),
     };
     let mut object = Resource::new(instance.to_string(), Uid::from_bits(1000), Timestamp(0), spec);
     object.status.state = InstanceState::Ready;

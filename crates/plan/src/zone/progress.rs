@@ -1,6 +1,8 @@
 //! What a pass comes to: the plan, and the report with how far the zone is.
 
-use super::{Pass, ServicePlan, TablePlan, VersionPass, is_standing_by, weights::Weights};
+use super::{
+    Pass, ServicePlan, TablePlan, VersionPass, deploying::deploying, is_standing_by, weights::Weights,
+};
 use tutti_model::{
     InstanceId, Resource, Share, Split, VersionName,
     deployment::Failure,
@@ -53,6 +55,7 @@ pub(super) fn conclude(mut pass: Pass<'_>, weights: Weights) -> ServicePlan {
         versions: versions(&pass),
         reasons: pass.reasons.iter().take(REASONS).cloned().collect(),
         prepared: None,
+        deploying: deploying(&pass, &table),
     };
     ServicePlan {
         gone: pass.view.assignment.removed && pass.view.table.is_none() && pass.view.instances.is_empty(),

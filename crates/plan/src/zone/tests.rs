@@ -116,7 +116,8 @@ impl World {
             other.spec.goal = Goal::Standby { until: self.now };
         }
         self.instances.retain(|instance| !plan.forget.contains(&instance.spec.instance));
-        for (version, node) in plan.create {
+        for new in plan.create {
+            let (version, node) = (new.version, new.node);
             self.ids += 1;
             let id = InstanceId::from_bits(self.ids);
             let spec = InstanceSpec {
@@ -127,6 +128,7 @@ impl World {
                 manifest: version.manifest,
                 node,
                 goal: Goal::Serve,
+                placed: new.placed,
             };
             let mut instance =
                 Resource::new(id.to_string(), Uid::from_bits(u128::from(self.ids)), self.now, spec);

@@ -1,9 +1,9 @@
 //! What `tutti agent` is told.
 
-use super::{CONTROL_SOCKET, Effective, log_format, node, socket};
+use super::{CONTROL_SOCKET, Effective, bandwidth, log_format, node, socket};
 use std::path::PathBuf;
 use tutti_base::telemetry;
-use tutti_model::{Problem, name::NodeName, node::RoleAddress};
+use tutti_model::{Problem, name::NodeName, node::RoleAddress, quantity::Bandwidth};
 
 /// Settings as `tutti agent` uses them.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub(crate) struct AgentSettings {
     pub(crate) socket: RoleAddress,
     /// Name of this node.
     pub(crate) node: NodeName,
+    /// The node's bandwidth; `None` for what the kernel says.
+    pub(crate) bandwidth: Option<Bandwidth>,
     /// What is logged.
     pub(crate) log: String,
     /// How it is logged.
@@ -36,6 +38,7 @@ impl TryFrom<&Effective> for AgentSettings {
         let control = socket(effective, "agent.control", &of_dev, &mut faults);
         let own = socket(effective, "agent.socket", &data_dir.join("agent.sock"), &mut faults);
         let node = node(effective, "agent.node", &mut faults);
+        let bandwidth = bandwidth(effective, "agent.bandwidth", &mut faults);
         let log_format = log_format(effective, &mut faults);
         match (control, own, node) {
             (Some(control), Some(socket), Some(node)) if faults.is_empty() => Ok(AgentSettings {
@@ -43,6 +46,7 @@ impl TryFrom<&Effective> for AgentSettings {
                 control,
                 socket,
                 node,
+                bandwidth,
                 log: effective.text("log").to_owned(),
                 log_format,
             }),

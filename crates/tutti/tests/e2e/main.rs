@@ -22,6 +22,7 @@ mod crash;
 mod explain;
 mod faults;
 mod first_deploy;
+mod grpc_api;
 mod ingress;
 mod load;
 mod logs;

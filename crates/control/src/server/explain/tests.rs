@@ -55,6 +55,7 @@ fn well() -> Snapshot {
         versions: vec![counted("1.0", 1, 1)],
         reasons: vec![],
         prepared: None,
+        deploying: Vec::new(),
     };
     let facts = ServiceFacts {
         service: web,
@@ -96,6 +97,7 @@ fn instance(version: &str, bits: u64, state: InstanceState) -> Resource<Instance
         manifest: Manifest::default(),
         node: "n1".parse().unwrap(),
         goal: Goal::Serve,
+        placed: String::new(),
     };
     let mut instance = object(id.as_str(), spec);
     instance.status.state = state;

@@ -19,6 +19,9 @@ use tutti_model::{
     version::VersionSpec,
 };
 
+/// Most lines of a deployment's history that an explanation repeats: the lock, the estimate, the table, and a few nodes.
+const STEPS: usize = 12;
+
 /// Most instances that an explanation goes into; the others are like these.
 const INSTANCES: usize = 5;
 
@@ -154,6 +157,7 @@ impl<'a> Words<'a> {
         let (spec, status) = (&deployment.spec, &deployment.status);
         let object = deployment.object();
         self.say(&object, asked(spec));
+        self.steps_of(deployment);
         let (well, text) = match status.phase {
             Phase::Done => (true, format!("it is done: {}", or(&status.message, "its weights serve"))),
             Phase::Failed => (false, "it failed, and the weights from before serve".to_owned()),
@@ -188,6 +192,22 @@ impl<'a> Words<'a> {
         match stuck {
             Some(stuck) => (object, false, stuck.to_owned()),
             None => (object, well, text),
+        }
+    }
+
+    /// What was decided and done for the step it is at: the lock, the estimate, the nodes with the preload sent to each,
+    /// and the table.
+    fn steps_of(&mut self, deployment: &Resource<DeploymentSpec>) {
+        let status = &deployment.status;
+        let of_step = status.history.iter().skip(1).filter(|entry| entry.step == status.step);
+        let told: Vec<&str> = of_step
+            .filter(|entry| entry.text != entry.phase.as_str())
+            .filter(|entry| status.failure.as_ref().is_none_or(|failure| failure.reason != entry.text))
+            .map(|entry| entry.text.as_str())
+            .take(STEPS)
+            .collect();
+        for text in told {
+            self.say(deployment.object(), text);
         }
     }
 

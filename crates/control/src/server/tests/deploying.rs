@@ -12,7 +12,7 @@ async fn push_deploy_look_and_lock() {
     let first = api.deploy("example.com:web@1.0", "10%").await.expect(201);
     assert_eq!(first.body["status"]["phase"], "placing");
     assert!(first.body["status"]["message"].as_str().unwrap().contains("gets 100%"), "{}", first.body);
-    assert_eq!(first.body["status"]["history"].as_array().unwrap().len(), 1);
+    assert_eq!(first.body["status"]["history"][1]["text"], "took the lock on example.com:web");
     let id = first.body["name"].as_str().unwrap().to_owned();
     let service = api.get("/v1/services/example.com:web").await;
     assert_eq!(service.body["status"]["deployment"], id.as_str(), "it is the lock");

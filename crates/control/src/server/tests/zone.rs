@@ -130,6 +130,7 @@ impl World {
             manifest: Manifest::default(),
             node: node.parse().unwrap(),
             goal: Goal::Serve,
+            placed: String::new(),
         };
         self.objects.make(id.to_string(), spec)
     }
