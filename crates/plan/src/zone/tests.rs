@@ -1,10 +1,12 @@
+mod any_order;
+mod making_room;
+
 use super::*;
 use crate::{
     placement::promise,
     room::spare,
-    zone::fixtures::{node, standing_by, version},
+    zone::fixtures::{node, version},
 };
-use proptest::prelude::*;
 use tutti_model::{Uid, deployment::Failure, report::Progress, table::Backend};
 
 /// A zone of three nodes that does what it is told, one event at a time.
@@ -469,83 +471,6 @@ fn nothing_stands_by_for_a_removed_service() {
     assert!(world.instances.is_empty(), "without waiting for the end of its standby");
 }
 
-/// One node with room for so many instances.
-fn full_zone(instances: u64) -> World {
-    let mut world = World::new(1);
-    world.nodes.truncate(1);
-    world.nodes[0].capacity.memory = tutti_model::quantity::ByteSize::mib(128 * instances);
-    world
-}
-
-#[test]
-fn a_deploy_finds_room_where_an_older_version_stands_by() {
-    let mut world = full_zone(2);
-    world.assign(&[("1.0", "100%")], false).settle();
-    world.assign(&[("2.0", "100%")], true).settle();
-    world.assign(&[("3.0", "100%")], true).pass();
-    assert_eq!((world.progress(), world.count("1.0", |goal| goal == Goal::Drain)), (&Progress::Placing, 1));
-    let old = world.instances[0].spec.instance.clone();
-    let reasons = &world.last.as_ref().unwrap().reasons;
-    assert_eq!(
-        reasons[..2],
-        [
-            "1 of 1 new instances of 3.0 found no node".to_owned(),
-            format!("instance {old} of example.com:web@1.0 on node a stands by and goes early to make room"),
-        ]
-    );
-    world.settle();
-    assert_eq!((world.serving().as_str(), world.progress()), ("3.0 100%", &Progress::Settled));
-    assert_eq!((world.count("1.0", |_| true), world.count("2.0", standby)), (0, 1));
-}
-
-#[test]
-fn what_makes_room_drains_only_once_every_ingress_is_past_it() {
-    let mut world = full_zone(2);
-    world.assign(&[("1.0", "100%")], false).settle();
-    world.assign(&[("2.0", "100%")], true).settle();
-    world.ingress.status.reached = 0;
-    world.assign(&[("3.0", "100%")], true).pass().pass().pass();
-    assert_eq!(world.count("1.0", |goal| goal == Goal::Standby { until: Timestamp(1_000_000) }), 1);
-    world.acknowledge().pass();
-    assert_eq!(world.count("1.0", |goal| goal == Goal::Drain), 1);
-}
-
-#[test]
-fn what_a_running_deployment_returns_to_makes_no_room() {
-    let mut world = full_zone(2);
-    world.assign(&[("1.0", "100%")], false).settle();
-    world.assign(&[("2.0", "100%")], true).settle();
-    // Still the same deployment, whose new version now needs a second worker.
-    world.assignment.workers = 2;
-    world.settle();
-    assert_eq!((world.progress(), world.count("1.0", standby)), (&Progress::Placing, 1));
-    world.assignment.deployment = None;
-    world.settle();
-    assert_eq!((world.progress(), world.count("2.0", serve)), (&Progress::Settled, 2));
-}
-
-#[test]
-fn another_services_instance_makes_room_only_if_ones_own_cannot() {
-    let mut world = full_zone(2);
-    let other = standing_by("example.com:api@1.0", "a", world.now);
-    world.others.0.push(other.clone());
-    world.assign(&[("1.0", "100%")], false).settle();
-    // Full: one that serves, and the other's.
-    world.assign(&[("2.0", "100%")], true).pass();
-    assert_eq!(world.others.0[0].spec.goal, Goal::Standby { until: world.now });
-    world.pass();
-    let reasons = &world.last.as_ref().unwrap().reasons;
-    assert_eq!(reasons[1], format!("instance {} of example.com:api@1.0 on node a is leaving", other.name));
-    world.others.0.clear();
-    world.settle();
-    assert_eq!(world.serving(), "2.0 100%");
-
-    world.nodes[0].capacity.memory = tutti_model::quantity::ByteSize::mib(128 * 3);
-    world.others.0.push(other.clone());
-    world.assign(&[("3.0", "100%")], true).settle();
-    assert_eq!((world.serving().as_str(), &world.others.0), ("3.0 100%", &vec![other]));
-}
-
 #[test]
 fn what_stood_by_last_is_not_crowded_out_by_what_may_stand_by_longer() {
     let mut world = World::new(1);
@@ -559,68 +484,4 @@ fn what_stood_by_last_is_not_crowded_out_by_what_may_stand_by_longer() {
         world.now = world.now.plus(Millis(10));
     }
     assert_eq!((world.count("0.8", |_| true), world.count("1.0", standby)), (0, 1));
-}
-
-#[derive(Debug, Clone)]
-enum Event {
-    Pass,
-    Agents,
-    Acknowledge,
-    Assign(u8, u8),
-    Break(usize, InstanceState),
-    Later(u64),
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    use InstanceState as S;
-    prop_oneof![
-        4 => Just(Event::Pass),
-        3 => Just(Event::Agents),
-        3 => Just(Event::Acknowledge),
-        2 => (0u8..4, 1u8..100).prop_map(|(version, percent)| Event::Assign(version, percent)),
-        1 => (0usize..8, prop_oneof![Just(S::Backoff), Just(S::Failed), Just(S::Starting)]).prop_map(|(at, state)| Event::Break(at, state)),
-        1 => (1u64..400).prop_map(Event::Later),
-    ]
-}
-
-proptest! {
-    /// In whatever order things happen, every plan keeps what [`World::check`] demands; and once the world is left in
-    /// peace, it settles on what was asked.
-    #[test]
-    fn stays_safe_and_gets_there(workers in 1u32..5, events in proptest::collection::vec(any_event(), 1..60)) {
-        let mut world = World::new(workers);
-        world.assign(&[("0.0", "100%")], false);
-        for event in events {
-            match event {
-                Event::Pass => { world.pass(); }
-                Event::Agents => { world.agents(); }
-                Event::Acknowledge => { world.acknowledge(); }
-                Event::Assign(version, percent) => {
-                    let name: VersionName = format!("{version}.0").parse().unwrap();
-                    let split = world.assignment.split.with(&name, format!("{percent}%").parse().unwrap());
-                    let shares: Vec<_> = split.iter().map(|(name, share)| (name.to_string(), share.to_string())).collect();
-                    let shares: Vec<_> = shares.iter().map(|(name, share)| (name.as_str(), share.as_str())).collect();
-                    world.assign(&shares, true);
-                }
-                Event::Break(at, state) => {
-                    if let Some(instance) = world.instances.get_mut(at)
-                        && instance.spec.goal.runs()
-                    {
-                        instance.status.state = state;
-                        instance.status.since = world.now;
-                    }
-                }
-                Event::Later(seconds) => world.now = world.now.plus(Millis::seconds(seconds)),
-            }
-        }
-        world.assignment.deployment = None;
-        world.now = world.now.plus(Millis::seconds(3600));
-        world.settle();
-        world.now = world.now.plus(Millis::seconds(3600));
-        world.settle().pass();
-        prop_assert_eq!(world.progress(), &Progress::Settled);
-        prop_assert_eq!(world.serving(), world.assignment.split.to_string());
-        let wanted: usize = world.assignment.split.iter().map(|(_, share)| share.workers(workers) as usize).sum();
-        prop_assert_eq!(world.instances.len(), wanted);
-    }
 }
