@@ -312,7 +312,7 @@ async fn open(link: &Arc<Link>, dial: &dyn Dial) -> Result<Connection, String> {
     let stream = dial.dial(&link.address).await.map_err(|error| error.to_string())?;
     let heard = Arc::new(Heard::new());
     let listening = Listening::new(stream, Arc::clone(&heard));
-    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (mut sender, connecting) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(ANSWER_WINDOW)
         .initial_connection_window_size(ANSWERS_WINDOW)
@@ -324,9 +324,19 @@ async fn open(link: &Arc<Link>, dial: &dyn Dial) -> Result<Connection, String> {
         .handshake::<_, Body>(TokioIo::new(listening))
         .await
         .map_err(|error| error.to_string())?;
+    let mut connection = Box::pin(connecting);
+    let mut asked = std::pin::pin!(sender.send_request(encoding::hello(&link.node)));
+    let mut answer = tokio::select! {
+        answer = asked.as_mut() => answer.map_err(chain)?,
+        _ = connection.as_mut() => {
+            let why = asked.await.err().map(chain);
+            return Err(why.unwrap_or_else(|| "it closed the connection".to_owned()));
+        }
+    };
+    // A peer's settings come before its first answer. Read any earlier, this would be what hyper takes for granted, and
+    // nothing but the next request would correct it.
     let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
     tokio::spawn(drive(connection, Arc::clone(&allowed), Arc::clone(&heard), Arc::downgrade(link)));
-    let mut answer = sender.send_request(encoding::hello(&link.node)).await.map_err(chain)?;
     match encoding::take_answer(&mut answer, None) {
         Ok(()) if answer.status().is_success() => {}
         Err(Refusal::Misdirected(why) | Refusal::Failed(why)) => return Err(why),
@@ -347,12 +357,11 @@ pub(super) fn chain(error: hyper::Error) -> String {
     text
 }
 
-type Driver = http2::Connection<TokioIo<Listening>, Body, TokioExecutor>;
+type Driver = std::pin::Pin<Box<http2::Connection<TokioIo<Listening>, Body, TokioExecutor>>>;
 
 /// Drives a connection to its end. If that was silence, the node is out; any other end shows when the next connection
 /// is opened.
-async fn drive(connection: Driver, allowed: Arc<AtomicUsize>, heard: Arc<Heard>, link: Weak<Link>) {
-    let mut connection = std::pin::pin!(connection);
+async fn drive(mut connection: Driver, allowed: Arc<AtomicUsize>, heard: Arc<Heard>, link: Weak<Link>) {
     // What ended it shows in the requests that were on it.
     let _ = std::future::poll_fn(|cx| {
         let polled = connection.as_mut().poll(cx);
