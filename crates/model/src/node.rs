@@ -1,7 +1,7 @@
 //! Nodes: machines that run an agent.
 
 use crate::{
-    Digest, Kind, Millis, Problem, Timestamp,
+    Digest, Kind, Millis, Problem, Resource, Timestamp,
     name::NodeName,
     quantity::{Bandwidth, ByteSize, MilliCpu},
     resource::Object,
@@ -57,6 +57,18 @@ pub struct NodeStatus {
     /// name some that are not asked for any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Held>,
+}
+
+/// The condition, on a node and on its instances, of whether the node's agent is heard. The zone sets it, when an agent
+/// falls silent: what the agent last reported is then no more than that. Absent, it is heard.
+pub const HEARD: &str = "Heard";
+
+impl<S: Object> Resource<S> {
+    /// Since when the agent of this node, or of this instance's node, is silent; `None` while it is heard.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Timestamp> {
+        self.condition(HEARD).filter(|heard| !heard.met).map(|heard| heard.since)
+    }
 }
 
 /// What became of one artifact that a node is to hold ready.

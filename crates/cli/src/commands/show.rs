@@ -178,7 +178,7 @@ pub(super) fn instance(instance: &Resource<InstanceSpec>, ui: &Ui, now: Timestam
             ("node", spec.node.to_string()),
             ("isolate", spec.isolate.to_string()),
             ("goal", goal),
-            ("state", format!("{} for {}", tables::doing(instance), since(status.since, now))),
+            ("state", instance_state(instance, now)),
             ("reason", status.reason.as_deref().map(harmless).unwrap_or_default()),
             ("restarts", status.restarts.to_string()),
             ("weaker", status.weaker.join("\n")),
@@ -188,12 +188,24 @@ pub(super) fn instance(instance: &Resource<InstanceSpec>, ui: &Ui, now: Timestam
     )
 }
 
+/// The state, and for how long; what was last reported by an agent that is silent now is told as that.
+fn instance_state(instance: &Resource<InstanceSpec>, now: Timestamp) -> String {
+    let status = &instance.status;
+    match instance.silent_since() {
+        Some(silent) => {
+            format!("{} when its node was last heard, {} ago", status.state.as_str(), since(silent, now))
+        }
+        None => format!("{} for {}", tables::doing(instance), since(status.since, now)),
+    }
+}
+
 pub(super) fn node(node: &Resource<NodeSpec>, ui: &Ui, now: Timestamp) -> String {
     let status = &node.status;
-    let state = match (status.ready, node.spec.cordoned) {
-        (true, false) => "ready",
-        (true, true) => "ready, and takes no new instances",
-        (false, _) => "lost: its agent does not report",
+    let state = match (node.silent_since(), status.ready, node.spec.cordoned) {
+        (Some(silent), ..) => format!("silent: its agent was last heard {} ago", since(silent, now)),
+        (None, true, false) => "ready".to_owned(),
+        (None, true, true) => "ready, and takes no new instances".to_owned(),
+        (None, false, _) => "starting: its agent takes up what it ran before".to_owned(),
     };
     let isolates: Vec<String> = status
         .isolates
@@ -208,7 +220,7 @@ pub(super) fn node(node: &Resource<NodeSpec>, ui: &Ui, now: Timestamp) -> String
         ui,
         &[
             ("node", node.name.clone()),
-            ("state", state.to_owned()),
+            ("state", state),
             ("address", tables::address(status)),
             ("cpu", status.capacity.cpu.to_string()),
             ("memory", size(status.capacity.memory.0)),

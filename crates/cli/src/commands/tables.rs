@@ -172,7 +172,7 @@ pub(crate) fn instances(instances: &[Resource<InstanceSpec>], now: Timestamp) ->
             text(&instance.name),
             text(short_version(&instance.spec.version)),
             text(&instance.spec.node),
-            toned(doing(instance), state_tone(instance.status.state)),
+            toned(doing(instance), instance_tone(instance)),
             text(instance.status.restarts),
             text(since(instance.created_at, now)),
         ]);
@@ -180,13 +180,19 @@ pub(crate) fn instances(instances: &[Resource<InstanceSpec>], now: Timestamp) ->
     table
 }
 
-/// The state of an instance in one word: a ready one that takes no requests says so.
+/// The state of an instance in one word: a ready one that takes no requests says so, and one of which nothing is heard.
 pub(super) fn doing(instance: &Resource<InstanceSpec>) -> &'static str {
     use tutti_model::instance::{Goal, InstanceState};
     match (instance.status.state, instance.spec.goal) {
+        _ if instance.silent_since().is_some() => "silent",
         (InstanceState::Ready, Goal::Standby { .. }) => "standby",
         (state, _) => state.as_str(),
     }
+}
+
+/// How it stands with an instance: one of which nothing is heard may be gone.
+fn instance_tone(instance: &Resource<InstanceSpec>) -> Tone {
+    if instance.silent_since().is_some() { Tone::Bad } else { state_tone(instance.status.state) }
 }
 
 pub(crate) fn routes(routes: &[Resource<RouteSpec>], now: Timestamp) -> Table {
@@ -203,7 +209,7 @@ pub(crate) fn nodes(nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
     for node in nodes {
         table.row([
             text(&node.name),
-            node_state(node),
+            node_state(node, now),
             text(node.status.capacity.cpu),
             text(size(node.status.capacity.memory.0)),
             text(isolates(&node.status)),
@@ -215,11 +221,14 @@ pub(crate) fn nodes(nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
     table
 }
 
-pub(super) fn node_state(node: &Resource<NodeSpec>) -> Cell {
+pub(super) fn node_state(node: &Resource<NodeSpec>, now: Timestamp) -> Cell {
+    if let Some(silent) = node.silent_since() {
+        return toned(format!("silent {}", since(silent, now)), Tone::Bad);
+    }
     match (node.status.ready, node.spec.cordoned) {
         (true, false) => toned("ready", Tone::Good),
         (true, true) => toned("cordoned", Tone::Busy),
-        (false, _) => toned("lost", Tone::Bad),
+        (false, _) => toned("starting", Tone::Busy),
     }
 }
 

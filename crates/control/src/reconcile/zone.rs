@@ -1,5 +1,13 @@
-//! The zone tier's loop: makes instances and tables follow what was handed down, and reports.
+//! The zone tier's loop: makes instances and tables follow what was handed down, and reports. What happens, and which
+//! service is looked at when, is here; how much room there is, what is held ready, what is silent and how a plan is written have files of
+//! their own.
 
+mod preload;
+mod room;
+mod silence;
+mod write;
+
+use self::preload::Preparing;
 use super::{
     ReconcileOptions,
     cache::Cache,
@@ -8,39 +16,32 @@ use super::{
     report::Reporter,
     wake::Wake,
 };
-use crate::{Objects, objects::Write, observed::Observed};
+use crate::{Objects, observed::Observed};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
-use tutti_base::crashpoint;
 use tutti_model::{
-    ErrorCode, InstanceId, Millis, Problem, Resource, Timestamp,
+    ErrorCode, Millis, Problem, Resource,
     assignment::AssignmentSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
     manifest::Manifest,
     name::NodeName,
     node::{Held, NodeSpec, NodeStatus},
-    report::{PreparedReport, Progress},
+    report::Progress,
     table::TableSpec,
-    version::VersionSpec,
 };
 use tutti_plan::{
     capacity::Load,
-    placement::{NodeView, Placed, promise},
-    prepare::{preparation, prepare},
-    room::{Spare, spare},
-    zone::{NewInstance, ServicePlan, ServiceView, TablePlan, plan_service},
+    placement::NodeView,
+    room::Spare,
+    zone::{ServicePlan, ServiceView, plan_service},
 };
 
 /// How often nodes are looked at for having fallen silent: often enough to notice within [`crate::observed::NODE_SILENCE`]
 /// and a little.
 const SILENCE_CHECK: Millis = Millis::seconds(2);
-
-/// Most versions that a node holds ready without running them: enough for what is pushed in a busy hour, bounded so
-/// that a node's disk is not the registry.
-const PRELOADED: usize = 16;
 
 /// Stands among the services to be looked at for the plan of what nodes preload; no service has this name.
 const PRELOAD: &str = "";
@@ -75,6 +76,7 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
         if tier.is_synced() && objects.clock().now() >= check {
             check = objects.clock().now().plus(SILENCE_CHECK);
             tier.check_silence();
+            tier.silence_due = true;
         }
     }
 }
@@ -128,6 +130,8 @@ struct Zone {
     /// Where versions are to be held ready though nothing runs them, by service.
     preparing: BTreeMap<String, Preparing>,
     preload_due: bool,
+    /// Whether it is time to mark what is silent.
+    silence_due: bool,
     /// Whether a write failed so that it may or may not have taken effect: everything is read again before the next
     /// plan, or instances could be made twice.
     in_doubt: bool,
@@ -140,22 +144,6 @@ struct Zone {
 struct Written {
     table: u64,
     instances: u64,
-}
-
-/// A version that is to be held ready, and where.
-#[derive(Debug, PartialEq, Eq)]
-struct Preparing {
-    version: VersionSpec,
-    placed: Placed,
-}
-
-/// A plan as a transaction, with what it writes.
-struct Transaction {
-    write: Write,
-    table: bool,
-    instances: bool,
-    /// Where new instances go, and what they need there.
-    promises: Vec<(NodeName, Manifest)>,
 }
 
 impl Zone {
@@ -179,6 +167,7 @@ impl Zone {
             promised: Vec::new(),
             preparing: BTreeMap::new(),
             preload_due: false,
+            silence_due: false,
             in_doubt: false,
             wake: Wake::default(),
         }
@@ -268,23 +257,6 @@ impl Zone {
         }
     }
 
-    /// A node that falls silent, or is heard again, matters to all that may run there.
-    fn check_silence(&mut self) {
-        let now = self.objects.clock().now();
-        let silent: BTreeSet<NodeName> = self
-            .nodes
-            .iter()
-            .map(|node| &node.spec.node)
-            .filter(|node| !self.observed.is_heard(now, node))
-            .cloned()
-            .collect();
-        if silent != self.silent {
-            tracing::info!(?silent, "nodes that are not heard have changed");
-            self.silent = silent;
-            self.wake_all();
-        }
-    }
-
     fn wake_all(&mut self) {
         for assignment in self.assignments.iter() {
             self.wake.now(assignment.name.clone());
@@ -334,6 +306,13 @@ impl Zone {
         {
             tracing::warn!(%problem, "preloading will be planned again");
             self.wake.at(PRELOAD, Some(now.plus(RETRY)));
+            self.in_doubt |= is_doubtful(&problem);
+        }
+        // Last, since it helps only those who look.
+        if std::mem::take(&mut self.silence_due)
+            && let Err(problem) = self.mark_silence().await
+        {
+            tracing::warn!(%problem, "what is silent will be marked later");
             self.in_doubt |= is_doubtful(&problem);
         }
     }
@@ -432,243 +411,6 @@ impl Zone {
             spares: &spares,
         })
     }
-
-    /// Every instance whose room can be had.
-    fn spares(&self, now: Timestamp) -> Vec<Spare<'_>> {
-        let spares = self.instances.iter().filter_map(|instance| {
-            let assignment = self.assignments.get(&instance.spec.version.service.to_string())?;
-            spare(now, instance, &assignment.spec)
-        });
-        spares.collect()
-    }
-
-    /// Every node with what is promised there. Counted once a pass, and kept up as the pass makes new promises.
-    fn node_views(&mut self) -> Vec<NodeView> {
-        let views = match self.views.take() {
-            Some(views) => views,
-            None => self.count_promises(),
-        };
-        let nodes = views.values().cloned().collect();
-        self.views = Some(views);
-        nodes
-    }
-
-    fn count_promises(&mut self) -> BTreeMap<NodeName, NodeView> {
-        let mut views: BTreeMap<NodeName, NodeView> =
-            self.nodes.iter().map(|node| (node.spec.node.clone(), self.node_view(node))).collect();
-        for instance in self.instances.iter().filter(|instance| instance.spec.goal != Goal::Stop) {
-            if let Some(view) = views.get_mut(&instance.spec.node) {
-                promise(view, &instance.spec.manifest);
-            }
-        }
-        let told = self.instances.revision();
-        self.promised.retain(|(revision, ..)| *revision > told);
-        for (_, node, manifest) in &self.promised {
-            if let Some(view) = views.get_mut(node) {
-                promise(view, manifest);
-            }
-        }
-        views
-    }
-
-    fn node_view(&self, node: &Resource<NodeSpec>) -> NodeView {
-        let usable = node.status.isolates.iter().filter(|isolate| isolate.usable);
-        NodeView {
-            node: node.spec.node.clone(),
-            heard: !self.silent.contains(&node.spec.node),
-            ready: node.status.ready,
-            cordoned: node.spec.cordoned,
-            capacity: node.status.capacity,
-            promised: tutti_model::node::Resources::default(),
-            isolates: usable.map(|isolate| isolate.isolate).collect(),
-            ports: Vec::new(),
-            holds: node.status.held.iter().filter_map(Held::ready).cloned().collect(),
-        }
-    }
-
-    /// Writes what a plan says, in one transaction that compares what it was decided from.
-    async fn carry_out(
-        &mut self,
-        assignment: &Resource<AssignmentSpec>,
-        plan: &ServicePlan,
-    ) -> Result<(), Problem> {
-        let Transaction { write, table, instances, promises } = self.transaction(assignment, plan);
-        if write.operations() == 0 {
-            return Ok(());
-        }
-        let stage = stage(&plan.report.progress);
-        crashpoint::reached(|| format!("zone/{stage}/before"));
-        let committed = write.commit().await?;
-        crashpoint::reached(|| format!("zone/{stage}/after"));
-        if let Some(revision) = committed {
-            let written = |is_written| if is_written { revision } else { 0 };
-            let written = Written { table: written(table), instances: written(instances) };
-            self.written.insert(assignment.name.clone(), written);
-            for (node, manifest) in promises {
-                if let Some(view) = self.views.as_mut().and_then(|views| views.get_mut(&node)) {
-                    promise(view, &manifest);
-                }
-                self.promised.push((revision, node, manifest));
-            }
-        }
-        Ok(())
-    }
-
-    /// The transaction that carries a plan out, as far as one can: whatever finds no room is planned again when this one
-    /// comes back by watch. A table and all that it relies on always fit.
-    fn transaction(&self, assignment: &Resource<AssignmentSpec>, plan: &ServicePlan) -> Transaction {
-        let mut write = self.objects.write();
-        let known = self.tables.get(&assignment.name);
-        let drains = plan.goals.iter().any(|(_, goal)| *goal == Goal::Drain);
-        write = match (&plan.table, known) {
-            (TablePlan::Put(spec), Some(table)) => {
-                let mut changed = table.clone();
-                changed.spec = spec.clone();
-                changed.generation += 1;
-                write.update(&changed)
-            }
-            (TablePlan::Put(spec), None) => write.create(&self.objects.make(&assignment.name, spec.clone())),
-            (TablePlan::Remove, Some(table)) => write.delete(table),
-            // Whoever drains must not be named by a table that is being written.
-            (TablePlan::Keep, Some(table)) if drains => write.unchanged(table),
-            _ => write,
-        };
-        let table = write.operations();
-        if plan.gone {
-            write = write.delete(assignment);
-            if let Some(report) = self.reported.get(&assignment.name) {
-                write = write.delete(report);
-            }
-            return Transaction { write, table: false, instances: false, promises: Vec::new() };
-        }
-        write = write.unchanged(assignment);
-        let goals: BTreeMap<&InstanceId, Goal> = plan.goals.iter().map(|(id, goal)| (id, *goal)).collect();
-        for id in &plan.relies_on {
-            if let Some(instance) = self.instances.get(id.as_str()) {
-                write = match goals.get(id) {
-                    Some(goal) => write.update(&with_goal(instance, *goal)),
-                    None => write.unchanged(instance),
-                };
-            }
-        }
-        for (id, goal) in goals.iter().filter(|(id, _)| !plan.relies_on.contains(id)) {
-            if let Some(instance) = self.instances.get(id.as_str())
-                && write.room() > 0
-            {
-                write = write.update(&with_goal(instance, *goal));
-            }
-        }
-        for id in &plan.forget {
-            if let Some(instance) = self.instances.get(id.as_str())
-                && write.room() > 0
-            {
-                write = write.delete(instance);
-            }
-        }
-        let mut promises = Vec::new();
-        for new in &plan.create {
-            if write.room() > 0 {
-                let instance = self.new_instance(new);
-                write = write.create(&instance);
-                promises.push((new.node.clone(), instance.spec.manifest));
-            }
-        }
-        write = self.make_room(write, &plan.make_room);
-        let instances = write.operations() > table;
-        Transaction { write, table: table > 0, instances, promises }
-    }
-
-    /// Ends the standby of other services' instances, as far as there is room in the transaction. It compares the
-    /// services' own hand-downs too: a rollback that was just asked for keeps what it returns to.
-    fn make_room(&self, mut write: Write, going: &[InstanceId]) -> Write {
-        let until = self.objects.clock().now();
-        let mut compared = BTreeSet::new();
-        for id in going {
-            let Some(instance) = self.instances.get(id.as_str()) else { continue };
-            let service = instance.spec.version.service.to_string();
-            let Some(owner) = self.assignments.get(&service) else { continue };
-            if write.room() < 2 {
-                break;
-            }
-            tracing::info!(instance = %id, version = %instance.spec.version, "stands by no longer, to make room");
-            write = write.update(&with_goal(instance, Goal::Standby { until }));
-            if compared.insert(service) {
-                write = write.unchanged(owner);
-            }
-        }
-        write
-    }
-
-    fn new_instance(&self, new: &NewInstance) -> Resource<InstanceSpec> {
-        let NewInstance { version, node, placed } = new;
-        let instance = self.objects.random().instance_id();
-        let spec = InstanceSpec {
-            instance: instance.clone(),
-            version: version.version.clone(),
-            artifact: version.artifact.clone(),
-            isolate: version.isolate,
-            manifest: version.manifest.clone(),
-            node: node.clone(),
-            goal: Goal::Serve,
-            placed: placed.clone(),
-        };
-        self.objects.make(instance.to_string(), spec)
-    }
-
-    /// Finds where pushed, not yet deployed versions are to be held ready, and gives the services for which that is
-    /// news.
-    fn plan_preload(&mut self) -> Vec<String> {
-        let views = self.node_views();
-        let mut next: BTreeMap<String, Preparing> = BTreeMap::new();
-        for assignment in self.assignments.iter().filter(|assignment| !assignment.spec.removed) {
-            let Some(version) = &assignment.spec.preload else { continue };
-            let running: BTreeSet<NodeName> =
-                self.instances_of(&assignment.name).map(|instance| instance.spec.node.clone()).collect();
-            let placed = prepare(version, &running, &views);
-            next.insert(assignment.name.clone(), Preparing { version: version.clone(), placed });
-        }
-        let before = std::mem::replace(&mut self.preparing, next);
-        let is_news = |(service, preparing): (&String, &Preparing)| {
-            (before.get(service) != Some(preparing)).then(|| service.clone())
-        };
-        self.preparing.iter().filter_map(is_news).collect()
-    }
-
-    /// How far the nodes are with the version that a service has held ready.
-    fn prepared(&self, assignment: &Resource<AssignmentSpec>) -> Option<PreparedReport> {
-        let version = assignment.spec.preload.as_ref()?;
-        let preparing =
-            self.preparing.get(&assignment.name).filter(|preparing| preparing.version == *version)?;
-        let held = |node: &NodeName| self.nodes.get(node.as_str()).map(|node| node.status.held.as_slice());
-        Some(PreparedReport {
-            version: version.version.version.clone(),
-            preparation: preparation(&version.artifact, &preparing.placed, held),
-        })
-    }
-
-    /// Tells each node which versions to hold ready.
-    async fn write_preload(&mut self) -> Result<(), Problem> {
-        let mut wanted: BTreeMap<NodeName, Vec<VersionSpec>> = BTreeMap::new();
-        for preparing in self.preparing.values() {
-            for node in &preparing.placed.nodes {
-                wanted.entry(node.clone()).or_default().push(preparing.version.clone());
-            }
-        }
-        for node in self.nodes.iter() {
-            let mut preload = node.spec.asked.clone();
-            let planned = wanted.remove(&node.spec.node).unwrap_or_default();
-            preload.extend(planned.into_iter().filter(|version| !node.spec.asked.contains(version)));
-            preload.truncate(PRELOADED);
-            if preload != node.spec.preload {
-                let mut changed = node.clone();
-                changed.spec.preload = preload;
-                changed.generation += 1;
-                // Refused, it is planned again when the change that refused it arrives.
-                self.objects.write().update(&changed).commit().await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Takes what a node holds ready out of what is known of it.
@@ -691,11 +433,4 @@ pub(super) const fn stage(progress: &Progress) -> &'static str {
         Progress::Settled => "settled",
         Progress::Failed { .. } => "failed",
     }
-}
-
-fn with_goal(instance: &Resource<InstanceSpec>, goal: Goal) -> Resource<InstanceSpec> {
-    let mut changed = instance.clone();
-    changed.spec.goal = goal;
-    changed.generation += 1;
-    changed
 }

@@ -52,9 +52,9 @@ impl ZoneFacts {
         })
     }
 
-    /// Nodes that are ready.
+    /// Nodes that are ready, and heard.
     pub(super) fn ready(&self) -> usize {
-        self.nodes.iter().filter(|node| node.status.ready).count()
+        self.nodes.iter().filter(|node| node.status.ready && node.silent_since().is_none()).count()
     }
 }
 

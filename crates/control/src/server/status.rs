@@ -61,8 +61,12 @@ fn zone_problems(zone: &ZoneFacts) -> Vec<String> {
     if zone.nodes.is_empty() {
         problems.push("no node has joined: nothing can be placed".to_owned());
     }
-    for node in zone.nodes.iter().filter(|node| !node.status.ready) {
-        problems.push(format!("node {} is not ready", node.name));
+    for node in &zone.nodes {
+        if node.silent_since().is_some() {
+            problems.push(format!("node {0} is silent; see tutti explain node/{0}", node.name));
+        } else if !node.status.ready {
+            problems.push(format!("node {} is not ready", node.name));
+        }
     }
     if zone.ingresses.is_empty() {
         problems.push("no ingress lives: no request is answered".to_owned());

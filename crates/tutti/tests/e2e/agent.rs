@@ -449,6 +449,33 @@ fn wasm_runs_on_an_agent_and_again_before_a_restarted_one_is_ready() {
 }
 
 #[test]
+fn an_agent_that_is_gone_is_not_called_ready() {
+    let cloud = Cloud::start();
+    let mut agent = Agent::start(&cloud, "two");
+    cloud.push_python("example.com:web@1.0", "min = 2", &[]);
+    cloud.ok(&["deploy", "example.com:web@1.0", "100%"]);
+    let there = name(&ready(&cloud)["two"]).to_owned();
+    let line =
+        |list: &str, of: &str| list.lines().find(|line| line.contains(of)).unwrap_or_default().to_owned();
+    agent.kill();
+    wait_for("the node and what it ran are said to be silent", || {
+        line(&cloud.ok(&["node", "list"]), "two").contains("silent")
+            && line(&cloud.ok(&["ps"]), &there).contains("silent")
+    });
+    assert!(cloud.ok(&["node", "show", "two"]).contains("silent: its agent was last heard"));
+    let status = cloud.ok(&["status"]);
+    assert!(status.contains("1 of 2 nodes ready") && status.contains("node two is silent"), "{status}");
+    let why = cloud.ok(&["explain", "node/two"]);
+    assert!(why.contains("its agent is silent") && why.contains("start its agent again"), "{why}");
+    agent.start_again();
+    wait_for("it is ready again", || {
+        let (nodes, instances) = (cloud.ok(&["node", "list"]), cloud.ok(&["ps"]));
+        line(&nodes, "two").contains("ready") && !instances.contains("silent")
+    });
+    assert!(cloud.ok(&["status"]).contains("2 of 2 nodes ready"));
+}
+
+#[test]
 fn what_an_agent_left_can_be_stopped_and_starts_again_with_the_next() {
     let cloud = Cloud::start();
     let mut agent = Agent::start(&cloud, "two");

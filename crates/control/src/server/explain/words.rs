@@ -395,13 +395,18 @@ impl<'a> Words<'a> {
             };
             self.say(format!("isolate {}", fingerprint.isolate), format!("{can}{notes}"));
         }
-        if !status.ready {
-            self.hint(format!("see whether tutti runs on {}, and what it logs", node.name));
+        if node.silent_since().is_some() {
+            self.hint(format!("start its agent again, or see why control does not reach {}", node.name));
             return (
                 object,
                 false,
-                "its agent is not heard of, or is still taking up what it ran before".to_owned(),
+                "its agent is silent: what it last reported may not be so any more, and what it ran is placed elsewhere"
+                    .to_owned(),
             );
+        }
+        if !status.ready {
+            self.hint(format!("see whether tutti runs on {}, and what it logs", node.name));
+            return (object, false, "its agent is still taking up what it ran before".to_owned());
         }
         if spec.cordoned {
             self.hint(format!("let it take instances again with: tutti node uncordon {}", node.name));
@@ -498,6 +503,7 @@ impl<'a> Words<'a> {
         }
         for node in self.snapshot.zone.nodes.iter().take(INSTANCES) {
             let text = match (node.status.ready, node.spec.cordoned) {
+                _ if node.silent_since().is_some() => "is silent",
                 (false, _) => "is not ready",
                 (true, true) => {
                     self.hint(format!("let {0} take instances again: tutti node uncordon {0}", node.name));
@@ -517,9 +523,10 @@ impl<'a> Words<'a> {
     }
 
     fn nodes_unready(&mut self, name: &str) {
-        if let Some(node) = self.snapshot.zone.nodes.iter().find(|node| node.name == name)
-            && !node.status.ready
-        {
+        let Some(node) = self.snapshot.zone.nodes.iter().find(|node| node.name == name) else { return };
+        if node.silent_since().is_some() {
+            self.say(node.object(), "is silent: this is what its agent last reported");
+        } else if !node.status.ready {
             self.say(node.object(), "is not ready");
         }
     }

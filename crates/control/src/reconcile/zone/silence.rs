@@ -1,0 +1,82 @@
+//! Nodes whose agents are not heard: noticed here, and marked as silent with all that runs there, so that nobody takes an
+//! agent's last word for how things are. What becomes of their instances is the plan's to decide.
+
+use super::Zone;
+use crate::Objects;
+use std::collections::BTreeSet;
+use tutti_model::{
+    Condition, Problem, Resource, Timestamp, instance::InstanceSpec, name::NodeName, node::HEARD,
+    node::NodeSpec, resource::Object,
+};
+
+/// Most objects marked in one look: a lost rack must not keep the loop from placing anew what ran there. What is left
+/// is marked at the next look.
+const MARKS: usize = 64;
+
+impl Zone {
+    /// A node that falls silent, or is heard again, matters to all that may run there.
+    pub(super) fn check_silence(&mut self) {
+        let now = self.objects.clock().now();
+        let silent: BTreeSet<NodeName> = self
+            .nodes
+            .iter()
+            .map(|node| &node.spec.node)
+            .filter(|node| !self.observed.is_heard(now, node))
+            .cloned()
+            .collect();
+        if silent != self.silent {
+            tracing::info!(?silent, "nodes that are not heard have changed");
+            self.silent = silent;
+            self.wake_all();
+        }
+    }
+
+    /// Marks what is silent, and what is so no longer. Whatever is refused, since it has just changed, is tried at the
+    /// next look.
+    pub(super) async fn mark_silence(&self) -> Result<(), Problem> {
+        let now = self.objects.clock().now();
+        let nodes = self.nodes.iter().filter_map(|node| self.marked(now, &node.spec.node, node));
+        let nodes: Vec<Resource<NodeSpec>> = nodes.take(MARKS).collect();
+        let instances = self.instances.iter();
+        let instances = instances.filter_map(|instance| self.marked(now, &instance.spec.node, instance));
+        let instances: Vec<Resource<InstanceSpec>> = instances.take(MARKS - nodes.len()).collect();
+        write(&self.objects, &nodes).await?;
+        write(&self.objects, &instances).await
+    }
+
+    /// The object with its mark as it is to be, if it is another. A control that has just started has heard nobody yet,
+    /// and leaves the marks of the one before it.
+    fn marked<S: Object>(
+        &self,
+        now: Timestamp,
+        node: &NodeName,
+        object: &Resource<S>,
+    ) -> Option<Resource<S>> {
+        let heard = self.observed.last_heartbeat(node).map(|(at, _)| at);
+        let condition = match (self.silent.contains(node), object.silent_since()) {
+            (true, None) => Condition {
+                r#type: HEARD.to_owned(),
+                met: false,
+                reason: format!("the agent of node {node} is silent"),
+                since: heard.unwrap_or(now),
+            },
+            (false, Some(_)) => Condition {
+                r#type: HEARD.to_owned(),
+                met: true,
+                reason: format!("the agent of node {node} is heard again"),
+                since: heard?,
+            },
+            _ => return None,
+        };
+        let mut changed = object.clone();
+        changed.set_condition(condition);
+        Some(changed)
+    }
+}
+
+async fn write<S: Object>(objects: &Objects, changed: &[Resource<S>]) -> Result<(), Problem> {
+    for object in changed {
+        objects.write().update(object).commit().await?;
+    }
+    Ok(())
+}
