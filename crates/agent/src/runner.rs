@@ -230,6 +230,10 @@ impl Runner {
         if let Some(running) = running {
             running.stop(grace).await;
             self.node.living.remove(&self.entry.spec.instance);
+            if matches!(interrupt, Interrupt::Shutdown(_)) {
+                // Else the next agent would find it ended, and take that for a crash.
+                self.clear().await;
+            }
         }
         match interrupt {
             Interrupt::Leave | Interrupt::Shutdown(_) => State::Over,

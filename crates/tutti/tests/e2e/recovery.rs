@@ -143,6 +143,10 @@ fn ended_by_a_signal_nothing_is_left() {
     wait_for("both answer", || {
         [HOST, "hello.example.com.localhost"].iter().all(|host| cloud.get(host, "/").status == 200)
     });
+    // Being ended in order is no crash.
+    let restarts = |instance: &Value| instance["status"]["restarts"].clone();
+    let instances = cloud.items("instances");
+    assert!(instances.iter().all(|instance| restarts(instance) == 0), "{instances:?}");
 }
 
 /// Control groups of these instances.
