@@ -54,27 +54,28 @@ pub fn path() -> Result<PathBuf, Problem> {
         })
 }
 
-/// Notes a cloud under a name and makes it the current one; gives the file.
+/// Notes a cloud under a name and makes it the current one; gives the other cloud that had the name, if one had.
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn save(name: &str, api: &str, token_file: &Path) -> Result<PathBuf, Problem> {
-    let path = path()?;
-    save_in(&path, name, api, token_file)?;
-    Ok(path)
+pub fn save(name: &str, api: &str, token_file: &Path) -> Result<Option<Context>, Problem> {
+    save_in(&path()?, name, api, token_file)
 }
 
 /// As [`save`], in this file.
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn save_in(path: &Path, name: &str, api: &str, token_file: &Path) -> Result<(), Problem> {
+pub fn save_in(path: &Path, name: &str, api: &str, token_file: &Path) -> Result<Option<Context>, Problem> {
+    let context = Context { api: api.to_owned(), token_file: Some(token_file.to_owned()) };
+    let mut before = None;
     change(path, |contexts| {
-        let context = Context { api: api.to_owned(), token_file: Some(token_file.to_owned()) };
-        contexts.contexts.insert(name.to_owned(), context);
+        before = contexts.contexts.insert(name.to_owned(), context);
         contexts.current = Some(name.to_owned());
         Ok(())
-    })
+    })?;
+    // Each cloud has a token file of its own, and may have another address each time.
+    Ok(before.filter(|before| before.token_file.as_deref() != Some(token_file)))
 }
 
 impl Contexts {
@@ -172,6 +173,10 @@ mod tests {
         assert_eq!(Contexts::read(&path).unwrap(), Contexts::default());
         save_in(&path, "dev", "http://127.0.0.1:7070", Path::new("/tmp/token")).unwrap();
         save_in(&path, "shop", "http://10.0.0.1:7070", Path::new("/tmp/other")).unwrap();
+        let again = save_in(&path, "shop", "http://10.0.0.1:7071", Path::new("/tmp/other")).unwrap();
+        assert_eq!(again, None, "the same cloud at another address");
+        let before = save_in(&path, "shop", "http://10.0.0.2:7070", Path::new("/tmp/third")).unwrap();
+        assert_eq!(before.unwrap().api, "http://10.0.0.1:7071");
         let contexts = Contexts::read(&path).unwrap();
         assert_eq!(contexts.current.as_deref(), Some("shop"));
         assert_eq!(contexts.get("dev").unwrap().api, "http://127.0.0.1:7070");

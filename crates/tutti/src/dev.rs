@@ -1,6 +1,6 @@
 //! `tutti dev`: every role in one process on one machine, over one SQLite file.
 //!
-//! Roles are wired here and nowhere else. The order is that of dependence: folder, store, listeners, agent, loops, API,
+//! Roles are wired here and nowhere else. The order is that of dependence: folder, listeners, store, agent, loops, API,
 //! ingress; and the end is the reverse, so that nothing is asked of what has gone.
 
 use crate::{
@@ -53,9 +53,15 @@ pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// Whatever keeps it from starting, or made it end: nothing is left running then.
 pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Problem> {
     let folder = DataFolder::take(&settings.data_dir)?;
+    let listeners = match Listeners::bind(&settings).await {
+        Ok(listeners) => listeners,
+        Err(refused) => {
+            folder.abandon();
+            return Err(refused);
+        }
+    };
     let parts = Parts::open(&settings, &folder).await?;
     let tasks = Tasks::new();
-    let listeners = Listeners::bind(&settings).await?;
     let (api, http) = (listeners.api_address, listeners.http_address);
 
     let agent = parts.agent(&settings, &folder)?;

@@ -12,6 +12,8 @@ use tutti_model::{ErrorCode, Problem};
 #[derive(Debug)]
 pub(crate) struct DataFolder {
     path: PathBuf,
+    /// Whether it was not there before.
+    made: bool,
     _lock: File,
 }
 
@@ -23,8 +25,9 @@ impl DataFolder {
     /// `forbidden` if others could put their files in the place of ours.
     pub(crate) fn take(path: &Path) -> Result<DataFolder, Problem> {
         let path = std::path::absolute(path).map_err(|error| refused(path, "found", &error))?;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|error| refused(&path, "made", &error))?;
+        let made = !path.exists();
+        let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        create.map_err(|error| refused(&path, "made", &error))?;
         check_ours(&path)?;
         let file = path.join("lock");
         let mut lock = OpenOptions::new()
@@ -51,7 +54,16 @@ impl DataFolder {
             .and_then(|()| lock.rewind())
             .and_then(|()| write!(lock, "{}", std::process::id()));
         noted.map_err(|error| refused(&file, "written", &error))?;
-        Ok(DataFolder { path, _lock: lock })
+        Ok(DataFolder { path, made, _lock: lock })
+    }
+
+    /// Gives it up before anything was kept in it: what was made for nothing does not stay.
+    pub(crate) fn abandon(self) {
+        if self.made {
+            // Only for tidiness; and a folder in which there is something after all stays.
+            let _ = std::fs::remove_file(self.path.join("lock"));
+            let _ = std::fs::remove_dir(&self.path);
+        }
     }
 
     /// A path inside it.
@@ -117,7 +129,12 @@ mod tests {
             "{problem}"
         );
         drop(first);
-        DataFolder::take(&path).unwrap();
+        // It was there before, so it stays.
+        DataFolder::take(&path).unwrap().abandon();
+        assert!(path.join("lock").exists());
+        let other = temp.path().join("other");
+        DataFolder::take(&other).unwrap().abandon();
+        assert!(!other.exists());
     }
 
     #[test]

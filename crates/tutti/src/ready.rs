@@ -46,7 +46,13 @@ impl Access {
         if let Some(secret) = &shown {
             keep(&token_file, secret)?;
         }
-        tutti_cli::contexts::save(&settings.context, &format!("http://{api}"), &token_file)?;
+        let name = &settings.context;
+        if let Some(before) = tutti_cli::contexts::save(name, &format!("http://{api}"), &token_file)? {
+            tracing::warn!(
+                "the context {name} named another cloud, at {}, and names this one now; keep both with --context NAME",
+                before.api
+            );
+        }
         Ok(Access { token_file, shown })
     }
 }

@@ -52,6 +52,7 @@ fn a_port_in_use_is_named_with_the_way_out() {
     for (api, http, flag) in [(address, free(), "--api"), (free(), address, "--http")] {
         let said = dev(&cloud, &folder, api, http);
         plain(&said, UNAVAILABLE, &[&address.to_string(), "in use", flag]);
+        assert!(!folder.exists(), "what never started left its folder");
     }
 }
 

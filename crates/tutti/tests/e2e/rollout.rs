@@ -264,3 +264,46 @@ fn a_failed_health_gate_changes_nothing_and_says_why() {
         });
     }
 }
+
+/// A size as the API writes it, in MiB.
+fn mebibytes(size: &Value) -> u64 {
+    let text = size.as_str().expect("a size");
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().expect("a number");
+    match unit {
+        "Gi" => number * 1024,
+        "Mi" => number,
+        "Ki" => number / 1024,
+        _ => number / (1024 * 1024),
+    }
+}
+
+#[test]
+fn on_a_full_node_what_stands_by_makes_room_for_a_deploy() {
+    let cloud = Cloud::start();
+    // Room for two instances, and not for three.
+    let each = mebibytes(&cloud.items("nodes")[0]["status"]["capacity"]["memory"]) * 2 / 5;
+    let memory = format!("memory = \"{each}Mi\"");
+    for version in ["1.0", "2.0", "3.0"] {
+        let name = format!("example.com:web@{version}");
+        cloud.push_python(&name, &memory, &[]);
+        cloud.ok(&["deploy", &name, "100%"]);
+        assert_eq!(cloud.get("web.example.com.localhost", "/").header("tutti-version"), Some(version));
+    }
+    let left = || {
+        let mut left: Vec<String> = cloud
+            .items("instances")
+            .iter()
+            .filter(|instance| instance["status"]["state"] != "stopped")
+            .map(|instance| instance["spec"]["version"].as_str().expect("a version").to_owned())
+            .collect();
+        left.sort();
+        left
+    };
+    wait_for("the one that made room has gone", || left() == ["example.com:web@2.0", "example.com:web@3.0"]);
+    // What stands by is still there to return to; what made room is not, and is started anew in its place.
+    cloud.ok(&["rollback", "example.com:web"]);
+    assert_eq!(cloud.get("web.example.com.localhost", "/").header("tutti-version"), Some("2.0"));
+    cloud.ok(&["deploy", "example.com:web@1.0", "100%"]);
+    assert_eq!(cloud.get("web.example.com.localhost", "/").header("tutti-version"), Some("1.0"));
+}
