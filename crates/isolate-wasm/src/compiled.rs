@@ -4,6 +4,8 @@
 //! this engine wrote, and that is what this module sees to:
 //!
 //! - The folder belongs to this user and nobody else may write to it; the same holds for each file.
+//! - It came from the [`compiler`](crate::compiler): this same program, run as a child for this one component, its
+//!   output sealed before it was looked at.
 //! - A file's name holds the digest of the component it was made from, a hash of the engine's version and settings,
 //!   and the SHA-256 of its own bytes, which is checked on each load, through the same open file that is then mapped.
 //!   A torn, truncated or rotten file is removed, and the component compiled again.
@@ -14,10 +16,10 @@
 
 #![expect(unsafe_code, reason = "loading compiled code is unsafe in the engine's interface")]
 
+use crate::compiler::{self, Code};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    hash::{Hash as _, Hasher as _},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Seek as _},
     os::{
         fd::AsRawFd as _,
         unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -68,14 +70,7 @@ impl Cache {
             ));
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-        let mut hasher = std::hash::DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let cache = Cache {
-            folder,
-            most_bytes,
-            engine: format!("{:016x}", hasher.finish()),
-            written: AtomicU64::new(0),
-        };
+        let cache = Cache { folder, most_bytes, engine: compiler::hash(engine), written: AtomicU64::new(0) };
         for entry in fs::read_dir(&cache.folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -119,12 +114,12 @@ impl Cache {
             // From the file, so that its pages are the file's and the kernel may drop and fetch them as it likes.
             Ok(()) => match self.load(engine, component) {
                 Some(loaded) => Ok(loaded),
-                None => code.load(engine),
+                None => load(engine, &code),
             },
             Err(error) => {
                 let folder = self.folder.display();
                 tracing::warn!(%folder, %error, "a compiled component could not be kept; it will be compiled again");
-                code.load(engine)
+                load(engine, &code)
             }
         }
     }
@@ -132,12 +127,13 @@ impl Cache {
     fn keep(&self, component: &Digest, code: &Code) -> io::Result<()> {
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.folder.join(format!("{UNFINISHED}{}-{number}", std::process::id()));
-        let mut hasher = Hasher::default();
-        hasher.update(&code.0);
-        let place = self.folder.join(format!("{}{}", self.prefix(component), hasher.finish().hex()));
-        let write = || {
+        let mut from = code.file();
+        from.rewind()?;
+        let place = self.folder.join(format!("{}{}", self.prefix(component), digest(from)?.hex()));
+        let mut write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-            file.write_all(&code.0)?;
+            from.rewind()?;
+            io::copy(&mut from, &mut file)?;
             // Not synced: what a power cut tears is found out by its SHA-256, and compiling again is all it costs.
             fs::rename(&unfinished, &place)
         };
@@ -180,37 +176,26 @@ impl Cache {
     }
 }
 
-/// Code that this process has just compiled.
-pub(crate) struct Code(Vec<u8>);
-
-impl Code {
-    /// Compiles a component.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(crate) fn compile(engine: &Engine, component: &[u8]) -> wasmtime::Result<Code> {
-        engine.precompile_component(component).map(Code)
-    }
-
-    fn load(self, engine: &Engine) -> Result<Component, String> {
-        // SAFETY: these bytes are what this engine's compiler returned in this process (`Code` has one constructor) and
-        // nobody else has had them since.
-        unsafe { Component::deserialize(engine, &self.0) }.map_err(|error| format!("{error:#}"))
-    }
+/// Loads code that has just been compiled, from memory.
+pub(crate) fn load(engine: &Engine, code: &Code) -> Result<Component, String> {
+    let file = format!("/proc/self/fd/{}", code.file().as_raw_fd());
+    // SAFETY: the file is what this program's compiler wrote (`Code` has no other constructor), with the settings of
+    // this engine, whose hash it checked. It is sealed, so nobody changes it while it is mapped, nor has since.
+    unsafe { Component::deserialize_file(engine, file) }.map_err(|error| format!("{error:#}"))
 }
 
 /// Loads a file of the cache, if its bytes have this SHA-256.
 fn load_file(engine: &Engine, path: &Path, sha256: &str) -> Result<Component, String> {
-    let mut file = File::open(path).map_err(|error| error.to_string())?;
+    let file = File::open(path).map_err(|error| error.to_string())?;
     let found = file.metadata().map_err(|error| error.to_string())?;
     if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err("others could have written it".to_owned());
     }
-    if digest(&mut file).map_err(|error| error.to_string())?.hex() != sha256 {
+    if digest(&file).map_err(|error| error.to_string())?.hex() != sha256 {
         return Err("its bytes are not those that were written".to_owned());
     }
     let same_file = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // SAFETY: the file was written by `Cache::keep` from this engine's compiler's output: its name says so, its bytes
+    // SAFETY: the file was written by `Cache::keep` from this program's compiler's output: its name says so, its bytes
     // have the digest in its name, and it and its folder belong to this user, whom nobody else can write as. It is
     // mapped through the file that was checked, so it cannot have been exchanged, and nobody changes it while it is
     // mapped, since this module only ever makes and removes files.
@@ -221,7 +206,7 @@ fn load_file(engine: &Engine, path: &Path, sha256: &str) -> Result<Component, St
     Ok(component)
 }
 
-fn digest(file: &mut File) -> io::Result<Digest> {
+fn digest(mut file: &File) -> io::Result<Digest> {
     let mut hasher = Hasher::default();
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -67,14 +67,11 @@ impl WasmDriver {
     }
 
     async fn probe(&self) -> Fingerprint {
-        let engine = self.engine.clone();
-        let answer = tokio::task::spawn_blocking(move || Component::new(&engine, PROBE)).await;
-        let result = match answer {
-            Ok(Ok(component)) => {
+        let result = match self.loader.try_out(PROBE).await {
+            Ok(component) => {
                 call_probe(&self.engine, &component).await.map_err(|error| format!("{error:#}"))
             }
-            Ok(Err(error)) => Err(format!("{error:#}")),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         };
         let fault = match result {
             Ok(PROBE_ANSWER) => None,

@@ -14,11 +14,12 @@
 //! [`engine`] is interrupted by the [`ticker`] while any guest runs. The way of an artifact: [`loader`] has a
 //! [`component`] compiled once and kept by [`compiled`], the only module with `unsafe`.
 //!
-//! Compiling runs in this process, on a thread of its own, with at most [`WasmOptions::compilers`] at once. Bounds for
-//! its memory and time come with compiling in a child process, which is a later issue.
+//! Compiling runs in a child process ([`compiler`]) with little priority and [`Limits`] to its memory and time, at most
+//! [`WasmOptions::compilers`] at once. Compiled code comes from there only: not from a registry, not from another node.
 
 mod answer;
 mod compiled;
+pub mod compiler;
 mod component;
 mod driver;
 mod engine;
@@ -32,6 +33,7 @@ mod ticker;
 
 pub use driver::WasmDriver;
 
+use compiler::Limits;
 use std::{path::PathBuf, sync::Arc};
 use tutti_base::Clock;
 
@@ -49,12 +51,20 @@ pub struct WasmOptions {
     pub memory: u64,
     /// Components compiled at once.
     pub compilers: usize,
+    /// The program that compiles when run with `compiler_args`, whose `main` begins with [`compiler::entry`]: our own
+    /// binary, `/proc/self/exe`.
+    pub compiler: PathBuf,
+    /// Its first arguments: `["compile"]`.
+    pub compiler_args: Vec<String>,
+    /// What compiling one component may take.
+    pub compile_limits: Limits,
     /// What log lines are stamped with. Time limits are the machine's own time: they bound real work.
     pub clock: Arc<dyn Clock>,
 }
 
 impl WasmOptions {
-    /// The defaults, with this folder and clock.
+    /// The defaults, with this folder and clock, for a program that compiles when it is called `PROGRAM compile`. Any
+    /// other, a test's for one, has to name the program that does.
     #[must_use]
     pub fn new(cache: PathBuf, clock: Arc<dyn Clock>) -> Self {
         WasmOptions {
@@ -66,6 +76,9 @@ impl WasmOptions {
             memory: half_of_memory(),
             // One: compiling uses every core already.
             compilers: 1,
+            compiler: "/proc/self/exe".into(),
+            compiler_args: vec!["compile".into()],
+            compile_limits: Limits::default(),
             clock,
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::{
     WasmOptions,
-    compiled::{Cache, Code},
+    compiled::{self, Cache},
+    compiler::{Compiler, Stop},
     component::{self, Runnable},
     state::State,
 };
@@ -16,7 +17,10 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tutti_base::sha256;
 use tutti_isolate::{Artifact, DriverError, Layer};
 use tutti_model::{Digest, Millis};
-use wasmtime::{Engine, component::Linker};
+use wasmtime::{
+    Engine,
+    component::{Component, Linker},
+};
 
 /// Components kept ready in memory although nothing runs them; most of each is pages of its file. An instance holds
 /// its own on top.
@@ -29,12 +33,15 @@ pub(crate) struct Loader {
     /// Whoever loads a component holds the turn of its digest, so that the next finds it ready.
     turns: Vec<Arc<AsyncMutex<()>>>,
     compiling: Arc<Semaphore>,
+    /// What still compiles when this is dropped is killed.
+    _stop: Stop,
 }
 
 struct Shared {
     engine: Engine,
     linker: Linker<State>,
     cache: Cache,
+    compiler: Compiler,
     /// The most recently used last.
     ready: Mutex<Vec<(Digest, Arc<Runnable>)>>,
     #[cfg(test)]
@@ -53,10 +60,14 @@ impl Loader {
                 source,
             }
         })?;
+        let (program, words) = (options.compiler.clone(), options.compiler_args.clone());
+        let (compiler, stop) = Compiler::new(program, words, options.compile_limits, &engine)
+            .map_err(|source| DriverError::Host { what: "make a pipe for the compiler".to_owned(), source })?;
         let shared = Shared {
             engine,
             linker,
             cache,
+            compiler,
             ready: Mutex::default(),
             #[cfg(test)]
             compiled: std::sync::atomic::AtomicUsize::new(0),
@@ -65,6 +76,7 @@ impl Loader {
             shared: Arc::new(shared),
             turns: (0..TURNS).map(|_| Arc::default()).collect(),
             compiling: Arc::new(Semaphore::new(options.compilers.max(1))),
+            _stop: stop,
         })
     }
 
@@ -98,6 +110,16 @@ impl Loader {
     fn turn(&self, digest: &Digest) -> Arc<AsyncMutex<()>> {
         let first = digest.hex().get(..2).and_then(|hex| usize::from_str_radix(hex, 16).ok()).unwrap_or(0);
         self.turns.get(first % TURNS).cloned().unwrap_or_default()
+    }
+
+    /// Compiles and loads a component that is not kept, and shows whether that works here.
+    pub(crate) async fn try_out(&self, component: &'static str) -> Result<Component, String> {
+        let shared = Arc::clone(&self.shared);
+        let tried = blocking(move || {
+            let code = shared.compiler.compile(component.as_bytes()).map_err(|error| error.to_string())?;
+            compiled::load(&shared.engine, &code)
+        });
+        tried.await.map_err(|error| error.chain())?
     }
 
     #[cfg(test)]
@@ -148,8 +170,7 @@ impl Shared {
         #[cfg(test)]
         self.compiled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let begun = Instant::now();
-        let code = Code::compile(&self.engine, &bytes)
-            .map_err(|error| named(format!("it is not valid WebAssembly: {error:#}")))?;
+        let code = self.compiler.compile(&bytes).map_err(|error| error.about(&layer.digest))?;
         let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
         tracing::info!(component = %layer.digest.short(), bytes = bytes.len(), %took, "compiled");
         drop(bytes);

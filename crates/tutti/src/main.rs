@@ -19,11 +19,13 @@ use tutti_base::telemetry::Format;
 use tutti_model::Problem;
 
 fn main() -> ExitCode {
-    // A shim is this program started again as the parent of one process. It must stay small and single-threaded, so it
-    // branches off before anything else is made.
+    // A shim is this program started again as the parent of one process, and a compiler is it for one component. They
+    // must stay small, and begin single-threaded, so they branch off before anything else is made.
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|first| first == "shim") {
-        return tutti_isolate_linux::shim::entry(words);
+    match words.next() {
+        Some(first) if first == "shim" => return tutti_isolate_linux::shim::entry(words),
+        Some(first) if first == "compile" => return tutti_isolate_wasm::compiler::entry(words),
+        _ => {}
     }
     let Tutti { globals, command } = match tutti_cli::parse::<Tutti>() {
         Ok(tutti) => tutti,

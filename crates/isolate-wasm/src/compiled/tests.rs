@@ -15,7 +15,7 @@ fn cache(folder: &TempDir, bytes: u64) -> (Engine, Cache) {
 
 fn keep(engine: &Engine, cache: &Cache, number: u32) -> Digest {
     let (digest, bytes) = component(number);
-    let code = Code::compile(engine, &bytes).unwrap();
+    let code = Code::compiled_here(engine, &bytes).unwrap();
     cache.keep_and_load(engine, &digest, code).unwrap();
     digest
 }

@@ -2,7 +2,9 @@ use super::*;
 use tutti_base::SystemClock;
 
 fn loader(folder: &tempfile::TempDir) -> Loader {
-    let options = WasmOptions::new(folder.path().join("cache"), Arc::new(SystemClock));
+    let mut options = WasmOptions::new(folder.path().join("cache"), Arc::new(SystemClock));
+    options.compiler = crate::compiler::tests::program();
+    options.compiler_args.clear();
     Loader::new(crate::engine::make(1).unwrap().0, &options).unwrap()
 }
 

@@ -69,6 +69,8 @@ fn options(folder: &TempDir) -> WasmOptions {
     let mut options = WasmOptions::new(folder.path().join("cache"), Arc::new(SystemClock));
     // Enough for every test, and quick to reserve.
     options.requests = 100;
+    options.compiler = env!("CARGO_BIN_EXE_tutti-compile").into();
+    options.compiler_args.clear();
     options
 }
 

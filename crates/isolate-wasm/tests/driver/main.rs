@@ -11,6 +11,7 @@
 )]
 
 mod bodies;
+mod compile;
 mod fixture;
 mod limits;
 mod log;

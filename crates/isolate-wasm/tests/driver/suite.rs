@@ -26,6 +26,8 @@ impl Subject for Wasm {
     async fn driver(&self) -> Arc<dyn Driver> {
         let mut options = WasmOptions::new(self.0.path().join("cache"), Arc::new(SystemClock));
         options.requests = 10;
+        options.compiler = env!("CARGO_BIN_EXE_tutti-compile").into();
+        options.compiler_args.clear();
         Arc::new(WasmDriver::new(options).unwrap())
     }
 
