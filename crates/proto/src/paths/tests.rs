@@ -21,7 +21,7 @@ fn pool(rules: &str) -> DescriptorPool {
         message Request {{ string name = 1; Name inner = 2; repeated string tags = 3; int32 size = 4; map<string, string> map = 5; repeated Name names = 6; }}"
     );
     std::fs::write(&file, text).unwrap();
-    let compiled = compile(&[file], &[folder.clone()]).unwrap();
+    let compiled = compile(&[file], std::slice::from_ref(&folder)).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     // As a registry gives them back, so that it is known that the option outlives it.
     stored::open(&compiled.set).unwrap()

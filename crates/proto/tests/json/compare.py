@@ -13,13 +13,22 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 
 # What Python's json_format accepts and we refuse.
 LAXER = {
-    '{"anInt32":1.}': "",
     '{"aDouble":NaN}': "its JSON parser knows NaN, which JSON does not",
     '{"aDouble":"nan"}': "it hands text to float()",
     '{"aDouble":"inf"}': "it hands text to float()",
     '{"aString":"\\ud800"}': "its strings may hold half a surrogate pair until they are encoded",
     '{"mask":"foo_bar"}': "it takes names as they are",
+    '{"someBytes":"!"}': "its base64 passes over what is not of the alphabet",
+    '{"color":1.5}': "it cuts the fraction off",
+    '{"color":true}': "true is 1 in Python",
+    '{"inner":[]}': "what is empty is an empty message",
+    "[]": "what is empty is an empty message",
+    '""': "what is empty is an empty message",
+    '{"anInt32":1,"an_int32":2}': "it compares names as they are written",
+    '{"any":{"@type":"test.json.Inner"}}': "it takes a type without a slash",
 }
+# What it refuses and we take: the largest float, whose shortest decimal is above it and is rounded to it by others.
+STRICTER = {'{"aFloat":3.4028235e38}'}
 
 
 def main() -> int:
@@ -46,7 +55,7 @@ def main() -> int:
             if text not in LAXER:
                 print(f"{text}: Python takes it: {found}")
                 wrong += 1
-        elif not refused:
+        elif not refused and text not in STRICTER:
             wanted = json.loads(text if expected == "=" else expected)
             if found != wanted:
                 print(f"{text}: Python gives {found!r}, not {wanted!r}")
