@@ -103,16 +103,33 @@ need_components() {
     done
 }
 
-# A Python with the stock gRPC client, for the end-to-end tests.
-need_python_client() {
+# What the tests' clients and guests are installed from; versions are named there.
+clients=$root/scripts/clients
+
+# A Python with the stock gRPC client and componentize-py, for tests and guests, in target/venv.
+need_python_tools() {
     need_packages python3=python3
-    local venv=$root/target/venv
-    if ! "$venv/bin/python" -c 'import grpc, grpc_reflection, grpc_status' 2>/dev/null; then
-        python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages ensurepip=python3-venv
-        say "installing grpcio into target/venv"
-        python3 -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check grpcio grpcio-reflection grpcio-status >&2
-    fi
+    local venv=$root/target/venv wanted
+    wanted=$(sha256sum <"$clients/requirements.txt")
+    [ "$(cat "$venv/made-of" 2>/dev/null)" = "$wanted" ] && return 0
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages ensurepip=python3-venv
+    say "installing the Python clients into target/venv"
+    python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$clients/requirements.txt" >&2
+    printf '%s\n' "$wanted" >"$venv/made-of"
+}
+
+# The stock gRPC client of Node, for the end-to-end tests, in target/node.
+need_node_client() {
+    need_packages node=nodejs npm=npm
+    local folder=$root/target/node wanted
+    wanted=$(sha256sum <"$clients/package.json")
+    [ "$(cat "$folder/made-of" 2>/dev/null)" = "$wanted" ] && return 0
+    say "installing the Node client into target/node"
+    mkdir -p "$folder"
+    cp "$clients/package.json" "$folder/package.json"
+    npm install --prefix "$folder" --no-audit --no-fund --no-package-lock --loglevel=error >&2
+    printf '%s\n' "$wanted" >"$folder/made-of"
 }
 
 # json_field NAME : the field of the JSON object on standard input; empty if it is not there.

@@ -45,11 +45,13 @@ install_tools() {
     need_build_tools
     need_components fmt=rustfmt clippy=clippy
     need_packages curl=curl wrk=wrk python3=python3
-    need_python_client
+    need_python_tools
+    need_node_client
 }
 
 build() {
     scripts/build-guests.sh
+    scripts/build-python-guests.sh
     cargo test --workspace --no-run --locked --quiet
     cargo build --workspace --locked --quiet
 }
@@ -81,6 +83,7 @@ check "tidy can fail" scripts/tidy.py --self-test
 check "counting can fail" scripts/count-tests.py --self-test
 stage "build" build || { say "the build failed"; echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 export TUTTI_TEST_PYTHON=$root/target/venv/bin/python
+export TUTTI_TEST_NODE=$root/target/node
 suite "tests" rust_tests
 check "clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 check "licences and bans" deny

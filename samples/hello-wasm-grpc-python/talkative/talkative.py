@@ -1,0 +1,3 @@
+"""Version 1.1 talks to everyone."""
+
+TALKATIVE = True
