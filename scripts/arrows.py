@@ -33,12 +33,13 @@ ARROWS = {
     # Roles.
     "control": {"api", "store", "plan", "proto", "base", "model"},
     "agent": {"api", "isolate", "logs", "proxy", "plan", "base", "model"},
-    "ingress": {"api", "proxy", "base", "model"},
+    "ingress": {"api", "proxy", "proto", "base", "model"},
     "registry": {"isolate", "base", "model"},
+    "resolve": {"api", "model"},
     "cli": {"api", "proto", "base", "model"},
     # The wiring.
     "tutti": {
-        "control", "agent", "ingress", "registry", "cli",
+        "control", "agent", "ingress", "registry", "resolve", "cli",
         "isolate-wasm", "isolate-linux",
         "api", "store", "plan", "proxy", "logs", "isolate", "base", "model",
     },
@@ -58,6 +59,7 @@ OWNERS = {
     "wasmtime-wasi": {"isolate-wasm"},
     "wasmtime-wasi-http": {"isolate-wasm"},
     "rusqlite": {"store"},
+    "hickory-resolver": {"resolve"},
     "landlock": {"isolate-linux"},
     "seccompiler": {"isolate-linux"},
     "axum": {"control", "registry", "tutti"},

@@ -2,8 +2,12 @@
 
 mod answer;
 mod forward;
+mod reflection;
 
-use crate::{Edge, balance::Served};
+use crate::{
+    Edge,
+    balance::{Served, Service},
+};
 use http::{HeaderName, HeaderValue, Request, Response, Uri, header::HOST, uri::Authority};
 use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 use tutti_base::Body;
@@ -37,18 +41,36 @@ pub(crate) async fn handle(edge: Arc<Edge>, mut request: Request<Body>, info: Co
 }
 
 async fn serve(
-    edge: &Edge,
+    edge: &Arc<Edge>,
     caller: Caller,
     host: &HeaderValue,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let host = String::from_utf8_lossy(host.as_bytes());
-    let Some(service) = edge.tables.find(&host, request.uri().path()) else {
-        return Err(unknown(&host, request.uri().path()).into());
-    };
+    let path = request.uri().path();
+    if let Some(service) = edge.tables.find(&host, path) {
+        return send(edge, caller, &host, service, request).await;
+    }
+    if matches!(caller, Caller::Grpc) && reflection::is_for(path) {
+        let services = edge.tables.sharing(&host);
+        if !services.is_empty() {
+            return Ok(reflection::answer(edge, &host, services, request));
+        }
+    }
+    Err(unknown(&host, path).into())
+}
+
+/// Sends a request to a service.
+async fn send(
+    edge: &Edge,
+    caller: Caller,
+    host: &str,
+    service: Arc<Service>,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
     request.headers_mut().insert(TUTTI_SERVICE, service.header.clone());
     match &service.backend {
-        Served::Versions(_) => forward::to_instance(edge, caller, &host, service, request).await,
+        Served::Versions(_) => forward::to_instance(edge, caller, host, service, request).await,
         Served::Upstreams(addresses, counters) => {
             forward::to_upstream(edge, caller, &service, addresses, counters, request).await
         }

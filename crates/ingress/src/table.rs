@@ -55,6 +55,13 @@ impl Tables {
         found.or_else(|| routes.get(ANY_HOST)?.find(path)).map(|slot| slot.load_full())
     }
 
+    /// The gRPC services that a host has beside each other, each below its name; those that any host has, if it has none.
+    pub(crate) fn sharing(&self, host: &str) -> Vec<Arc<Service>> {
+        let routes = self.routes.load();
+        let own = routes.get(normal_host(host).as_ref()).map(|host| host.named()).unwrap_or_default();
+        if own.is_empty() { routes.get(ANY_HOST).map(|host| host.named()).unwrap_or_default() } else { own }
+    }
+
     /// Applies one transaction's changes: every request sees all of them or none.
     pub(crate) fn apply(&self, changes: Vec<Change<TableSpec>>) {
         let mut known = self.lock();
@@ -215,6 +222,18 @@ impl Known {
 }
 
 impl Host {
+    /// The services whose prefix is their own name, in its order.
+    fn named(&self) -> Vec<Arc<Service>> {
+        let slots = self.prefixes.iter().map(|(prefix, slot)| (prefix, slot.load_full()));
+        let named = |(prefix, service): (&String, Arc<Service>)| {
+            let own = prefix.strip_prefix('/') == Some(service.name.service.as_str());
+            own.then_some(service)
+        };
+        let mut services: Vec<Arc<Service>> = slots.filter_map(named).collect();
+        services.sort_by(|one, other| one.name.cmp(&other.name));
+        services
+    }
+
     /// The longest prefix of `path` that ends where a segment does.
     fn find(&self, path: &str) -> Option<&Slot> {
         // Ends of the first segments: no further ones are looked at than the longest prefix has.

@@ -4,5 +4,6 @@
 mod faults;
 mod http;
 mod nodes;
+mod reflection;
 mod tables;
 mod world;
