@@ -400,7 +400,7 @@ impl<'a> Words<'a> {
             return (
                 object,
                 false,
-                "its agent is silent: what it last reported may not be so any more, and what it ran is placed elsewhere"
+                "its agent is silent: what it last said may be out of date, and what it ran starts on others with room"
                     .to_owned(),
             );
         }
