@@ -30,3 +30,4 @@ mod recovery;
 mod rollout;
 mod split;
 mod traffic;
+mod wasm_json;

@@ -4,9 +4,12 @@
     grpc_api.py ADDRESS services-v1                  the same, by the newer reflection
     grpc_api.py ADDRESS call TOKEN METHOD MESSAGE    the answers and the status of a call, such as
                                                      tutti.v1.Domains/Deploy '{"service": ...}'
+
+GRPC_AUTHORITY names the host that is meant, where that is not the address.
 """
 
 import json
+import os
 import sys
 
 import grpc
@@ -62,6 +65,8 @@ def call(channel, database, token, method, message):
 def main():
     address, command, *rest = sys.argv[1:]
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    if authority := os.environ.get("GRPC_AUTHORITY"):
+        options.append(("grpc.default_authority", authority))
     with grpc.insecure_channel(address, options) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         if command == "services":
