@@ -1,7 +1,9 @@
 //! The tree of commands, as clap reads it. What each does is in `commands`.
 
+mod api;
 mod nouns;
 
+pub use api::{ApiArgs, BindgenArgs, Language, NewArgs};
 pub use nouns::{
     ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, NodeCommand, RouteCommand,
     ServiceCommand, TokenCommand, VersionCommand,
@@ -64,6 +66,10 @@ fn secret(text: &str) -> Result<Secret<String>, Infallible> {
 /// Every command that is a client of the API.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ClientCommand {
+    /// Make a project that serves what a .proto declares
+    New(NewArgs),
+    /// Write the interface (WIT) that a component for a .proto is written against
+    Bindgen(BindgenArgs),
     /// Store a wasm component, a program or a folder as a new version
     Push(PushArgs),
     /// Give a version a share of its service's traffic
@@ -121,15 +127,22 @@ pub enum ClientCommand {
 
 /// `tutti push`
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "tutti push [OPTIONS] <PATH> <NAME@VERSION>\n       \
+    tutti push [OPTIONS] <API.proto> <COMPONENT.wasm> <NAME@VERSION>")]
 pub struct PushArgs {
-    /// A wasm component, an executable file, or a folder (all of it but .git)
-    pub path: PathBuf,
+    /// A wasm component, an executable file, or a folder (all of it but .git); for a gRPC service its .proto, then its
+    /// component
+    #[arg(value_name = "PATH", required = true, num_args = 1..=2)]
+    pub paths: Vec<PathBuf>,
     /// What it is to be called, such as example.com:web@1.0
     #[arg(value_name = "NAME@VERSION")]
     pub version: VersionText,
     /// Its manifest; without this, the tutti.toml in the folder or beside the file, if there is one
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
+    /// Folder that the .proto's imports are looked up in; may be given several times [default: the file's own folder]
+    #[arg(long, value_name = "DIR")]
+    pub proto_path: Vec<PathBuf>,
     /// Return once it is stored, without waiting until a node holds it ready to start
     #[arg(long)]
     pub no_wait: bool,

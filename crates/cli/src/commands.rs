@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod bindgen;
 mod config;
 mod deploy;
 mod explain;
@@ -39,6 +40,8 @@ pub(crate) async fn run(
     ui: &Ui,
 ) -> Result<(), Failed> {
     match &command {
+        ClientCommand::Bindgen(args) => return bindgen::bindgen(args, ui),
+        ClientCommand::New(args) => return bindgen::new(args, ui),
         ClientCommand::Config => return config::config(globals, program, ui),
         ClientCommand::Context(context) => return config::context(globals, context, ui),
         ClientCommand::Completions { shell } => return config::completions(*shell, program, ui),
@@ -72,7 +75,9 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Node(command) => nouns::node(session, command).await,
         ClientCommand::Token(command) => nouns::token(session, command).await,
         // Done before there is a session.
-        ClientCommand::Config
+        ClientCommand::Bindgen(_)
+        | ClientCommand::New(_)
+        | ClientCommand::Config
         | ClientCommand::Context(_)
         | ClientCommand::Completions { .. }
         | ClientCommand::Reference => Ok(()),

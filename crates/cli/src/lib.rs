@@ -22,12 +22,15 @@
 //! Results go to standard output, progress and errors to standard error. Nothing is asked when nobody is there to
 //! answer. Exit codes: see [`exit`].
 
+mod api;
 pub mod args;
+mod bindings;
 mod commands;
 pub mod contexts;
 mod effective;
 pub mod exit;
 mod live;
+mod project;
 mod push;
 pub mod reference;
 mod rollout;

@@ -1,9 +1,11 @@
 //! What is pushed: looked at whole, and refused with every fault, before anything is sent.
 
+mod grpc;
 mod oci;
 mod tree;
 
-pub(crate) use oci::{EMPTY, Image, MANIFEST_TYPE};
+pub(crate) use grpc::prepare_grpc;
+pub(crate) use oci::{Blob, EMPTY, Image, MANIFEST_TYPE};
 
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -27,11 +29,13 @@ pub(crate) struct Prepared {
     pub(crate) manifest: Manifest,
     /// Its bytes.
     pub(crate) content: Content,
+    /// What a gRPC service is declared by: a serialized `FileDescriptorSet`.
+    pub(crate) descriptors: Option<Vec<u8>>,
     /// The last part of its path.
     pub(crate) title: String,
 }
 
-/// The bytes of the one layer. They are read twice, once for their digest and once to be sent, and must be the same.
+/// The bytes of the first layer. They are read twice, once for their digest and once to be sent, and must be the same.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// A file as it is.
@@ -86,8 +90,15 @@ impl Write for Hashed {
 /// Looks at a path and its manifest.
 ///
 /// # Errors
-/// Everything that is wrong with either.
+/// Everything that is wrong with either, and a component that only its `.proto` makes callable.
 pub(crate) fn prepare(path: &Path, manifest: Option<&Path>) -> Result<Prepared, Vec<Problem>> {
+    let prepared = prepare_any(path, manifest)?;
+    grpc::without_proto(path, &prepared.content).map_err(|problem| vec![problem])?;
+    Ok(prepared)
+}
+
+/// The same for anything that can be run.
+fn prepare_any(path: &Path, manifest: Option<&Path>) -> Result<Prepared, Vec<Problem>> {
     let meta = fs::metadata(path).map_err(|error| vec![unreadable(path, &error)])?;
     let mut faults = Vec::new();
     let place = manifest_place(path, meta.is_dir(), manifest);
@@ -109,7 +120,7 @@ pub(crate) fn prepare(path: &Path, manifest: Option<&Path>) -> Result<Prepared, 
     }
     let title = title(path);
     let manifest = fit(manifest, isolate, &content, &title, path, place.as_deref())?;
-    Ok(Prepared { isolate, manifest, content, title })
+    Ok(Prepared { isolate, manifest, content, descriptors: None, title })
 }
 
 fn title(path: &Path) -> String {

@@ -4,6 +4,47 @@ use crate::{Digest, Kind, Millis, VersionRef, manifest::Manifest, resource::Obje
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
+/// The media type of an artifact's layer that is a wasm component.
+pub const COMPONENT_TYPE: &str = "application/wasm";
+/// The media type of the layer beside it that makes a version a gRPC service: a serialized `FileDescriptorSet` with all
+/// imports and without source positions.
+pub const DESCRIPTOR_SET_TYPE: &str = "application/vnd.tutti.descriptor-set.v1+protobuf";
+
+/// What a component that serves gRPC may import beside what its service brings along, each in every version that starts
+/// so. Files and sockets are there because a language's runtime asks for them; they say no.
+pub const WASM_INTERFACES: [&str; 30] = [
+    "wasi:cli/environment@0.2",
+    "wasi:cli/exit@0.2",
+    "wasi:cli/stderr@0.2",
+    "wasi:cli/stdin@0.2",
+    "wasi:cli/stdout@0.2",
+    "wasi:cli/terminal-input@0.2",
+    "wasi:cli/terminal-output@0.2",
+    "wasi:cli/terminal-stderr@0.2",
+    "wasi:cli/terminal-stdin@0.2",
+    "wasi:cli/terminal-stdout@0.2",
+    "wasi:clocks/monotonic-clock@0.2",
+    "wasi:clocks/timezone@0.2",
+    "wasi:clocks/wall-clock@0.2",
+    "wasi:filesystem/preopens@0.2",
+    "wasi:filesystem/types@0.2",
+    "wasi:http/outgoing-handler@0.2",
+    "wasi:http/types@0.2",
+    "wasi:io/error@0.2",
+    "wasi:io/poll@0.2",
+    "wasi:io/streams@0.2",
+    "wasi:random/insecure-seed@0.2",
+    "wasi:random/insecure@0.2",
+    "wasi:random/random@0.2",
+    "wasi:sockets/instance-network@0.2",
+    "wasi:sockets/ip-name-lookup@0.2",
+    "wasi:sockets/network@0.2",
+    "wasi:sockets/tcp-create-socket@0.2",
+    "wasi:sockets/tcp@0.2",
+    "wasi:sockets/udp-create-socket@0.2",
+    "wasi:sockets/udp@0.2",
+];
+
 /// The sandbox an instance runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,7 @@ use super::Session;
 use crate::{
     args::PushArgs,
     exit::{Failed, INTERRUPTED},
-    push::{EMPTY, Image, MANIFEST_TYPE, Prepared, prepare},
+    push::{Blob, EMPTY, Image, MANIFEST_TYPE, Prepared, prepare, prepare_grpc},
     text,
     ui::Tone,
 };
@@ -96,8 +96,17 @@ async fn stored(session: &Session<'_>, args: &PushArgs) -> Result<Pushed, Failed
 
 /// Looks at everything on this machine. Nothing is sent if anything is wrong.
 async fn looked_at(args: &PushArgs) -> Result<Prepared, Failed> {
-    let (path, manifest) = (args.path.clone(), args.manifest.clone());
-    off_thread(move || prepare(&path, manifest.as_deref())).await?.map_err(Failed::Faults)
+    let args = args.clone();
+    off_thread(move || match args.paths.as_slice() {
+        [proto, path] => {
+            let service = args.version.service.service.as_str();
+            prepare_grpc(proto, &args.proto_path, path, service, args.manifest.as_deref())
+        }
+        [path] => prepare(path, args.manifest.as_deref()),
+        _ => Err(vec![Problem::invalid("one PATH is wanted, or a .proto and its component")]),
+    })
+    .await?
+    .map_err(Failed::Faults)
 }
 
 async fn measured(prepared: Prepared, version: &VersionRef) -> Result<(Arc<Prepared>, Image), Failed> {
@@ -124,24 +133,32 @@ async fn upload(
     if client.has_manifest(service, &image.digest).await? {
         return Ok(false);
     }
-    if !client.has_blob(service, &image.config).await? {
-        let size = u64::try_from(EMPTY.len()).unwrap_or(u64::MAX);
-        let source = stream::iter([Ok(Bytes::from_static(EMPTY))]).boxed();
-        client.put_blob(service, &image.config, size, source, |_| ()).await?;
+    small(session, service, &image.config, Bytes::from_static(EMPTY)).await?;
+    if let (Some(blob), Some(bytes)) = (&image.descriptors, &prepared.descriptors) {
+        small(session, service, blob, bytes.clone().into()).await?;
     }
-    let missing = !client.has_blob(service, &image.layer).await?;
+    let Blob { digest, size } = &image.layer;
+    let missing = !client.has_blob(service, digest).await?;
     if missing {
-        let bar = bar(session, image.layer_size);
+        let bar = bar(session, *size);
         let moved = bar.clone();
-        let source = source(prepared.clone(), image.layer_size);
-        let sent = client
-            .put_blob(service, &image.layer, image.layer_size, source, move |sent| moved.set_position(sent));
+        let source = source(prepared.clone(), *size);
+        let sent = client.put_blob(service, digest, *size, source, move |sent| moved.set_position(sent));
         let sent = sent.await;
         bar.finish_and_clear();
         sent?;
     }
     client.put_manifest(service, &image.digest, MANIFEST_TYPE, image.manifest.clone()).await?;
     Ok(missing)
+}
+
+/// Sends a blob that is in memory, if the registry does not have it.
+async fn small(session: &Session<'_>, service: &ServiceRef, blob: &Blob, bytes: Bytes) -> Result<(), Failed> {
+    if !session.client.has_blob(service, &blob.digest).await? {
+        let source = stream::iter([Ok(bytes)]).boxed();
+        session.client.put_blob(service, &blob.digest, blob.size, source, |_| ()).await?;
+    }
+    Ok(())
 }
 
 fn bar(session: &Session<'_>, size: u64) -> ProgressBar {

@@ -1,11 +1,14 @@
-//! The OCI manifest of a version: one layer, no configuration.
+//! The OCI manifest of a version: one layer, and for a gRPC service one more with its descriptors; no configuration.
 
 use super::Prepared;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tutti_base::sha256;
-use tutti_model::{Digest, Problem, VersionName, version::Isolate};
+use tutti_model::{
+    Digest, Problem, VersionName,
+    version::{COMPONENT_TYPE, DESCRIPTOR_SET_TYPE, Isolate},
+};
 
 /// The media type of an image or artifact manifest.
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -21,14 +24,33 @@ pub(crate) struct Image {
     pub(crate) manifest: Bytes,
     /// Their digest: what the version runs.
     pub(crate) digest: Digest,
-    /// The digest of the layer.
-    pub(crate) layer: Digest,
-    /// The bytes of the layer.
-    pub(crate) layer_size: u64,
-    /// The digest of the empty configuration.
-    pub(crate) config: Digest,
+    /// What is run.
+    pub(crate) layer: Blob,
+    /// What a gRPC service is declared by.
+    pub(crate) descriptors: Option<Blob>,
+    /// The empty configuration.
+    pub(crate) config: Blob,
     /// The bytes of all blobs together.
     pub(crate) size: u64,
+}
+
+/// One of its blobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blob {
+    /// Its digest.
+    pub(crate) digest: Digest,
+    /// Its bytes.
+    pub(crate) size: u64,
+}
+
+impl Blob {
+    fn of(bytes: &[u8]) -> Blob {
+        Blob { digest: sha256::digest(bytes), size: u64::try_from(bytes.len()).unwrap_or(u64::MAX) }
+    }
+
+    fn written<'a>(&'a self, media_type: &'static str) -> Descriptor<'a> {
+        Descriptor { media_type, digest: &self.digest, size: self.size }
+    }
 }
 
 // Fields in the order in which they are written: the digest depends on it.
@@ -39,7 +61,7 @@ struct Written<'a> {
     media_type: &'static str,
     artifact_type: &'static str,
     config: Descriptor<'a>,
-    layers: [Descriptor<'a>; 1],
+    layers: Vec<Descriptor<'a>>,
     annotations: BTreeMap<&'static str, &'a str>,
 }
 
@@ -57,24 +79,26 @@ impl Image {
     /// # Errors
     /// Bytes that cannot be read.
     pub(crate) fn of(prepared: &Prepared, version: &VersionName) -> Result<Image, Problem> {
-        let (layer, layer_size) = prepared
+        let (digest, size) = prepared
             .content
             .digest()
             .map_err(|error| Problem::invalid(format!("\"{}\" cannot be read: {error}", prepared.title)))?;
-        let config = sha256::digest(EMPTY);
-        let config_size = u64::try_from(EMPTY.len()).unwrap_or(u64::MAX);
+        let layer = Blob { digest, size };
+        let descriptors = prepared.descriptors.as_deref().map(Blob::of);
+        let config = Blob::of(EMPTY);
         let (artifact_type, layer_type) = match prepared.isolate {
-            Isolate::Wasm => ("application/vnd.tutti.component.v1", "application/wasm"),
+            Isolate::Wasm => ("application/vnd.tutti.component.v1", COMPONENT_TYPE),
             Isolate::Process => {
                 ("application/vnd.tutti.program.v1", "application/vnd.oci.image.layer.v1.tar")
             }
         };
+        let declared = descriptors.iter().map(|blob| blob.written(DESCRIPTOR_SET_TYPE));
         let written = Written {
             schema_version: 2,
             media_type: MANIFEST_TYPE,
             artifact_type,
-            config: Descriptor { media_type: EMPTY_TYPE, digest: &config, size: config_size },
-            layers: [Descriptor { media_type: layer_type, digest: &layer, size: layer_size }],
+            config: config.written(EMPTY_TYPE),
+            layers: std::iter::once(layer.written(layer_type)).chain(declared).collect(),
             annotations: BTreeMap::from([
                 ("org.opencontainers.image.title", prepared.title.as_str()),
                 ("org.opencontainers.image.version", version.as_str()),
@@ -83,7 +107,8 @@ impl Image {
         let manifest = serde_json::to_vec(&written)
             .map_err(|error| Problem::internal(format!("the OCI manifest cannot be written: {error}")))?;
         let digest = sha256::digest(&manifest);
-        let size = layer_size.saturating_add(config_size);
-        Ok(Image { manifest: manifest.into(), digest, layer, layer_size, config, size })
+        let declared = descriptors.as_ref().map_or(0, |blob| blob.size);
+        let size = layer.size.saturating_add(declared).saturating_add(config.size);
+        Ok(Image { manifest: manifest.into(), digest, layer, descriptors, config, size })
     }
 }

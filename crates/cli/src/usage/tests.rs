@@ -39,7 +39,11 @@ fn each_mistake_is_one_sentence_with_what_helps() {
             "tutti deploy: --every is missing: how long each step is observed before the next, such as 30s",
             "write tutti deploy <NAME@VERSION> <SHARE>, or tutti deploy <NAME@VERSION> --steps <SHARE,…> --every <TIME>",
         ),
-        ("push", "tutti push: PATH and NAME@VERSION are missing", "write tutti push <PATH> <NAME@VERSION>"),
+        (
+            "push",
+            "tutti push: PATH and NAME@VERSION are missing",
+            "write tutti push <PATH> <NAME@VERSION>, or tutti push <API.proto> <COMPONENT.wasm> <NAME@VERSION>",
+        ),
         ("rollback", "tutti rollback: SERVICE is missing: which service", "write tutti rollback <SERVICE>"),
         ("deplyo x", "tutti has no command \"deplyo\"", "did you mean tutti deploy?"),
         ("help deplyo", "tutti has no command \"deplyo\"", "did you mean tutti deploy?"),
