@@ -1,19 +1,24 @@
-//! What can be run: which bytes are a component, of the right world, and what it needs.
+//! What can be run: which bytes are a component, of which world, and what it needs.
 
-use crate::state::State;
+use crate::{grpc::Service, state::State};
+use std::sync::Arc;
 use tutti_isolate::{Artifact, DriverError, Layer};
 use wasmtime::{
     Engine,
-    component::{Component, Linker},
+    component::{Component, InstancePre, Linker},
 };
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-/// The media type of the one layer.
+/// The media type of the first layer, the component.
 const MEDIA_TYPE: &str = "application/wasm";
+/// The media type of the second layer of a gRPC service: a serialized `FileDescriptorSet` with its imports.
+const DESCRIPTORS: &str = "application/vnd.tutti.descriptor-set.v1+protobuf";
 /// The export that makes a component a service, without its patch version.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2.";
 /// Largest component, in bytes: it is held in memory while it is compiled. Python's are 18 MB.
 const COMPONENT_BYTES: u64 = 128 << 20;
+/// Largest descriptor set, in bytes: what it is checked against when it is opened.
+const DESCRIPTOR_BYTES: u64 = tutti_proto::limits::SET_BYTES as u64;
 /// Bytes of a page of a guest's memory.
 const PAGE_BYTES: u64 = 64 << 10;
 /// How many of a component's exports are shown.
@@ -21,27 +26,65 @@ const SHOWN: usize = 10;
 
 /// A component that requests can be given to.
 pub(crate) struct Runnable {
-    pub(crate) pre: ProxyPre<State>,
+    pub(crate) kind: Kind,
     /// The memory that it has from its first instruction on, in bytes.
     pub(crate) initial_memory: u64,
     /// Its compiled code, in bytes of address space; the pages that are used are in memory.
     pub(crate) code: u64,
 }
 
-/// The layer of an artifact that holds its component.
-pub(crate) fn layer(artifact: &Artifact) -> Result<&Layer, DriverError> {
+/// What requests to a component are.
+pub(crate) enum Kind {
+    /// `wasi:http`.
+    Http(ProxyPre<State>),
+    /// gRPC calls.
+    Grpc(Arc<Service>),
+}
+
+impl Runnable {
+    /// What is instantiated for each request.
+    pub(crate) fn instance_pre(&self) -> &InstancePre<State> {
+        match &self.kind {
+            Kind::Http(pre) => pre.instance_pre(),
+            Kind::Grpc(service) => &service.pre,
+        }
+    }
+}
+
+/// An artifact's layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) component: &'a Layer,
+    /// There only if the component serves gRPC.
+    pub(crate) descriptors: Option<&'a Layer>,
+}
+
+/// The layers of an artifact that make a component of it.
+pub(crate) fn layers(artifact: &Artifact) -> Result<Layers<'_>, DriverError> {
     let unrunnable =
         |why: String| Err(DriverError::Unrunnable(format!("artifact {}: {why}", artifact.digest.short())));
     match artifact.layers.as_slice() {
-        [layer] if layer.media_type != MEDIA_TYPE => unrunnable(format!(
+        [layer] | [layer, _] if layer.media_type != MEDIA_TYPE => unrunnable(format!(
             "its layer is \"{}\", where the wasm isolate runs \"{MEDIA_TYPE}\"",
             layer.media_type
         )),
-        [layer] if layer.size > COMPONENT_BYTES => {
+        [_, second] if second.media_type != DESCRIPTORS => unrunnable(format!(
+            "its second layer is \"{}\", where a gRPC service has \"{DESCRIPTORS}\"",
+            second.media_type
+        )),
+        [layer] | [layer, _] if layer.size > COMPONENT_BYTES => {
             unrunnable(format!("the component has {} bytes, and the most is {COMPONENT_BYTES}", layer.size))
         }
-        [layer] => Ok(layer),
-        layers => unrunnable(format!("it has {} layers, where a component is one", layers.len())),
+        [layer] => Ok(Layers { component: layer, descriptors: None }),
+        [_, second] if second.size > DESCRIPTOR_BYTES => unrunnable(format!(
+            "its descriptors have {} bytes, and the most is {DESCRIPTOR_BYTES}",
+            second.size
+        )),
+        [layer, second] => Ok(Layers { component: layer, descriptors: Some(second) }),
+        layers => unrunnable(format!(
+            "it has {} layers, where a component is one, and one that serves gRPC two",
+            layers.len()
+        )),
     }
 }
 
@@ -83,10 +126,15 @@ pub(crate) fn link(
         .map_err(|error| format!("the component needs what the wasm isolate does not offer: {error:#}"))?;
     let pre = ProxyPre::new(pre)
         .map_err(|error| format!("its \"{HANDLER}x\" is not as it should be: {error:#}"))?;
+    runnable(component, Kind::Http(pre))
+}
+
+/// What a component needs to run.
+pub(crate) fn runnable(component: &Component, kind: Kind) -> Result<Runnable, String> {
     let needs =
         component.resources_required().ok_or("the component makes its parts from parts it is given")?;
     let largest = needs.max_initial_memory_size.unwrap_or(0);
     let code = component.image_range();
     let code = (code.end.addr() as u64).saturating_sub(code.start.addr() as u64);
-    Ok(Runnable { pre, initial_memory: largest.saturating_mul(PAGE_BYTES), code })
+    Ok(Runnable { kind, initial_memory: largest.saturating_mul(PAGE_BYTES), code })
 }

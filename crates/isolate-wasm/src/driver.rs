@@ -1,7 +1,9 @@
 //! The driver: preloads, starts, and says what this host can do.
 
 use crate::{
-    WasmOptions, engine,
+    WasmOptions,
+    component::Kind,
+    engine,
     handler::try_out,
     instance::{Instance, RunningInstance},
     loader::{Loader, engine_error},
@@ -68,9 +70,7 @@ impl WasmDriver {
 
     async fn probe(&self) -> Fingerprint {
         let result = match self.loader.try_out(PROBE).await {
-            Ok(component) => {
-                call_probe(&self.engine, &component).await.map_err(|error| format!("{error:#}"))
-            }
+            Ok(component) => call_probe(&self.engine, &component).await.map_err(|error| format!("{error:#}")),
             Err(error) => Err(error),
         };
         let fault = match result {
@@ -114,11 +114,11 @@ impl Driver for WasmDriver {
     }
 
     async fn preload(&self, artifact: &Artifact) -> Result<(), DriverError> {
-        self.loader.load(artifact).await.map(|_| ())
+        self.loader.load(artifact, None).await.map(|_| ())
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<Arc<dyn Running>, DriverError> {
-        let runnable = self.loader.load(&spec.artifact).await?;
+        let runnable = self.loader.load(&spec.artifact, Some(spec.version.service.service.as_str())).await?;
         if runnable.initial_memory > spec.manifest.memory.0 {
             return Err(DriverError::Unrunnable(format!(
                 "{} needs {} of memory to begin with, and its manifest allows {}: raise \"memory\"",
@@ -127,13 +127,21 @@ impl Driver for WasmDriver {
                 spec.manifest.memory
             )));
         }
+        if spec.manifest.state && matches!(runnable.kind, Kind::Http(_)) {
+            return Err(DriverError::Unrunnable(format!(
+                "{} asks for state, and only a component that serves gRPC can keep it: leave \"state\" out",
+                spec.version
+            )));
+        }
         let (folder, id) = (spec.logs.clone(), spec.instance.clone());
         let writer = blocking(&spec.logs, "open the log folder", move || Writer::open(&folder, id)).await?;
         let log = Log::start(writer, Arc::clone(&self.clock));
         let instance = Instance::new(spec, runnable, log, Arc::clone(&self.ticker), &self.memory);
         match try_out(&instance).await {
             // A node that is busy now says nothing about the component.
-            Ok(()) | Err(HandleError::Full(_)) => Ok(Arc::new(RunningInstance(Arc::new(instance)))),
+            Ok(()) | Err(HandleError::Full(_)) => {
+                Ok(Arc::new(RunningInstance::new(instance, spec.manifest.state)))
+            }
             Err(failure) => {
                 instance.log_failure(&failure);
                 Err(DriverError::Unrunnable(format!("{} cannot be instantiated: {failure}", spec.version)))

@@ -73,17 +73,24 @@ impl Meter {
         if Duration::from_nanos(used) > self.most { Err(CpuExceeded) } else { Ok(()) }
     }
 
+    /// Begins anew, for another call in the same store.
+    pub(crate) fn restart(&self) {
+        self.used.store(0, Ordering::Relaxed);
+        self.polled_at.store(self.now(), Ordering::Relaxed);
+        self.memory_refused.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn refuse_memory(&self) {
         self.memory_refused.store(true, Ordering::Relaxed);
     }
 }
 
 /// The guest's own work.
-pub(crate) type Work = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>;
+pub(crate) type Work<T = ()> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send>>;
 
 /// A guest at work. Dropping it ends the guest, wherever it is, and gives its memory back.
-pub(crate) struct Guest {
-    pub(crate) work: Work,
+pub(crate) struct Guest<T = ()> {
+    pub(crate) work: Work<T>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) ticker: Arc<Ticker>,
     /// Cpu time of all guests of the instance, in nanoseconds.
@@ -91,9 +98,9 @@ pub(crate) struct Guest {
     pub(crate) stop: CancellationToken,
 }
 
-impl Guest {
+impl<T> Guest<T> {
     /// Lets it run until it waits, ends, or its turn is over.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), HandleError>> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, HandleError>> {
         if self.stop.is_cancelled() {
             return Poll::Ready(Err(self.failure(&Stopped.into())));
         }
@@ -120,8 +127,8 @@ impl Guest {
     }
 }
 
-impl Future for Guest {
-    type Output = Result<(), HandleError>;
+impl<T> Future for Guest<T> {
+    type Output = Result<T, HandleError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Guest::poll(&mut self, context)

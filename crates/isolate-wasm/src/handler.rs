@@ -4,6 +4,7 @@ use crate::{
     answer::Answer,
     guest::{Guest, Meter, Work},
     instance::Instance,
+    state::State,
 };
 use async_trait::async_trait;
 use http::{HeaderValue, Request, Response, header, uri};
@@ -15,13 +16,19 @@ use tutti_isolate::{HandleError, Handler};
 use wasmtime_wasi_http::{
     Error as HttpError, WasiHttpView as _,
     p2::{
-        bindings::http::types::{ErrorCode, Scheme},
+        bindings::{
+            ProxyPre,
+            http::types::{ErrorCode, Scheme},
+        },
         body::HyperOutgoingBody,
     },
 };
 
 /// Takes the requests of an instance.
-pub(crate) struct Requests(pub(crate) Arc<Instance>);
+pub(crate) struct Requests {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) pre: ProxyPre<State>,
+}
 
 /// The head of an answer, or what the guest says instead.
 type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
@@ -29,9 +36,9 @@ type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
 #[async_trait]
 impl Handler for Requests {
     async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, HandleError> {
-        let instance = &self.0;
+        let instance = &self.instance;
         let serving = instance.admit()?;
-        let (guest, head) = begin(instance, request)?;
+        let (guest, head) = begin(instance, &self.pre, request)?;
         let outcome = tokio::select! {
             biased;
             outcome = tokio::time::timeout(instance.timeout, head_of(guest, head)) => outcome.unwrap_or(Err(HandleError::Time)),
@@ -60,7 +67,7 @@ fn length(value: &HeaderValue) -> Option<u64> {
 pub(crate) async fn try_out(instance: &Instance) -> Result<(), HandleError> {
     let meter = Arc::new(Meter::new(instance.timeout));
     let (mut store, outputs) = instance.store(&meter);
-    let pre = instance.runnable.pre.clone();
+    let pre = instance.runnable.instance_pre().clone();
     let work: Work = Box::pin(async move {
         let result = pre.instantiate_async(&mut store).await.map(|_| ());
         outputs.finish().await;
@@ -73,10 +80,11 @@ pub(crate) async fn try_out(instance: &Instance) -> Result<(), HandleError> {
 /// Makes a store and puts the request into it. The guest has not run yet.
 fn begin(
     instance: &Instance,
+    pre: &ProxyPre<State>,
     request: Request<Body>,
 ) -> Result<(Guest, oneshot::Receiver<Head>), HandleError> {
     let meter = Arc::new(Meter::new(instance.timeout));
-    let pre = instance.runnable.pre.clone();
+    let pre = pre.clone();
     let (mut store, outputs) = instance.store(&meter);
     let (sender, head) = oneshot::channel();
     let scheme = match request.uri().scheme() {

@@ -1,11 +1,13 @@
 //! A running instance: a component that takes requests, until it is stopped.
 
 use crate::{
-    component::Runnable,
+    component::{Kind, Runnable},
+    grpc::{Calls, Front, Kept, codec},
     guest::{Guest, Meter, Work},
     handler::Requests,
     log::{Log, Pipe},
-    state::{self, MemoryGauge, State},
+    outgoing::{Outgoing, Policy},
+    state::{self, Held, MemoryGauge, State},
     ticker::Ticker,
 };
 use std::{
@@ -21,7 +23,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tutti_isolate::{Exit, HandleError, Running, StartSpec, Target, Usage};
+use tutti_isolate::{Exit, HandleError, Handler, Running, StartSpec, Target, Usage};
 use tutti_model::{InstanceId, Millis, log::Output};
 use wasmtime::Store;
 use wasmtime_wasi::WasiCtx;
@@ -38,10 +40,13 @@ pub(crate) struct Instance {
     /// Longest time to the head of an answer, most cpu time of a request, and longest time that a guest may go on after
     /// its answer.
     pub(crate) timeout: Duration,
+    /// Longest message of a gRPC call, in bytes.
+    pub(crate) message_bytes: usize,
     /// Most memory of one request, in bytes.
     memory: u64,
     memory_held: Arc<MemoryGauge>,
     log: Arc<Log>,
+    outgoing: Arc<Policy>,
     environment: Vec<(String, String)>,
     ticker: Arc<Ticker>,
     cpu: Arc<AtomicU64>,
@@ -67,13 +72,16 @@ impl Instance {
         environment.push(("TUTTI_INSTANCE".to_owned(), spec.instance.to_string()));
         let finishing =
             usize::try_from(manifest.concurrency).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let log = Arc::new(log);
         Instance {
             id: spec.instance.clone(),
             runnable,
             timeout: manifest.timeout.duration(),
+            message_bytes: usize::try_from(manifest.grpc.max_message.0).unwrap_or(usize::MAX),
             memory: manifest.memory.0,
             memory_held: MemoryGauge::instance(memory, manifest.memory.0),
-            log: Arc::new(log),
+            outgoing: Policy::new(&manifest.outgoing, Arc::clone(&log)),
+            log,
             environment,
             ticker,
             cpu: Arc::default(),
@@ -99,8 +107,20 @@ impl Instance {
         let pipe = |output| Pipe::new(Arc::clone(&self.log), output);
         let outputs = Outputs { stdout: pipe(Output::Stdout), stderr: pipe(Output::Stderr) };
         let gauge = Arc::clone(&self.memory_held);
-        let engine = self.runnable.pre.engine();
-        let store = state::store(engine, self.wasi(&outputs), self.memory, gauge, Arc::clone(meter));
+        let engine = self.runnable.instance_pre().engine();
+        // A reply is copied as values.
+        let copied = match self.runnable.kind {
+            Kind::Http(_) => 0,
+            Kind::Grpc(_) => codec::value_bytes(self.message_bytes),
+        };
+        let store = state::store(
+            engine,
+            self.wasi(&outputs),
+            Outgoing(Arc::clone(&self.outgoing)),
+            (self.memory, copied),
+            gauge,
+            Arc::clone(meter),
+        );
         (store, outputs)
     }
 
@@ -118,7 +138,12 @@ impl Instance {
         wasi.build()
     }
 
-    pub(crate) fn guest(&self, work: Work, meter: Arc<Meter>) -> Guest {
+    /// Counts memory that the host holds for a request; `None` if the instance, or the node, has had its share.
+    pub(crate) fn hold(&self, bytes: usize) -> Option<Held> {
+        Held::take(&self.memory_held, u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn guest<T>(&self, work: Work<T>, meter: Arc<Meter>) -> Guest<T> {
         Guest {
             work,
             meter,
@@ -139,6 +164,11 @@ impl Instance {
         Arc::clone(&self.finishing).try_acquire_owned().ok()
     }
 
+    /// Adds a line of Tutti's own to the instance's log.
+    pub(crate) fn note(&self, line: &str) {
+        self.log.note(line);
+    }
+
     pub(crate) fn log_failure(&self, failure: &HandleError) {
         self.log.note(&format!("request failed: {failure}"));
     }
@@ -152,20 +182,39 @@ pub(crate) struct Outputs {
 
 impl Outputs {
     /// The guest has ended: what it left unfinished is a line too.
-    pub(crate) async fn finish(self) {
+    pub(crate) async fn finish(&self) {
         self.stdout.finish().await;
         self.stderr.finish().await;
     }
 }
 
 /// The handle that the agent holds.
-pub(crate) struct RunningInstance(pub(crate) Arc<Instance>);
+pub(crate) struct RunningInstance {
+    instance: Arc<Instance>,
+    handler: Arc<dyn Handler>,
+}
+
+impl RunningInstance {
+    /// Opens an instance for requests. With `state`, calls share one instance of the component.
+    pub(crate) fn new(instance: Instance, state: bool) -> Self {
+        let instance = Arc::new(instance);
+        let own = Arc::clone(&instance);
+        let handler: Arc<dyn Handler> = match &instance.runnable.kind {
+            Kind::Http(pre) => Arc::new(Requests { pre: pre.clone(), instance: own }),
+            Kind::Grpc(service) => {
+                let kept = state.then(|| Kept::start(Arc::clone(&own), Arc::clone(service)));
+                Arc::new(Front::new(Calls { service: Arc::clone(service), instance: own, kept }))
+            }
+        };
+        RunningInstance { instance, handler }
+    }
+}
 
 impl fmt::Debug for RunningInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunningInstance")
-            .field("id", &self.0.id)
-            .field("requests", &self.0.requests.len())
+            .field("id", &self.instance.id)
+            .field("requests", &self.instance.requests.len())
             .finish()
     }
 }
@@ -173,15 +222,15 @@ impl fmt::Debug for RunningInstance {
 #[async_trait::async_trait]
 impl Running for RunningInstance {
     fn target(&self) -> Target {
-        Target::Handler(Arc::new(Requests(Arc::clone(&self.0))))
+        Target::Handler(Arc::clone(&self.handler))
     }
 
     fn exit(&self) -> watch::Receiver<Option<Exit>> {
-        self.0.exit.subscribe()
+        self.instance.exit.subscribe()
     }
 
     async fn stop(&self, grace: Millis) -> Exit {
-        let instance = &self.0;
+        let instance = &self.instance;
         if let Some(exit) = instance.exit.borrow().clone() {
             return exit;
         }
@@ -212,8 +261,8 @@ impl Running for RunningInstance {
     /// Its memory is what its requests hold at this moment, and its code, which it shares with its siblings.
     async fn usage(&self) -> Usage {
         Usage {
-            memory: self.0.memory_held.bytes().saturating_add(self.0.runnable.code),
-            cpu_micros: self.0.cpu.load(Ordering::Relaxed) / 1000,
+            memory: self.instance.memory_held.bytes().saturating_add(self.instance.runnable.code),
+            cpu_micros: self.instance.cpu.load(Ordering::Relaxed) / 1000,
         }
     }
 

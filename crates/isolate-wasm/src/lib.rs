@@ -5,7 +5,8 @@
 //! other's data, a version that nobody calls costs next to nothing, and starting one takes no time worth naming.
 //!
 //! Guests are hostile. What they get is clocks, randomness, standard output and error (to the instance's log) and the
-//! environment of their manifest. There are no files, no sockets and, for now, no outgoing requests. Memory, cpu time,
+//! environment of their manifest. There are no files and no sockets, and
+//! requests only to the hosts that the manifest allows ([`outgoing`]). Memory, cpu time,
 //! time to the head of an answer, stack, tables, handles and what they make the host keep are bounded, each by a named
 //! constant or by the manifest.
 //!
@@ -23,11 +24,14 @@ pub mod compiler;
 mod component;
 mod driver;
 mod engine;
+#[doc(hidden)]
+pub mod grpc;
 mod guest;
 mod handler;
 mod instance;
 mod loader;
 mod log;
+mod outgoing;
 mod state;
 mod ticker;
 

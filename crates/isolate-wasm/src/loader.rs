@@ -4,7 +4,8 @@ use crate::{
     WasmOptions,
     compiled::{self, Cache},
     compiler::{Compiler, Stop},
-    component::{self, Runnable},
+    component::{self, Kind, Layers, Runnable},
+    grpc::{self, Service},
     state::State,
 };
 use std::{
@@ -43,7 +44,7 @@ struct Shared {
     cache: Cache,
     compiler: Compiler,
     /// The most recently used last.
-    ready: Mutex<Vec<(Digest, Arc<Runnable>)>>,
+    ready: Mutex<Vec<Ready>>,
     #[cfg(test)]
     compiled: std::sync::atomic::AtomicUsize,
 }
@@ -53,6 +54,7 @@ impl Loader {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
+            .and_then(|()| grpc::add_call_to_linker(&mut linker))
             .map_err(|error| engine_error("link what guests may call", &error))?;
         let cache = Cache::open(options.cache.clone(), options.cache_bytes, &engine).map_err(|source| {
             DriverError::Host {
@@ -61,8 +63,10 @@ impl Loader {
             }
         })?;
         let (program, words) = (options.compiler.clone(), options.compiler_args.clone());
-        let (compiler, stop) = Compiler::new(program, words, options.compile_limits, &engine)
-            .map_err(|source| DriverError::Host { what: "make a pipe for the compiler".to_owned(), source })?;
+        let (compiler, stop) =
+            Compiler::new(program, words, options.compile_limits, &engine).map_err(|source| {
+                DriverError::Host { what: "make a pipe for the compiler".to_owned(), source }
+            })?;
         let shared = Shared {
             engine,
             linker,
@@ -80,27 +84,29 @@ impl Loader {
         })
     }
 
-    /// Makes an artifact's component ready, or finds it so. Who is dropped while waiting loses nothing: the work goes
-    /// on and the next finds its result.
-    pub(crate) async fn load(&self, artifact: &Artifact) -> Result<Arc<Runnable>, DriverError> {
-        let layer = component::layer(artifact)?;
-        if let Some(runnable) = self.shared.find(&layer.digest) {
+    /// Makes an artifact's component ready, or finds it so; of one that serves gRPC, for this service, or for the first
+    /// that it exports. Who is dropped while waiting loses nothing: the work goes on and the next finds its result.
+    pub(crate) async fn load(
+        &self,
+        artifact: &Artifact,
+        service: Option<&str>,
+    ) -> Result<Arc<Runnable>, DriverError> {
+        let wanted = Arc::new(Wanted::of(component::layers(artifact)?, service));
+        if let Some(runnable) = self.shared.find(&wanted) {
             return Ok(runnable);
         }
-        let turn = self.turn(&layer.digest).lock_owned().await;
-        if let Some(runnable) = self.shared.find(&layer.digest) {
+        let turn = self.turn(&wanted.component.digest).lock_owned().await;
+        if let Some(runnable) = self.shared.find(&wanted) {
             return Ok(runnable);
         }
-        let shared = Arc::clone(&self.shared);
-        let digest = layer.digest.clone();
-        if let Some(cached) = blocking(move || shared.load_cached(&digest)).await? {
-            return Ok(cached);
+        let (shared, of) = (Arc::clone(&self.shared), Arc::clone(&wanted));
+        if let Some(cached) = blocking(move || shared.load_cached(&of)).await? {
+            return cached;
         }
         let permit = Arc::clone(&self.compiling).acquire_owned().await;
         let shared = Arc::clone(&self.shared);
-        let layer = layer.clone();
         blocking(move || {
-            let compiled = shared.compile(&layer);
+            let compiled = shared.compile(&wanted);
             drop((turn, permit));
             compiled
         })
@@ -128,44 +134,121 @@ impl Loader {
     }
 }
 
+/// What is to be run of an artifact.
+struct Wanted {
+    component: Layer,
+    grpc: Option<WantedService>,
+}
+
+struct WantedService {
+    descriptors: Layer,
+    /// Its full name; unknown while the artifact is only made ready.
+    name: Option<String>,
+}
+
+impl Wanted {
+    fn of(layers: Layers<'_>, service: Option<&str>) -> Wanted {
+        let grpc = layers.descriptors.map(|descriptors| WantedService {
+            descriptors: descriptors.clone(),
+            name: service.map(str::to_owned),
+        });
+        Wanted { component: layers.component.clone(), grpc }
+    }
+
+    /// Whether this is it. Where no service is named, any of the artifact's is.
+    fn is(&self, ready: &Ready) -> bool {
+        let same_service = match (&self.grpc, &ready.grpc) {
+            (None, None) => true,
+            (Some(wanted), Some((descriptors, name))) => {
+                wanted.descriptors.digest == *descriptors
+                    && wanted.name.as_ref().is_none_or(|wanted| wanted == name)
+            }
+            _ => false,
+        };
+        same_service && self.component.digest == ready.component
+    }
+}
+
+/// A component that is kept ready, and what it is ready for.
+struct Ready {
+    component: Digest,
+    /// The digest of its descriptors and the service's name.
+    grpc: Option<(Digest, String)>,
+    runnable: Arc<Runnable>,
+}
+
 impl Shared {
-    fn find(&self, digest: &Digest) -> Option<Arc<Runnable>> {
+    fn find(&self, wanted: &Wanted) -> Option<Arc<Runnable>> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = ready.iter().position(|(found, _)| found == digest)?;
+        let at = ready.iter().position(|found| wanted.is(found))?;
         let found = ready.remove(at);
-        let runnable = Arc::clone(&found.1);
+        let runnable = Arc::clone(&found.runnable);
         ready.push(found);
         Some(runnable)
     }
 
-    fn keep_ready(&self, digest: &Digest, runnable: &Arc<Runnable>) {
+    fn keep_ready(&self, one: Ready) {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if ready.len() >= READY {
             ready.remove(0);
         }
-        ready.push((digest.clone(), Arc::clone(runnable)));
+        ready.push(one);
     }
 
     /// What the cache has was checked when it was compiled; if it cannot be linked now it is as if it were not there.
-    fn load_cached(&self, digest: &Digest) -> Option<Arc<Runnable>> {
-        let component = self.cache.load(&self.engine, digest)?;
-        let runnable = Arc::new(component::link(&self.engine, &self.linker, &component).ok()?);
-        self.keep_ready(digest, &runnable);
-        Some(runnable)
+    /// Whether it fits a service is another question, and compiling it again would not change the answer.
+    fn load_cached(&self, wanted: &Wanted) -> Option<Result<Arc<Runnable>, DriverError>> {
+        let component = self.cache.load(&self.engine, &wanted.component.digest)?;
+        let linked = self.link(&component, wanted, None);
+        if wanted.grpc.is_none() { linked.ok().map(Ok) } else { Some(linked) }
     }
 
-    fn compile(&self, layer: &Layer) -> Result<Arc<Runnable>, DriverError> {
+    /// Links a component to what it may call, and keeps it ready.
+    fn link(
+        &self,
+        component: &Component,
+        wanted: &Wanted,
+        bytes: Option<&[u8]>,
+    ) -> Result<Arc<Runnable>, DriverError> {
+        let named = |why: String| {
+            DriverError::Unrunnable(format!("component {}: {why}", wanted.component.digest.short()))
+        };
+        let (runnable, grpc) = match &wanted.grpc {
+            None => (component::link(&self.engine, &self.linker, component).map_err(named)?, None),
+            Some(service) => {
+                let from_disk;
+                let bytes = match bytes {
+                    Some(bytes) => bytes,
+                    None => {
+                        from_disk = read(&wanted.component.path)?;
+                        &from_disk
+                    }
+                };
+                let descriptors = checked(&service.descriptors)?;
+                let pool = grpc::open_descriptors(&descriptors).map_err(named)?;
+                let name = match &service.name {
+                    Some(name) => name.clone(),
+                    None => grpc::services_of(component, &pool).into_iter().next().ok_or_else(|| {
+                        named("it exports the interface of no service of its descriptor set".to_owned())
+                    })?,
+                };
+                let linked = Service::link(&self.linker, component, bytes, &pool, &name).map_err(named)?;
+                let runnable = component::runnable(component, Kind::Grpc(Arc::new(linked))).map_err(named)?;
+                (runnable, Some((service.descriptors.digest.clone(), name)))
+            }
+        };
+        let runnable = Arc::new(runnable);
+        let component = wanted.component.digest.clone();
+        self.keep_ready(Ready { component, grpc, runnable: Arc::clone(&runnable) });
+        Ok(runnable)
+    }
+
+    fn compile(&self, wanted: &Wanted) -> Result<Arc<Runnable>, DriverError> {
+        let layer = &wanted.component;
         let named =
             |why: String| DriverError::Unrunnable(format!("component {}: {why}", layer.digest.short()));
-        let bytes = read(&layer.path)?;
         // What is kept under a digest is trusted for ever after, so this is checked again, whoever checked it before.
-        if sha256::digest(&bytes) != layer.digest {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "its bytes are not those of its digest");
-            return Err(DriverError::Host {
-                what: format!("read the component {}", layer.path.display()),
-                source,
-            });
-        }
+        let bytes = checked(layer)?;
         component::check_bytes(&bytes).map_err(named)?;
         #[cfg(test)]
         self.compiled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -173,19 +256,24 @@ impl Shared {
         let code = self.compiler.compile(&bytes).map_err(|error| error.about(&layer.digest))?;
         let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
         tracing::info!(component = %layer.digest.short(), bytes = bytes.len(), %took, "compiled");
-        drop(bytes);
         let component = self.cache.keep_and_load(&self.engine, &layer.digest, code).map_err(named)?;
-        let runnable = Arc::new(component::link(&self.engine, &self.linker, &component).map_err(named)?);
-        self.keep_ready(&layer.digest, &runnable);
-        Ok(runnable)
+        self.link(&component, wanted, Some(&bytes))
     }
 }
 
+/// A layer's bytes, which must be those of its digest.
+fn checked(layer: &Layer) -> Result<Vec<u8>, DriverError> {
+    let bytes = read(&layer.path)?;
+    if sha256::digest(&bytes) == layer.digest {
+        return Ok(bytes);
+    }
+    let source = io::Error::new(io::ErrorKind::InvalidData, "its bytes are not those of its digest");
+    Err(DriverError::Host { what: format!("read the layer {}", layer.path.display()), source })
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, DriverError> {
-    std::fs::read(path).map_err(|source| DriverError::Host {
-        what: format!("read the component {}", path.display()),
-        source,
-    })
+    std::fs::read(path)
+        .map_err(|source| DriverError::Host { what: format!("read the layer {}", path.display()), source })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DriverError> {

@@ -1,15 +1,13 @@
 //! What a guest can reach: the data of its store, its limits, and the hooks that say no.
 
-use crate::{engine::TABLE_ELEMENTS, guest::Meter};
+use crate::{engine::TABLE_ELEMENTS, grpc::Call, guest::Meter, outgoing::Outgoing};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Things that the host keeps for one guest at once (streams, headers, timers). A request with a hundred of each is
 /// far from it.
@@ -20,7 +18,7 @@ const GUEST_HANDLES: usize = 20_000;
 const HOSTCALL_BYTES: usize = 8 << 20;
 /// Largest piece of a body that a guest writes at once, in bytes: two of these are what a slow client makes the host
 /// hold for each request.
-const BODY_PIECE_BYTES: usize = 256 << 10;
+pub(crate) const BODY_PIECE_BYTES: usize = 256 << 10;
 /// Core instances, memories and tables in one store; the pool's own bounds are per component.
 const STORE_ITEMS: usize = 1000;
 /// Table entries that count as much memory as they take.
@@ -33,6 +31,8 @@ pub(crate) struct State {
     table: ResourceTable,
     outgoing: Outgoing,
     limits: Limits,
+    /// The gRPC call that the guest serves.
+    pub(crate) call: Option<Box<Call>>,
 }
 
 /// Memory that guests hold at this moment: those of one instance, and through it those of the whole node. A manifest
@@ -81,20 +81,42 @@ impl MemoryGauge {
     }
 }
 
-/// Makes the store of one request.
+/// Memory that the host holds for a guest, counted with the guest's own.
+#[derive(Debug)]
+pub(crate) struct Held {
+    gauge: Arc<MemoryGauge>,
+    bytes: u64,
+}
+
+impl Held {
+    /// `None` if there is none left.
+    pub(crate) fn take(gauge: &Arc<MemoryGauge>, bytes: u64) -> Option<Held> {
+        gauge.take(bytes).then(|| Held { gauge: Arc::clone(gauge), bytes })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gauge.give(self.bytes);
+    }
+}
+
+/// Makes the store of one request. `memory` is the most that it may hold, and `copied` what it may make
+/// the host copy at once beside what any guest may, in bytes.
 pub(crate) fn store(
     engine: &Engine,
     wasi: WasiCtx,
-    memory: u64,
+    outgoing: Outgoing,
+    (memory, copied): (u64, usize),
     gauge: Arc<MemoryGauge>,
     meter: Arc<Meter>,
 ) -> Store<State> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(HOST_RESOURCES);
     let limits = Limits { most: memory, held: 0, last: 0, gauge, meter: Arc::clone(&meter) };
-    let state = State { wasi, http: WasiHttpCtx::new(), table, outgoing: Outgoing, limits };
+    let state = State { wasi, http: WasiHttpCtx::new(), table, outgoing, limits, call: None };
     let mut store = Store::new(engine, state);
-    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    store.set_hostcall_fuel(HOSTCALL_BYTES.saturating_add(copied));
     store.set_max_component_handles(GUEST_HANDLES);
     store.limiter(|state| &mut state.limits);
     store.set_epoch_deadline(1);
@@ -193,28 +215,6 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
-    }
-}
-
-/// What becomes of requests that a guest makes itself. This is where an allow-list will decide; for now there is none,
-/// and every request is denied.
-struct Outgoing;
-
-type SentRequest =
-    Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>), HttpError>;
-
-impl WasiHttpHooks for Outgoing {
-    fn send_request(
-        &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _ended: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
-    ) -> Box<dyn Future<Output = SentRequest> + Send> {
-        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
-    }
-
-    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_PIECE_BYTES
     }
 }
 

@@ -6,6 +6,14 @@ pub const DOMAIN_NAME_BYTES: usize = 253;
 pub const SERVICE_NAME_BYTES: usize = 255;
 /// Longest version name, in bytes: it is also an OCI tag and a DNS label.
 pub const VERSION_NAME_BYTES: usize = 63;
+/// Longest user name, in bytes (RFC 5321, 4.5.3.1.3, without the angle brackets).
+pub const USER_NAME_BYTES: usize = 254;
+/// Most owners of a domain, invitations included: more than answer for anything together.
+pub const OWNERS: usize = 32;
+/// Most members of a domain, invitations included. They are one object with it; at this number it takes 90 KiB.
+pub const MEMBERS: usize = 256;
+/// Most other names of a domain; each may stand in the tables of all its services.
+pub const ALIASES: usize = 32;
 /// Longest store key, in bytes.
 pub const STORE_KEY_BYTES: usize = 1024;
 /// Longest stored value, in bytes. etcd allows 1.5 MiB a request; 256 KiB keeps a full transaction well below.
@@ -18,6 +26,11 @@ pub const MANIFEST_BYTES: usize = 64 * 1024;
 pub const ENV_VARIABLES: usize = 256;
 /// Longest environment value, in bytes.
 pub const ENV_VALUE_BYTES: usize = 32 * 1024;
+/// Most hosts that a component may send requests to.
+pub const OUTGOING: usize = 64;
+/// Longest gRPC message that a component may be sent, or send, in bytes: its values take about forty times as much
+/// memory on their way.
+pub const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Most addresses of an upstream service.
 pub const UPSTREAMS: usize = 64;
 /// Most steps in one deployment.

@@ -3,6 +3,10 @@
 //! It is checked whole: every fault is reported at once, each with its key, and unknown keys with the nearest known
 //! one.
 
+mod destination;
+
+pub use destination::{Destination, Host};
+
 use crate::{
     Millis, Problem, limits,
     nearest::nearest,
@@ -49,6 +53,21 @@ pub struct Manifest {
     pub drain: Millis,
     /// Longest time to the first byte of an answer.
     pub timeout: Millis,
+    /// Whether calls of a gRPC component share one instance, which keeps what it has in memory, and take turns in it
+    /// (wasm only). Its state is lost when it fails, and with its node.
+    #[serde(skip_serializing_if = "is_false")]
+    pub state: bool,
+    /// Hosts that a component may send requests to (wasm only).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outgoing: Vec<Destination>,
+    /// What is particular to gRPC (wasm only).
+    #[serde(skip_serializing_if = "Grpc::is_default")]
+    pub grpc: Grpc,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Default for Manifest {
@@ -69,7 +88,30 @@ impl Default for Manifest {
             standby: Millis::seconds(300),
             drain: Millis::seconds(30),
             timeout: Millis::seconds(30),
+            state: false,
+            outgoing: Vec::new(),
+            grpc: Grpc::default(),
         }
+    }
+}
+
+/// What a component that serves gRPC says of its calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grpc {
+    /// Longest message, in either direction.
+    pub max_message: ByteSize,
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Grpc { max_message: ByteSize::mib(1) }
+    }
+}
+
+impl Grpc {
+    fn is_default(&self) -> bool {
+        *self == Grpc::default()
     }
 }
 
@@ -115,7 +157,7 @@ pub enum Probe {
 }
 
 /// The keys of `[service]`, for the nearest known one.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
     "isolate",
     "run",
     "port",
@@ -130,7 +172,12 @@ const KEYS: [&str; 14] = [
     "standby",
     "drain",
     "timeout",
+    "state",
+    "outgoing",
+    "grpc",
 ];
+/// The keys of `[service.grpc]`.
+const GRPC_KEYS: [&str; 1] = ["max_message"];
 /// The keys of `[service.health]`.
 const HEALTH_KEYS: [&str; 7] = ["http", "tcp", "grpc", "start", "interval", "timeout", "failures"];
 
@@ -193,6 +240,16 @@ impl Manifest {
         }
         if self.timeout.0 == 0 {
             fault("timeout", "0s leaves no time to answer".into());
+        }
+        if self.outgoing.len() > limits::OUTGOING {
+            fault("outgoing", format!("{} hosts are more than {}", self.outgoing.len(), limits::OUTGOING));
+        }
+        let message = self.grpc.max_message;
+        if message < ByteSize(1024) || message.0 > limits::MESSAGE_BYTES {
+            fault(
+                "grpc.max_message",
+                format!("{message} is not from 1Ki to {}", ByteSize(limits::MESSAGE_BYTES)),
+            );
         }
         if self.env.len() > limits::ENV_VARIABLES {
             fault("env", format!("{} variables are more than {}", self.env.len(), limits::ENV_VARIABLES));
@@ -276,6 +333,9 @@ impl Reader {
             standby: self.parsed(section, "standby").unwrap_or(plain.standby),
             drain: self.parsed(section, "drain").unwrap_or(plain.drain),
             timeout: self.parsed(section, "timeout").unwrap_or(plain.timeout),
+            state: self.flag(section, "state"),
+            outgoing: self.outgoing(section),
+            grpc: self.grpc(section),
         };
         self.faults.extend(manifest.faults());
         if self.faults.is_empty() { Ok(manifest) } else { Err(self.faults) }
@@ -370,6 +430,57 @@ impl Reader {
         variables
     }
 
+    fn flag(&mut self, table: &toml::Table, key: &str) -> bool {
+        match table.get(key) {
+            None => false,
+            Some(toml::Value::Boolean(flag)) => *flag,
+            Some(other) => {
+                self.fault(key, format!("true or false is wanted, not {}", other.type_str()));
+                false
+            }
+        }
+    }
+
+    fn outgoing(&mut self, table: &toml::Table) -> Vec<Destination> {
+        let wanted = "a list of hosts is wanted, such as [\"api.example.org\", \"*.example.net:8080\"]";
+        match table.get("outgoing") {
+            None => Vec::new(),
+            Some(toml::Value::Array(hosts)) => {
+                let mut destinations = Vec::with_capacity(hosts.len());
+                for host in hosts {
+                    match host.as_str().map(str::parse) {
+                        Some(Ok(destination)) => destinations.push(destination),
+                        Some(Err(problem)) => {
+                            let problem: Problem = problem;
+                            self.fault("outgoing", problem.detail);
+                        }
+                        None => self.fault("outgoing", wanted),
+                    }
+                }
+                destinations
+            }
+            Some(_) => {
+                self.fault("outgoing", wanted);
+                Vec::new()
+            }
+        }
+    }
+
+    fn grpc(&mut self, section: &toml::Table) -> Grpc {
+        let plain = Grpc::default();
+        match section.get("grpc") {
+            None => plain,
+            Some(toml::Value::Table(table)) => {
+                self.unknown_keys("service.grpc", table, &GRPC_KEYS);
+                Grpc { max_message: self.amount(table, "max_message").unwrap_or(plain.max_message) }
+            }
+            Some(other) => {
+                self.fault("grpc", format!("a section is wanted, not {}", other.type_str()));
+                plain
+            }
+        }
+    }
+
     fn health(&mut self, section: &toml::Table) -> Health {
         let plain = Health::default();
         let table = match section.get("health") {
@@ -432,6 +543,9 @@ mod tests {
             standby = "1m"
             drain = "5s"
             timeout = "3s"
+            state = true
+            outgoing = ["api.example.org", "*.example.net:8080", "10.0.0.7", "[fd00::1]:9000"]
+            grpc = { max_message = "4Mi" }
             "#,
         )
         .unwrap();
@@ -458,6 +572,9 @@ mod tests {
             standby = "5 minutes"
             env = { PORT = "1", "A-B" = "x" }
             health = { http = "/", tcp = true, retries = 1 }
+            state = "yes"
+            outgoing = ["http://example.com/", "*", 7, "example.com:0"]
+            grpc = { max_message = "1Gi", max = 1 }
             "#,
         )
         .unwrap_err();

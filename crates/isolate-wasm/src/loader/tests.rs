@@ -27,14 +27,14 @@ async fn is_compiled_once_however_many_ask_and_whoever_gives_up() {
     let loader = Arc::new(loader(&folder));
     let artifact = sample();
     // The first to ask goes away in the middle.
-    let mut first = Box::pin(loader.load(&artifact));
+    let mut first = Box::pin(loader.load(&artifact, None));
     assert!(futures_util::poll!(&mut first).is_pending());
     drop(first);
     let asking = (0..20).map(|_| {
         let (loader, artifact) = (Arc::clone(&loader), artifact.clone());
-        tokio::spawn(
-            async move { loader.load(&artifact).await.map(|runnable| runnable.initial_memory).unwrap() },
-        )
+        tokio::spawn(async move {
+            loader.load(&artifact, None).await.map(|runnable| runnable.initial_memory).unwrap()
+        })
     });
     let answers = futures_util::future::join_all(asking.collect::<Vec<_>>()).await;
     assert!(answers.into_iter().all(|memory| memory.unwrap() > 0));
@@ -45,17 +45,16 @@ async fn is_compiled_once_however_many_ask_and_whoever_gives_up() {
 fn components_kept_ready_are_bounded_and_the_least_used_goes() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&folder);
-    let digest = |number: usize| sha256::digest(&number.to_le_bytes());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let runnable = runtime.block_on(loader.load(&sample())).unwrap();
+    let runnable = runtime.block_on(loader.load(&sample(), None)).unwrap();
     loader.shared.ready.lock().unwrap().clear();
     for number in 0..READY {
-        loader.shared.keep_ready(&digest(number), &runnable);
+        loader.shared.keep_ready(ready(number, &runnable));
     }
-    assert!(loader.shared.find(&digest(0)).is_some());
-    loader.shared.keep_ready(&digest(READY), &runnable);
-    assert!(loader.shared.find(&digest(0)).is_some(), "it was used last");
-    assert!(loader.shared.find(&digest(1)).is_none());
+    assert!(loader.shared.find(&wanted(0)).is_some());
+    loader.shared.keep_ready(ready(READY, &runnable));
+    assert!(loader.shared.find(&wanted(0)).is_some(), "it was used last");
+    assert!(loader.shared.find(&wanted(1)).is_none());
     assert_eq!(loader.shared.ready.lock().unwrap().len(), READY);
 }
 
@@ -65,7 +64,20 @@ async fn bytes_that_are_not_those_of_the_digest_are_never_kept() {
     let loader = loader(&folder);
     let mut artifact = sample();
     artifact.layers[0].digest = sha256::digest(b"another");
-    let error = loader.load(&artifact).await.map(|_| ()).unwrap_err();
+    let error = loader.load(&artifact, None).await.map(|_| ()).unwrap_err();
     assert!(matches!(&error, DriverError::Host { .. }), "{error}");
     assert_eq!(std::fs::read_dir(folder.path().join("cache")).unwrap().count(), 0);
+}
+
+fn digest(number: usize) -> Digest {
+    sha256::digest(&number.to_le_bytes())
+}
+
+fn ready(number: usize, runnable: &Arc<Runnable>) -> Ready {
+    Ready { component: digest(number), grpc: None, runnable: Arc::clone(runnable) }
+}
+
+fn wanted(number: usize) -> Wanted {
+    let component = Layer { digest: digest(number), ..sample().layers[0].clone() };
+    Wanted { component, grpc: None }
 }
