@@ -9,6 +9,7 @@
 //! [`ANSWER_BYTES`] for an answer read whole.
 
 mod calls;
+mod domains;
 mod fault;
 mod lines;
 mod node_logs;
@@ -20,6 +21,7 @@ mod watching;
 mod zone;
 
 pub use calls::{Filter, LogScope, LogsRequest};
+pub use domains::Claimed;
 pub use node_logs::NodeLogs;
 pub use registry::BlobSource;
 pub use zone::ZoneClient;

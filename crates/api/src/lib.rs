@@ -4,6 +4,7 @@
 //! Types only, and the client: nothing here decides anything or serves a request.
 
 pub mod client;
+pub mod dns;
 pub mod logs;
 pub mod node_logs;
 pub mod openapi;

@@ -51,7 +51,9 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
     match operation {
         "list_services" | "list_versions" | "list_deployments" | "list_instances" | "list_routes"
         | "list_tables" => OF_SERVICES,
-        "list_domains" | "list_nodes" | "list_zones" | "list_tokens" => OF_PLATFORM,
+        "list_domains" | "list_nodes" | "list_zones" | "list_tokens" | "list_users" | "list_claims" => {
+            OF_PLATFORM
+        }
         "logs" => OF_LOGS,
         "watch_zone_tables" | "watch_zone_nodes" | "watch_zone_node" | "watch_node_instances" => OF_ZONE,
         _ => &[],
@@ -62,6 +64,10 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
 fn request(operation: &str) -> Option<&'static str> {
     Some(match operation {
         "create_domain" => "CreateDomain",
+        "add_alias" => "AddAlias",
+        "invite_member" => "Invite",
+        "set_member" => "SetMember",
+        "create_user" => "CreateUser",
         "create_service" => "CreateService",
         "scale_service" => "Scale",
         "create_version" => "CreateVersion",
@@ -102,9 +108,12 @@ fn answer(operation: &Operation) -> Good {
             Good::Nothing
         }
         id if id.starts_with("watch_") => Good::Events,
-        "create_token" => Good::Json("CreatedToken", 201),
-        "delete_service" => Good::Json("Resource", 202),
+        "create_token" | "create_user" => Good::Json("CreatedToken", 201),
+        "create_domain" | "add_alias" => Good::Json("Resource", 201),
+        "list_invitations" => Good::Json("Invitations", 200),
+        "leave_domain" | "decline_invitation" => Good::Nothing,
         "preload_version" => Good::Json("Preloaded", 200),
+        "delete_service" => Good::Json("Resource", 202),
         id if id.starts_with("list_") => Good::List,
         id if id.starts_with("create_") => Good::Json("Resource", 201),
         id if id.starts_with("delete_") => Good::Nothing,
@@ -234,6 +243,12 @@ fn schemas() -> Value {
     let derived = [
         ("Problem", wire::ProblemBody::schema()),
         ("CreateDomain", wire::CreateDomain::schema()),
+        ("AddAlias", wire::AddAlias::schema()),
+        ("Invite", wire::Invite::schema()),
+        ("SetMember", wire::SetMember::schema()),
+        ("Invitation", wire::Invitation::schema()),
+        ("Invitations", wire::Invitations::schema()),
+        ("CreateUser", wire::CreateUser::schema()),
         ("CreateService", wire::CreateService::schema()),
         ("Scale", wire::Scale::schema()),
         ("CreateVersion", wire::CreateVersion::schema()),

@@ -75,9 +75,103 @@ pub static OPERATIONS: &[Operation] = &[
     op("explain", Method::GET, "/v1/explain/{kind}/{name}", Right::View, "Why an object is as it is."),
     op("logs", Method::GET, "/v1/logs", Right::View, "Lines of instances, as newline-delimited JSON."),
     op("list_domains", Method::GET, "/v1/domains", Right::Anyone, "Lists or watches domains."),
-    op("create_domain", Method::POST, "/v1/domains", Right::Admin, "Makes a domain."),
+    op(
+        "create_domain",
+        Method::POST,
+        "/v1/domains",
+        Right::Anyone,
+        "Makes a domain, or a claim that says which DNS record proves it.",
+    ),
     op("get_domain", Method::GET, "/v1/domains/{name}", Right::View, "Gives one domain."),
-    op("delete_domain", Method::DELETE, "/v1/domains/{name}", Right::Admin, "Removes an empty domain."),
+    op("delete_domain", Method::DELETE, "/v1/domains/{name}", Right::Own, "Removes an empty domain."),
+    op(
+        "verify_domain",
+        Method::POST,
+        "/v1/domains/{name}/verify",
+        Right::Anyone,
+        "Looks up the DNS record of the caller's claim, and makes the domain or alias.",
+    ),
+    op(
+        "add_alias",
+        Method::POST,
+        "/v1/domains/{name}/aliases",
+        Right::Own,
+        "Adds another name of a domain, or a claim that says which DNS record proves it.",
+    ),
+    op(
+        "remove_alias",
+        Method::DELETE,
+        "/v1/domains/{name}/aliases/{alias}",
+        Right::Own,
+        "Removes another name of a domain.",
+    ),
+    op(
+        "invite_member",
+        Method::POST,
+        "/v1/domains/{name}/members",
+        Right::Own,
+        "Invites a user, who becomes a member by accepting.",
+    ),
+    op(
+        "set_member",
+        Method::PUT,
+        "/v1/domains/{name}/members/{user}",
+        Right::Own,
+        "Gives a member another role.",
+    ),
+    op(
+        "remove_member",
+        Method::DELETE,
+        "/v1/domains/{name}/members/{user}",
+        Right::Own,
+        "Takes a member out, or an invitation back.",
+    ),
+    op("leave_domain", Method::POST, "/v1/domains/{name}/leave", Right::View, "Takes the caller out."),
+    op("list_claims", Method::GET, "/v1/claims", Right::Anyone, "Lists or watches the caller's claims."),
+    op(
+        "delete_claim",
+        Method::DELETE,
+        "/v1/claims/{name}",
+        Right::Anyone,
+        "Removes the caller's claim of the domain of this name.",
+    ),
+    op(
+        "list_invitations",
+        Method::GET,
+        "/v1/invitations",
+        Right::Anyone,
+        "Lists what the caller is invited to.",
+    ),
+    op(
+        "accept_invitation",
+        Method::POST,
+        "/v1/invitations/{name}/accept",
+        Right::Anyone,
+        "Makes the caller a member of the domain of this name.",
+    ),
+    op(
+        "decline_invitation",
+        Method::DELETE,
+        "/v1/invitations/{name}",
+        Right::Anyone,
+        "Declines the caller's invitation to the domain of this name.",
+    ),
+    op("list_users", Method::GET, "/v1/users", Right::Admin, "Lists or watches users."),
+    op(
+        "create_user",
+        Method::POST,
+        "/v1/users",
+        Right::Admin,
+        "Makes a user, and shows the secret of the first token, once.",
+    ),
+    op("get_user", Method::GET, "/v1/users/{name}", Right::Admin, "Gives one user."),
+    op(
+        "delete_user",
+        Method::DELETE,
+        "/v1/users/{name}",
+        Right::Admin,
+        "Removes a user with all tokens and memberships.",
+    ),
     op("list_services", Method::GET, "/v1/services", Right::Anyone, "Lists or watches services."),
     op("create_service", Method::POST, "/v1/services", Right::Deploy, "Makes a service."),
     op("get_service", Method::GET, "/v1/services/{name}", Right::View, "Gives one service."),
@@ -179,9 +273,21 @@ pub static OPERATIONS: &[Operation] = &[
     ),
     op("list_zones", Method::GET, "/v1/zones", Right::Admin, "Lists or watches zones."),
     op("list_tables", Method::GET, "/v1/tables", Right::Admin, "Lists or watches routing tables."),
-    op("list_tokens", Method::GET, "/v1/tokens", Right::Admin, "Lists tokens, without their secrets."),
-    op("create_token", Method::POST, "/v1/tokens", Right::Admin, "Makes a token and shows its secret, once."),
-    op("delete_token", Method::DELETE, "/v1/tokens/{name}", Right::Admin, "Revokes a token."),
+    op(
+        "list_tokens",
+        Method::GET,
+        "/v1/tokens",
+        Right::Anyone,
+        "Lists tokens, without their secrets: all, or one's own and those of one's domains.",
+    ),
+    op(
+        "create_token",
+        Method::POST,
+        "/v1/tokens",
+        Right::Anyone,
+        "Makes a token that may no more than the caller, and shows its secret, once.",
+    ),
+    op("delete_token", Method::DELETE, "/v1/tokens/{name}", Right::Anyone, "Revokes a token."),
     op(
         "watch_zone_tables",
         Method::GET,
@@ -261,11 +367,13 @@ pub fn operation(id: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.id == id)
 }
 
-/// Whether an `Idempotency-Key` is heeded. The answer to a new token holds its secret, which is shown once; and what a
-/// node says changes nothing when it is said again.
+/// Whether an `Idempotency-Key` is heeded. The answer to a new token or user holds a secret, which is shown once; and
+/// what a node says changes nothing when it is said again.
 #[must_use]
 pub fn is_replayed(operation: &Operation) -> bool {
-    operation.method == Method::POST && operation.id != "create_token" && operation.right != Right::Node
+    operation.method == Method::POST
+        && !matches!(operation.id, "create_token" | "create_user")
+        && operation.right != Right::Node
 }
 
 /// The path of an operation with its names filled in, percent-encoded.

@@ -1,9 +1,11 @@
 //! Requests and answers of the API that are not resources themselves. All JSON; unknown fields are refused.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tutti_model::{
-    Digest, DomainName, ErrorCode, Millis, Problem, ServiceRef, Share, Split,
+    Digest, DomainName, ErrorCode, Millis, Problem, ServiceRef, Share, Split, UserName,
     deployment::AbortIf,
+    domain::MemberRole,
     manifest::Manifest,
     name::{NodeName, ServiceText, VersionText},
     node::Readiness,
@@ -79,13 +81,70 @@ pub struct Page<T> {
     pub revision: u64,
 }
 
-/// `POST /v1/domains`
+/// `POST /v1/domains`. The answer is the domain, or where its ownership must be proved a claim of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDomain {
     /// Its name, such as `example.com`.
     #[schema(value_type = String)]
     pub name: DomainName,
+}
+
+/// `POST /v1/domains/{name}/aliases`. The answer is the domain, or where it must be proved a claim of the alias.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddAlias {
+    /// The other name, such as `example.org`.
+    #[schema(value_type = String)]
+    pub alias: DomainName,
+}
+
+/// `POST /v1/domains/{name}/members`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// Who. Whether there is such a user is not told.
+    #[schema(value_type = String)]
+    pub user: UserName,
+    /// What they may do once they have accepted.
+    #[schema(value_type = String)]
+    pub role: MemberRole,
+}
+
+/// `PUT /v1/domains/{name}/members/{user}`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetMember {
+    /// What they may do from now on.
+    #[schema(value_type = String)]
+    pub role: MemberRole,
+}
+
+/// One of `GET /v1/invitations`: a domain that the caller may become a member of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Invitation {
+    /// The domain.
+    #[schema(value_type = String)]
+    pub domain: DomainName,
+    /// What the caller could do there.
+    #[schema(value_type = String)]
+    pub role: MemberRole,
+}
+
+/// `GET /v1/invitations`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Invitations {
+    /// In name order.
+    pub items: Vec<Invitation>,
+}
+
+/// `POST /v1/users`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    /// A handle such as `ada`, or an address such as `ada@example.com`.
+    #[schema(value_type = String)]
+    pub name: UserName,
 }
 
 /// `POST /v1/services`
@@ -175,12 +234,17 @@ pub struct CreateRoute {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
-    /// A name for people: 1 to 63 of a-z, 0-9 and inner hyphens.
+    /// A name for people: 1 to 63 of a-z, 0-9 and inner hyphens. Made by a user it gets `USER/` or `DOMAIN/` before it.
     pub name: String,
-    /// What it may do.
-    #[schema(value_type = String)]
-    pub role: Role,
-    /// Where; needed for every role but `admin`.
+    /// Whose it is: it may what they may, as far as role and domain let it. A user makes tokens for nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub user: Option<UserName>,
+    /// What it may do; needed without a user, and at most that with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub role: Option<Role>,
+    /// Where; needed without a user for every role but `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub domain: Option<DomainName>,
@@ -190,7 +254,7 @@ pub struct CreateToken {
     pub expires_in: Option<Millis>,
 }
 
-/// The answer to [`CreateToken`]: the only time the secret is shown.
+/// The answer to [`CreateToken`] and [`CreateUser`]: the only time the secret is shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// The token's name.
@@ -349,11 +413,20 @@ pub struct Release {
 pub struct WhoAmI {
     /// The token's name.
     pub token: String,
-    /// Its role.
-    #[schema(value_type = String)]
-    pub role: Role,
-    /// Its domain.
+    /// The user whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub user: Option<UserName>,
+    /// Its role, where it is one and the same: an admin's, and that of a token that is no user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub role: Option<Role>,
+    /// The domain of a token that is no user's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub domain: Option<DomainName>,
+    /// What the user may do now, by domain, as far as the token lets them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Object)]
+    pub domains: BTreeMap<DomainName, Role>,
 }

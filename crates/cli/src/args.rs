@@ -5,8 +5,8 @@ mod nouns;
 
 pub use api::{ApiArgs, BindgenArgs, Language, NewArgs};
 pub use nouns::{
-    ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, NodeCommand, RouteCommand,
-    ServiceCommand, TokenCommand, VersionCommand,
+    AliasCommand, ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, MemberCommand,
+    NodeCommand, RouteCommand, ServiceCommand, TokenCommand, UserCommand, VersionCommand,
 };
 
 use crate::Format;
@@ -89,6 +89,9 @@ pub enum ClientCommand {
     /// Tenants' namespaces
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// People, who belong to domains
+    #[command(subcommand)]
+    User(UserCommand),
     /// What is served
     #[command(subcommand)]
     Service(ServiceCommand),

@@ -3,6 +3,7 @@
 mod bindgen;
 mod config;
 mod deploy;
+mod domain;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -23,7 +24,7 @@ use std::{
 use tutti_api::{Client, client::Filter};
 use tutti_model::{
     DomainName, ErrorCode, Kind, Problem, Resource, ServiceRef, Timestamp, domain::DomainSpec,
-    name::ServiceText,
+    name::ServiceText, token::Role,
 };
 
 /// What every command that speaks to a cloud has.
@@ -66,7 +67,8 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Logs(args) => logs::logs(session, &args).await,
         ClientCommand::Explain(args) => explain::explain(session, &args.object).await,
         ClientCommand::Scale(args) => nouns::scale(session, &args).await,
-        ClientCommand::Domain(command) => nouns::domain(session, command).await,
+        ClientCommand::Domain(command) => domain::domain(session, command).await,
+        ClientCommand::User(command) => domain::user(session, command).await,
         ClientCommand::Service(command) => nouns::service(session, command).await,
         ClientCommand::Version(command) => nouns::version(session, command).await,
         ClientCommand::Deployment(command) => nouns::deployment(session, command).await,
@@ -100,6 +102,20 @@ pub(crate) fn now() -> Timestamp {
 }
 
 impl Session<'_> {
+    /// The service that a person means to push to: as control does, the longest domain wins that they may deploy to.
+    pub(crate) async fn resolve_own(&self, service: &ServiceText) -> Result<ServiceRef, Problem> {
+        if service.domain.is_none() {
+            let deploys = |role: &Role| matches!(role, Role::Owner | Role::Deployer);
+            let mine = self.client.whoami().await?.domains;
+            let own: BTreeSet<DomainName> =
+                mine.into_iter().filter(|(_, role)| deploys(role)).map(|(domain, _)| domain).collect();
+            if let Ok(found) = service.resolve(&own) {
+                return Ok(found);
+            }
+        }
+        self.resolve(service).await
+    }
+
     /// The service that a person means.
     pub(crate) async fn resolve(&self, service: &ServiceText) -> Result<ServiceRef, Problem> {
         if let Some(domain) = &service.domain {

@@ -7,6 +7,7 @@
 //! after kinds (`service`, `version`, `deployment`, …) hold that kind's `Spec` and `Status`.
 
 pub mod assignment;
+pub mod claim;
 pub mod deployment;
 pub mod digest;
 pub mod domain;
@@ -30,6 +31,7 @@ pub mod stats;
 pub mod table;
 pub mod time;
 pub mod token;
+pub mod user;
 pub mod version;
 pub mod zone;
 
@@ -40,3 +42,4 @@ pub use name::{DomainName, ServiceName, ServiceRef, VersionName, VersionRef};
 pub use resource::{Condition, Kind, Resource};
 pub use share::{Share, Split};
 pub use time::{Millis, Timestamp};
+pub use user::UserName;

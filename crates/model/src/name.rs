@@ -123,6 +123,28 @@ impl ServiceName {
         self.0.contains('.')
     }
 
+    /// Whether this lies in a domain's package: `com.example.shop.Cart` in that of `example.com`.
+    #[must_use]
+    pub fn is_of(&self, domain: &DomainName) -> bool {
+        self.0.strip_prefix(&domain.reversed()).is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// Whether its package reads as that of a domain: it has two parts or more, versions at its end (`v1`, `v1beta2`)
+    /// not counted. Whether there is such a domain does not matter, so that nobody learns it from a refusal.
+    #[must_use]
+    pub fn reads_as_a_domains(&self) -> bool {
+        let is_version = |part: &str| {
+            part.strip_prefix('v')
+                .is_some_and(|rest| rest.bytes().next().is_some_and(|byte| byte.is_ascii_digit()))
+        };
+        let mut package: Vec<&str> = self.0.split('.').collect();
+        package.pop();
+        while package.last().is_some_and(|part| is_version(part)) {
+            package.pop();
+        }
+        package.len() >= 2
+    }
+
     /// The last part, in lower case, as a DNS label for automatic hosts.
     #[must_use]
     pub fn host_label(&self) -> String {

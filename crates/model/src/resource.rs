@@ -22,6 +22,12 @@ pub enum Kind {
     Zone,
     /// A bearer's rights. Global.
     Token,
+    /// A person who belongs to domains. Global.
+    User,
+    /// A domain that somebody says is theirs, not proved yet. Global.
+    Claim,
+    /// Another name of a domain. Global.
+    Alias,
     /// What a zone says of one service. Global, written by the zone.
     Report,
     /// A zone's part of one service, handed down. Zone.
@@ -38,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -46,6 +52,9 @@ impl Kind {
         Kind::Route,
         Kind::Zone,
         Kind::Token,
+        Kind::User,
+        Kind::Claim,
+        Kind::Alias,
         Kind::Report,
         Kind::Assignment,
         Kind::Node,
@@ -65,6 +74,9 @@ impl Kind {
             Kind::Route => "route",
             Kind::Zone => "zone",
             Kind::Token => "token",
+            Kind::User => "user",
+            Kind::Claim => "claim",
+            Kind::Alias => "alias",
             Kind::Report => "report",
             Kind::Assignment => "assignment",
             Kind::Node => "node",
@@ -85,6 +97,9 @@ impl Kind {
             Kind::Route => "routes",
             Kind::Zone => "zones",
             Kind::Token => "tokens",
+            Kind::User => "users",
+            Kind::Claim => "claims",
+            Kind::Alias => "aliases",
             Kind::Report => "reports",
             Kind::Assignment => "assignments",
             Kind::Node => "nodes",
@@ -106,6 +121,9 @@ impl Kind {
                 | Kind::Route
                 | Kind::Zone
                 | Kind::Token
+                | Kind::User
+                | Kind::Claim
+                | Kind::Alias
                 | Kind::Report
         )
     }

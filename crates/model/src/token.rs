@@ -1,6 +1,6 @@
 //! API tokens: a bearer's rights. The secret itself is never stored.
 
-use crate::{DomainName, Kind, Timestamp, resource::Object};
+use crate::{DomainName, Kind, Timestamp, Uid, resource::Object, user::UserName};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -19,8 +19,14 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role, from the strongest.
+    /// Every role, from the strongest, which is also their order.
     pub const ALL: [Role; 4] = [Role::Admin, Role::Owner, Role::Deployer, Role::Viewer];
+
+    /// The weaker of two.
+    #[must_use]
+    pub fn weaker(self, other: Role) -> Role {
+        self.max(other)
+    }
 
     /// The word for it.
     #[must_use]
@@ -50,15 +56,22 @@ impl FromStr for Role {
     }
 }
 
-/// What a token grants.
+/// What a token grants: everything (an admin's); one role in one domain, whoever holds it (a service's); or what its
+/// user may at that moment, which `domain` and `role` narrow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
-    /// What it may do.
+    /// Whose it is; `None` for an admin's and a service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
+    /// What it may do; with a user, at most that.
     pub role: Role,
-    /// Where; `None` only for [`Role::Admin`].
+    /// Where; `None` for [`Role::Admin`], and with a user for all of their domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<DomainName>,
+    /// The life of its user, or else of its domain: another one of the same name has nothing from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Uid>,
     /// When it stops working; `None` never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,

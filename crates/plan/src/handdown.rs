@@ -1,9 +1,11 @@
 //! Makes a zone's part of a service from the global objects.
 
+use std::collections::BTreeSet;
 use tutti_model::{
-    Resource, ServiceRef, VersionName,
+    DomainName, Resource, ServiceRef, VersionName,
     assignment::AssignmentSpec,
     deployment::DeploymentSpec,
+    limits,
     route::{RouteMatch, RouteSpec},
     service::ServiceSpec,
     version::VersionSpec,
@@ -18,6 +20,10 @@ pub struct HanddownView<'a> {
     pub siblings: &'a [&'a Resource<ServiceSpec>],
     /// All its versions.
     pub versions: &'a [&'a Resource<VersionSpec>],
+    /// The other names of its domain.
+    pub aliases: &'a [DomainName],
+    /// What routes of others take below those names: they are asked for by name, and win.
+    pub taken: &'a BTreeSet<String>,
     /// The routes that lead to it.
     pub routes: &'a [&'a Resource<RouteSpec>],
     /// Its unfinished deployment.
@@ -73,37 +79,62 @@ pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
     Some(next)
 }
 
-/// The requests a service takes: its own hosts, its gRPC path under its domain, and its routes.
+/// The requests a service takes: its own hosts, its gRPC path under its domain, and its routes; all of it under the
+/// domain's other names too.
 fn matches(view: &HanddownView<'_>) -> Vec<RouteMatch> {
     let service = &view.service.spec.service;
+    let names = || std::iter::once(&service.domain).chain(view.aliases);
     let mut matches: Vec<RouteMatch> = Vec::new();
     if owns_label(view) {
-        matches.extend(
-            view.host_suffixes
-                .iter()
-                .map(|suffix| RouteMatch { host: automatic_host(service, suffix), path: "/".into() }),
-        );
+        for name in names() {
+            let hosts = view.host_suffixes.iter().map(|suffix| host_below(service, name, suffix));
+            matches.extend(hosts.map(|host| RouteMatch { host, path: "/".into() }));
+        }
     }
     if service.service.is_qualified() {
         let path = format!("/{}", service.service);
-        let hosts = view.host_suffixes.iter().map(|suffix| format!("{}.{suffix}", service.domain));
-        let hosts = hosts.chain([service.domain.to_string()]);
-        matches.extend(hosts.map(|host| RouteMatch { host, path: path.clone() }));
-        if !view.host_suffixes.is_empty() {
+        for name in names() {
+            let hosts = view.host_suffixes.iter().map(|suffix| format!("{name}.{suffix}"));
+            let hosts = hosts.chain([name.to_string()]);
+            matches.extend(hosts.map(|host| RouteMatch { host, path: path.clone() }));
+        }
+        if !view.host_suffixes.is_empty() && names().any(|name| service.service.is_of(name)) {
             // The package says the domain, so a caller who has no name for this platform (127.0.0.1:8080) is served.
             matches.push(RouteMatch { host: "*".into(), path });
         }
     }
-    matches.extend(view.routes.iter().map(|route| route.spec.r#match.clone()));
+    let routes = || view.routes.iter().map(|route| &route.spec.r#match);
+    matches.extend(routes().cloned());
+    let under_aliases = routes().flat_map(|route| under_aliases(route, &service.domain, view.aliases));
+    matches.extend(under_aliases.filter(|route| !view.taken.contains(&route.to_string())));
     matches.sort();
     matches.dedup();
     matches
 }
 
+/// What a route to a host of a domain is under its other names: `shop.example.com/api` is `shop.example.org/api`.
+pub fn under_aliases<'a>(
+    route: &'a RouteMatch,
+    domain: &'a DomainName,
+    aliases: &'a [DomainName],
+) -> impl Iterator<Item = RouteMatch> + 'a {
+    let rest = route.host.strip_suffix(domain.as_str());
+    let rest = rest.filter(|rest| rest.is_empty() || rest.ends_with('.'));
+    aliases.iter().filter_map(move |alias| {
+        let host = format!("{}{alias}", rest?);
+        // One that is too long for a host is no host.
+        (host.len() <= limits::DOMAIN_NAME_BYTES).then(|| RouteMatch { host, path: route.path.clone() })
+    })
+}
+
 /// The host that a service has by itself below one of the platform's names.
 #[must_use]
 pub fn automatic_host(service: &ServiceRef, suffix: &str) -> String {
-    format!("{}.{}.{suffix}", service.service.host_label(), service.domain)
+    host_below(service, &service.domain, suffix)
+}
+
+fn host_below(service: &ServiceRef, domain: &DomainName, suffix: &str) -> String {
+    format!("{}.{domain}.{suffix}", service.service.host_label())
 }
 
 /// Two services of a domain may have one label (`web` and `com.example.Web`): the older one has the host.
@@ -137,6 +168,8 @@ mod tests {
         hand_down(HanddownView {
             service,
             siblings: &[service],
+            aliases: &[],
+            taken: &BTreeSet::new(),
             versions,
             routes: &[],
             deployment: None,
@@ -186,10 +219,12 @@ mod tests {
     #[test]
     fn of_two_with_one_label_the_older_has_the_host() {
         let (old, new) = (service("example.com:web", 1), service("example.com:com.example.Web", 2));
-        let siblings = [&old, &new];
+        let (siblings, none) = ([&old, &new], BTreeSet::new());
         let view = |service| HanddownView {
             service,
             siblings: &siblings,
+            aliases: &[],
+            taken: &none,
             versions: &[],
             routes: &[],
             deployment: None,
@@ -197,5 +232,39 @@ mod tests {
             current: None,
         };
         assert!(owns_label(&view(&old)) && !owns_label(&view(&new)));
+    }
+
+    #[test]
+    fn everything_is_under_the_other_names_too_but_what_is_routed_there() {
+        let web = service("example.com:com.example.Web", 1);
+        let route = |host: &str| {
+            let spec = RouteSpec { r#match: host.parse().unwrap(), service: web.spec.service.clone() };
+            Resource::new(host, Uid::from_bits(7), Timestamp(1), spec)
+        };
+        let routes = [route("example.com"), route("shop.example.com/api"), route("elsewhere.net")];
+        let routes: Vec<_> = routes.iter().collect();
+        let assignment = hand_down(HanddownView {
+            service: &web,
+            siblings: &[&web],
+            aliases: &["example.org".parse().unwrap()],
+            taken: &BTreeSet::from(["shop.example.org/api".to_owned()]),
+            versions: &[],
+            routes: &routes,
+            deployment: None,
+            host_suffixes: &["localhost".to_owned()],
+            current: None,
+        });
+        let matches = assignment.unwrap().matches;
+        let below: Vec<String> =
+            matches.iter().map(ToString::to_string).filter(|text| text.contains("example.org")).collect();
+        assert_eq!(
+            below,
+            [
+                "example.org",
+                "example.org/com.example.Web",
+                "example.org.localhost/com.example.Web",
+                "web.example.org.localhost",
+            ]
+        );
     }
 }

@@ -69,6 +69,12 @@ pub(crate) struct DevArgs {
     /// Services answer at SERVICE.DOMAIN.SUFFIX [env: TUTTI_HOST_SUFFIX] [default: localhost]
     #[arg(long, value_name = "SUFFIX")]
     host_suffix: Option<String>,
+    /// Whether a domain that an admin creates needs no proof by DNS: true or false [env: TUTTI_VOUCH] [default: true]
+    #[arg(long, value_name = "BOOL")]
+    vouch: Option<String>,
+    /// Name server that such proofs are looked up at [env: TUTTI_RESOLVER] [default: this machine's]
+    #[arg(long, value_name = "ADDR:PORT")]
+    resolver: Option<String>,
 }
 
 impl DevArgs {
@@ -90,6 +96,8 @@ impl DevArgs {
             ("log", &self.log),
             ("log_format", &self.log_format),
             ("host_suffix", &self.host_suffix),
+            ("vouch", &self.vouch),
+            ("resolver", &self.resolver),
         ];
         effective(&given, self.config.as_ref())
     }
@@ -183,6 +191,7 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
         // What lies in the data folder unless said otherwise is shown by what that means.
         let value = match (value, setting.key) {
             ("", "agent.control") => "in the data folder of tutti dev",
+            ("", "resolver") => "this machine's",
             ("", _) => "in the data folder",
             (value, _) => value,
         };

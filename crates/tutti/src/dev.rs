@@ -31,6 +31,7 @@ use tutti_proxy::{
     wire::{Hops, NodeBook, Sockets, WireHop},
 };
 use tutti_registry::{Blobs as _, FolderBlobs, LocalArtifacts, Registry};
+use tutti_resolve::TxtResolver;
 use tutti_store::{
     Store,
     sqlite::{SqliteOptions, SqliteStore},
@@ -69,7 +70,7 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     let first_token = parts.first_objects().await?;
     reconcile::start(parts.reconciling(&settings), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
-    let router = parts.api(&settings, &agent, &ingress, &tasks);
+    let router = parts.api(&settings, &agent, &ingress, &tasks)?;
     tasks.spawn("api", server::serve(listeners.api, router.clone(), tasks.clone()));
     tasks.spawn("socket", server::serve_socket(listeners.socket, router, tasks.clone()));
 
@@ -237,14 +238,24 @@ impl Parts {
         Ok(Arc::new(ingress))
     }
 
-    fn api(&self, settings: &Settings, agent: &Agent, ingress: &Arc<Ingress>, tasks: &Tasks) -> axum::Router {
+    fn api(
+        &self,
+        settings: &Settings,
+        agent: &Agent,
+        ingress: &Arc<Ingress>,
+        tasks: &Tasks,
+    ) -> Result<axum::Router, Problem> {
         let registry =
             Registry::new(Arc::new(self.blobs.clone()), Arc::clone(&self.clock), self.random.clone());
         let tidying = registry.clone();
         let stopping = tasks.stopping();
         tasks.spawn("registry", async move { tidying.tidy(stopping).await });
         let (of_agent, of_ingress) = (agent.clone(), Arc::clone(ingress));
-        server::router(ServerOptions {
+        let txt = match settings.resolver {
+            Some(server) => TxtResolver::of(server),
+            None => TxtResolver::of_this_machine(),
+        };
+        Ok(server::router(ServerOptions {
             objects: self.objects.clone(),
             zone: Arc::clone(&self.zone) as _,
             blobs: Arc::new(ToAgents(self.blobs.clone())),
@@ -256,10 +267,11 @@ impl Parts {
             metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
             artifacts: Arc::new(Pushed(self.blobs.clone())),
             release: RELEASE.to_owned(),
-            vouch: true,
+            vouch: settings.vouch,
+            txt: Arc::new(txt?),
             host_suffixes: vec![settings.host_suffix.clone()],
             tasks: tasks.clone(),
-        })
+        }))
     }
 }
 

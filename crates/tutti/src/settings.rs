@@ -50,7 +50,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 17] = [
+pub(crate) const SETTINGS: [Setting; 19] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -63,6 +63,8 @@ pub(crate) const SETTINGS: [Setting; 17] = [
     Setting { key: "log", default: "warn,tutti=info" },
     Setting { key: "log_format", default: "text" },
     Setting { key: "host_suffix", default: "localhost" },
+    Setting { key: "vouch", default: "true" },
+    Setting { key: "resolver", default: "" },
     Setting { key: "agent.data_dir", default: "" },
     Setting { key: "agent.control", default: "" },
     Setting { key: "agent.socket", default: "" },
@@ -214,6 +216,9 @@ fn read_value(
         toml::Value::String(text) => {
             values.insert(setting.key, (text.clone(), Origin::File(path.to_owned())));
         }
+        toml::Value::Boolean(on) if setting.key == "vouch" => {
+            values.insert(setting.key, (on.to_string(), Origin::File(path.to_owned())));
+        }
         other => faults.push(Problem::invalid(format!(
             "{}: {key} must be a text, not {}",
             path.display(),
@@ -289,6 +294,10 @@ pub(crate) struct Settings {
     pub(crate) log_format: telemetry::Format,
     /// The platform's own name below which services answer by themselves.
     pub(crate) host_suffix: String,
+    /// Whether a domain that an admin creates needs no proof.
+    pub(crate) vouch: bool,
+    /// The name server that proofs of ownership are looked up at; `None` for those of this machine.
+    pub(crate) resolver: Option<SocketAddr>,
 }
 
 impl TryFrom<&Effective> for Settings {
@@ -315,6 +324,8 @@ impl TryFrom<&Effective> for Settings {
         let node = node(effective, "node", &mut faults);
         let bandwidth = bandwidth(effective, "bandwidth", &mut faults);
         let log_format = log_format(effective, &mut faults);
+        let vouch = vouch(effective, &mut faults);
+        let resolver = resolver(effective, &mut faults);
         let settings = node.and_then(|node| {
             Some(Settings {
                 data_dir,
@@ -329,6 +340,8 @@ impl TryFrom<&Effective> for Settings {
                 log: effective.text("log").to_owned(),
                 log_format,
                 host_suffix: effective.text("host_suffix").to_owned(),
+                vouch,
+                resolver,
             })
         });
         match settings {
@@ -391,6 +404,32 @@ fn log_format(effective: &Effective, faults: &mut Vec<Problem>) -> telemetry::Fo
             telemetry::Format::Text
         }
     }
+}
+
+/// Whether admins' domains need no proof.
+fn vouch(effective: &Effective, faults: &mut Vec<Problem>) -> bool {
+    match effective.text("vouch") {
+        "true" => true,
+        "false" => false,
+        _ => {
+            faults.push(effective.fault("vouch", "write true or false"));
+            true
+        }
+    }
+}
+
+/// The name server that proofs are looked up at; `None` for those of this machine.
+fn resolver(effective: &Effective, faults: &mut Vec<Problem>) -> Option<SocketAddr> {
+    let text = effective.text("resolver");
+    if text.is_empty() {
+        return None;
+    }
+    let port = |host: std::net::IpAddr| SocketAddr::new(host, 53);
+    let parsed = text.parse().or_else(|_| text.parse().map(port)).ok();
+    if parsed.is_none() {
+        faults.push(effective.fault("resolver", "write ADDR or ADDR:PORT, such as 127.0.0.1:5353"));
+    }
+    parsed
 }
 
 /// An address as `ADDR:PORT`, or `:PORT` for loopback.

@@ -2,15 +2,13 @@
 
 use super::{Client, Query, fault, lines::Lines};
 use crate::wire::{
-    ClusterStatus, Cordon, CreateDeployment, CreateDomain, CreateRoute, CreateService, CreateToken,
-    CreateVersion, CreatedToken, Explanation, Page, ProblemBody, Promote, Release, Scale, ServiceSummary,
-    WhoAmI,
+    ClusterStatus, Cordon, CreateDeployment, CreateRoute, CreateService, CreateToken, CreateVersion,
+    CreatedToken, Explanation, Page, ProblemBody, Promote, Release, Scale, ServiceSummary, WhoAmI,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tutti_model::{
-    Kind, Problem, Resource, Timestamp, deployment::DeploymentSpec, domain::DomainSpec, log::LogLine,
-    name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec, service::ServiceSpec,
-    version::VersionSpec,
+    Kind, Problem, Resource, Timestamp, deployment::DeploymentSpec, log::LogLine, name::ServiceText,
+    node::NodeSpec, resource::Object, route::RouteSpec, service::ServiceSpec, version::VersionSpec,
 };
 
 /// Most pages that a list is read over before it is given up: at [`tutti_model::limits::PAGE_SIZE`] objects each, more
@@ -164,14 +162,6 @@ impl Client {
         let response = self.send(self.outgoing(id, &[], &Query::default())?).await?;
         let bytes = self.whole(response).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// Makes a domain.
-    ///
-    /// # Errors
-    /// Whatever the API answers.
-    pub async fn create_domain(&self, create: &CreateDomain) -> Result<Resource<DomainSpec>, Problem> {
-        self.call_with("create_domain", &[], create).await
     }
 
     /// Makes a service.

@@ -3,7 +3,8 @@
 use super::WaitArgs;
 use clap::{Args, Subcommand};
 use tutti_model::{
-    DomainName, Millis,
+    DomainName, Millis, UserName,
+    domain::MemberRole,
     name::{NodeName, ServiceText, VersionText},
     route::RouteMatch,
     service::Upstream,
@@ -28,14 +29,26 @@ pub struct Sure {
 /// `tutti domain`
 #[derive(Debug, Clone, Subcommand)]
 pub enum DomainCommand {
-    /// Create a domain
+    /// Create a domain, or say which DNS record proves that it is yours
     Create {
         /// Its name, such as example.com
         domain: DomainName,
     },
-    /// Show every domain
+    /// Look up the DNS record of a domain or alias, and create it
+    Verify {
+        /// Its name
+        domain: DomainName,
+    },
+    /// Show what you have not proved yet, and the records that do
+    Claims,
+    /// Forget a domain or alias that you have not proved
+    Forget {
+        /// Its name
+        domain: DomainName,
+    },
+    /// Show every domain that you see
     List,
-    /// Show one domain
+    /// Show one domain with its members
     Show {
         /// Its name
         domain: DomainName,
@@ -45,6 +58,107 @@ pub enum DomainCommand {
         /// Its name
         domain: DomainName,
     },
+    /// Other names that a domain's services answer under
+    #[command(subcommand)]
+    Alias(AliasCommand),
+    /// Who belongs to a domain
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Invite a user to a domain
+    Invite {
+        /// The domain
+        domain: DomainName,
+        /// The user, such as ada or ada@example.com
+        user: UserName,
+        /// What they may do: owner, deployer or viewer
+        #[arg(long)]
+        role: MemberRole,
+    },
+    /// Show what you are invited to
+    Invitations,
+    /// Accept an invitation
+    Accept {
+        /// The domain
+        domain: DomainName,
+    },
+    /// Decline an invitation
+    Decline {
+        /// The domain
+        domain: DomainName,
+    },
+    /// Leave a domain
+    Leave {
+        /// The domain
+        domain: DomainName,
+    },
+}
+
+/// `tutti domain alias`
+#[derive(Debug, Clone, Subcommand)]
+pub enum AliasCommand {
+    /// Add another name, or say which DNS record proves that it is yours
+    Add {
+        /// The domain
+        domain: DomainName,
+        /// The other name, such as example.org
+        alias: DomainName,
+    },
+    /// Remove another name
+    Remove {
+        /// The domain
+        domain: DomainName,
+        /// The other name
+        alias: DomainName,
+    },
+}
+
+/// `tutti domain member`
+#[derive(Debug, Clone, Subcommand)]
+pub enum MemberCommand {
+    /// Show members and invitations
+    List {
+        /// The domain
+        domain: DomainName,
+    },
+    /// Give a member another role
+    Set {
+        /// The domain
+        domain: DomainName,
+        /// The member
+        user: UserName,
+        /// What they may do: owner, deployer or viewer
+        #[arg(long)]
+        role: MemberRole,
+    },
+    /// Take a member out, or an invitation back
+    Remove {
+        /// The domain
+        domain: DomainName,
+        /// The member
+        user: UserName,
+    },
+}
+
+/// `tutti user`
+#[derive(Debug, Clone, Subcommand)]
+pub enum UserCommand {
+    /// Create a user and show the secret of the first token, this once
+    Create {
+        /// A handle such as ada, or an address such as ada@example.com
+        user: UserName,
+    },
+    /// Show every user
+    List,
+    /// Delete a user with all tokens and memberships
+    Delete {
+        /// The name
+        user: UserName,
+        /// Asking.
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Show whose token you use, and what you may do where
+    Me,
 }
 
 /// `tutti service`
@@ -201,10 +315,13 @@ pub enum TokenCommand {
     Create {
         /// A name for people, such as ci
         name: String,
-        /// What it may do: admin, owner, deployer or viewer
+        /// Whose it is; a user's own without this, --role and --domain
         #[arg(long)]
-        role: Role,
-        /// Where; needed for every role but admin
+        user: Option<UserName>,
+        /// What it may do (admin, owner, deployer or viewer); a user's at most that
+        #[arg(long)]
+        role: Option<Role>,
+        /// Where; needed for every role but admin, and a user's everywhere
         #[arg(long)]
         domain: Option<DomainName>,
         /// How long it works, such as 720h; for ever without this

@@ -116,7 +116,8 @@ pub(crate) fn route() -> Resource<RouteSpec> {
 }
 
 pub(crate) fn node() -> Resource<NodeSpec> {
-    let spec = NodeSpec { node: "box".parse().unwrap(), cordoned: false, asked: Vec::new(), preload: Vec::new() };
+    let spec =
+        NodeSpec { node: "box".parse().unwrap(), cordoned: false, asked: Vec::new(), preload: Vec::new() };
     let mut node = resource("box", spec);
     node.status.ready = true;
     node.status.release = "0.1.0-dev.0".into();
@@ -132,6 +133,8 @@ pub(crate) fn node() -> Resource<NodeSpec> {
 
 pub(crate) fn token() -> Resource<TokenSpec> {
     let spec = TokenSpec {
+        user: None,
+        life: None,
         role: Role::Deployer,
         domain: Some("example.com".parse().unwrap()),
         expires_at: Some(Timestamp(NOW.0 + 86_400_000)),

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     args::{
-        DeploymentCommand, DomainCommand, InstanceCommand, NodeCommand, RouteCommand, ScaleArgs,
-        ServiceCommand, TokenCommand, VersionCommand, WaitArgs,
+        DeploymentCommand, InstanceCommand, NodeCommand, RouteCommand, ScaleArgs, ServiceCommand,
+        TokenCommand, VersionCommand, WaitArgs,
     },
     exit::Failed,
     text::{count, service as short},
@@ -16,34 +16,17 @@ use crate::{
 };
 use tutti_api::{
     client::Filter,
-    wire::{CreateDomain, CreateRoute, CreateService, CreateToken},
+    wire::{CreateRoute, CreateService, CreateToken},
 };
 use tutti_model::{
-    DeploymentId, ErrorCode, Kind, Problem, Resource, deployment::DeploymentSpec, domain::DomainSpec,
-    instance::InstanceSpec, name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec,
-    service::ServiceSpec, token::TokenSpec, version::VersionSpec,
+    DeploymentId, ErrorCode, Kind, Problem, Resource, deployment::DeploymentSpec, instance::InstanceSpec,
+    name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec, service::ServiceSpec,
+    token::TokenSpec, version::VersionSpec,
 };
 
 /// Says that an object was created, or gives it.
 fn made<S: Object>(session: &Session<'_>, object: &Resource<S>) -> Result<(), Failed> {
     session.ui.result(object, || format!("{} created\n", object.object()))
-}
-
-pub(super) async fn domain(session: &Session<'_>, command: DomainCommand) -> Result<(), Failed> {
-    match command {
-        DomainCommand::Create { domain } => {
-            made(session, &session.client.create_domain(&CreateDomain { name: domain }).await?)
-        }
-        DomainCommand::List => {
-            let domains: Vec<Resource<DomainSpec>> = session.client.list(&Filter::default()).await?;
-            session.ui.result(&domains, || tables::domains(&domains, now()).show(session.ui))
-        }
-        DomainCommand::Show { domain } => {
-            show::show::<DomainSpec>(session, domain.as_str(), |domain, ui| show::domain(domain, ui, now()))
-                .await
-        }
-        DomainCommand::Delete { domain } => session.delete(Kind::Domain, domain.as_str()).await,
-    }
 }
 
 pub(super) async fn service(session: &Session<'_>, command: ServiceCommand) -> Result<(), Failed> {
@@ -231,9 +214,9 @@ pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<
 
 pub(super) async fn token(session: &Session<'_>, command: TokenCommand) -> Result<(), Failed> {
     match command {
-        TokenCommand::Create { name, role, domain, expires_in } => {
+        TokenCommand::Create { name, user, role, domain, expires_in } => {
             let created =
-                session.client.create_token(&CreateToken { name, role, domain, expires_in }).await?;
+                session.client.create_token(&CreateToken { name, user, role, domain, expires_in }).await?;
             session.ui.result(&created, || {
                 let shown = session.ui.paint(Tone::Title, &created.secret);
                 format!("token {} created; its secret is shown this once:\n{shown}\n", created.name)

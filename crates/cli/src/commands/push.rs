@@ -72,7 +72,7 @@ fn interrupted<T>(session: &Session<'_>, what: &str) -> Result<T, Failed> {
 
 async fn stored(session: &Session<'_>, args: &PushArgs) -> Result<Pushed, Failed> {
     let prepared = looked_at(args).await?;
-    let service = session.resolve(&args.version.service).await?;
+    let service = session.resolve_own(&args.version.service).await?;
     let version = service.at(args.version.version.clone());
     let (prepared, image) = measured(prepared, &version).await?;
     let uploaded = upload(session, &service, &prepared, &image).await?;

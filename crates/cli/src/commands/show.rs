@@ -40,6 +40,15 @@ fn when(at: Timestamp, now: Timestamp) -> String {
 
 pub(super) fn domain(domain: &Resource<DomainSpec>, ui: &Ui, now: Timestamp) -> String {
     let aliases: Vec<String> = domain.spec.aliases.iter().map(ToString::to_string).collect();
+    let members: Vec<String> = domain
+        .spec
+        .members
+        .iter()
+        .map(|member| match member.is_confirmed() {
+            true => format!("{} ({})", member.user, member.role),
+            false => format!("{} (invited as {})", member.user, member.role),
+        })
+        .collect();
     let ownership = match domain.status.ownership {
         Ownership::Unverified => "unverified",
         Ownership::Vouched => "vouched",
@@ -50,6 +59,7 @@ pub(super) fn domain(domain: &Resource<DomainSpec>, ui: &Ui, now: Timestamp) -> 
         &[
             ("domain", domain.name.clone()),
             ("aliases", aliases.join("\n")),
+            ("members", members.join("\n")),
             ("ownership", ownership.to_owned()),
             ("created", when(domain.created_at, now)),
         ],

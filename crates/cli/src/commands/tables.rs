@@ -6,16 +6,18 @@ use crate::{
     text::{service as short, since, size, version as short_version},
     ui::Tone,
 };
-use tutti_api::wire::ServiceSummary;
+use tutti_api::wire::{Invitation, ServiceSummary};
 use tutti_model::{
     Resource, Timestamp,
+    claim::ClaimSpec,
     deployment::{DeploymentSpec, Intent},
-    domain::{DomainSpec, Ownership},
+    domain::{DomainSpec, Member, MemberState, Ownership},
     instance::InstanceSpec,
     node::{NodeSpec, NodeStatus},
     route::RouteSpec,
     service::ServiceSpec,
-    token::TokenSpec,
+    token::{Role, TokenSpec},
+    user::UserSpec,
     version::VersionSpec,
 };
 
@@ -31,6 +33,53 @@ pub(crate) fn domains(domains: &[Resource<DomainSpec>], now: Timestamp) -> Table
             ownership(domain.status.ownership),
             text(since(domain.created_at, now)),
         ]);
+    }
+    table
+}
+
+pub(crate) fn members(members: &[Member]) -> Table {
+    let mut table = Table::new(&["USER", "ROLE", "STATE"], "no members: admins run it");
+    for member in members {
+        let state = match member.state {
+            MemberState::Pending => toned("invited", Tone::Busy),
+            MemberState::Confirmed(_) => toned("member", Tone::Good),
+        };
+        table.row([text(&member.user), text(member.role), state]);
+    }
+    table
+}
+
+pub(crate) fn invitations(invitations: &[Invitation]) -> Table {
+    let mut table = Table::new(&["DOMAIN", "ROLE"], "no invitations");
+    for invitation in invitations {
+        table.row([text(&invitation.domain), text(invitation.role)]);
+    }
+    table
+}
+
+pub(crate) fn claims(claims: &[Resource<ClaimSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["DOMAIN", "FOR", "EXPIRES", "RECORD", "TEXT"], "no claims");
+    for claim in claims {
+        let expires = match claim.spec.expires_at {
+            at if at <= now => toned("expired", Tone::Bad),
+            at => text(format!("in {}", since(now, at))),
+        };
+        let of = claim.spec.alias_of.as_ref();
+        table.row([
+            text(&claim.spec.domain),
+            text(of.map_or_else(|| "domain".to_owned(), |of| format!("alias of {of}"))),
+            expires,
+            text(&claim.spec.record),
+            text(&claim.spec.text),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn users(users: &[Resource<UserSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["USER", "AGE"], "no users");
+    for user in users {
+        table.row([text(&user.name), text(since(user.created_at, now))]);
     }
     table
 }
@@ -252,7 +301,11 @@ pub(crate) fn tokens(tokens: &[Resource<TokenSpec>], now: Timestamp) -> Table {
         };
         table.row([
             text(&token.name),
-            text(token.spec.role),
+            text(match (&token.spec.user, token.spec.role) {
+                (Some(_), Role::Owner) => "its user's".to_owned(),
+                (Some(_), role) => format!("its user's, at most {role}"),
+                (None, role) => role.to_string(),
+            }),
             text(token.spec.domain.as_ref().map_or_else(|| "every".to_owned(), ToString::to_string)),
             expires,
             text(since(token.created_at, now)),

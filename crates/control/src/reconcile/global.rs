@@ -3,14 +3,15 @@
 use super::{ReconcileOptions, cache::Cache, index::Index, wake::Wake};
 use crate::{Objects, keys::Home, observed::Observed};
 use futures_util::StreamExt as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
 use tutti_base::crashpoint;
 use tutti_model::{
-    Kind, Millis, Problem, Resource, ServiceRef,
+    DomainName, Kind, Millis, Problem, Resource, ServiceRef,
     assignment::AssignmentSpec,
     deployment::{DeploymentSpec, Phase, Target},
+    domain::DomainSpec,
     report::{ReportSpec, report_name},
     resource::Object,
     route::RouteSpec,
@@ -19,7 +20,7 @@ use tutti_model::{
     version::VersionSpec,
 };
 use tutti_plan::{
-    handdown::{HanddownView, hand_down},
+    handdown::{HanddownView, hand_down, under_aliases},
     rollout::{RolloutView, advance},
 };
 use tutti_store::Compare;
@@ -39,6 +40,7 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
         versions: objects.watch(None),
         deployments: objects.watch(None),
         routes: objects.watch(None),
+        domains: objects.watch(None),
         reports: objects.watch(None),
         assignments: objects.watch(None),
     };
@@ -56,6 +58,7 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
             Some(event) = streams.versions.next() => tier.versions_changed(event),
             Some(event) = streams.deployments.next() => tier.deployments_changed(event),
             Some(event) = streams.routes.next() => tier.routes_changed(event),
+            Some(event) = streams.domains.next() => tier.domains_changed(event),
             Some(event) = streams.reports.next() => tier.reports_changed(event),
             Some(event) = streams.assignments.next() => tier.assignments_changed(event),
             Ok(()) = reports_of_ingresses.changed() => tier.figures_changed(),
@@ -69,6 +72,7 @@ struct Streams {
     versions: WatchStream<VersionSpec>,
     deployments: WatchStream<DeploymentSpec>,
     routes: WatchStream<RouteSpec>,
+    domains: WatchStream<DomainSpec>,
     reports: WatchStream<ReportSpec>,
     assignments: WatchStream<AssignmentSpec>,
 }
@@ -103,6 +107,9 @@ struct Global {
     versions: Cache<VersionSpec>,
     deployments: Cache<DeploymentSpec>,
     routes: Cache<RouteSpec>,
+    domains: Cache<DomainSpec>,
+    /// Other names of domains that have some, as they were handed down.
+    aliases: BTreeMap<String, Vec<DomainName>>,
     reports: Cache<ReportSpec>,
     assignments: Cache<AssignmentSpec>,
     routes_of: Index,
@@ -122,6 +129,8 @@ impl Global {
             versions: Cache::default(),
             deployments: Cache::default(),
             routes: Cache::default(),
+            domains: Cache::default(),
+            aliases: BTreeMap::new(),
             reports: Cache::default(),
             assignments: Cache::default(),
             routes_of: Index::default(),
@@ -136,6 +145,7 @@ impl Global {
             && self.versions.is_synced()
             && self.deployments.is_synced()
             && self.routes.is_synced()
+            && self.domains.is_synced()
             && self.reports.is_synced()
             && self.assignments.is_synced()
     }
@@ -188,6 +198,32 @@ impl Global {
                 self.wake.now(before);
             }
             self.wake.now(service);
+            // It may take what another's route was under an alias, or give it back.
+            let domain = route.spec.service.domain.to_string();
+            if self.aliases.contains_key(&domain) {
+                self.wake_domain(&domain);
+            }
+        }
+    }
+
+    /// A domain is touched by each service that is made in it: only its other names matter here.
+    fn domains_changed(&mut self, event: Result<WatchEvent<DomainSpec>, Problem>) {
+        for domain in apply(&mut self.domains, event) {
+            let now = self.domains.get(&domain.name).map(|domain| domain.spec.aliases.clone());
+            let now = now.unwrap_or_default();
+            let before = match now.is_empty() {
+                true => self.aliases.remove(&domain.name),
+                false => self.aliases.insert(domain.name.clone(), now.clone()),
+            };
+            if before.unwrap_or_default() != now {
+                self.wake_domain(&domain.name);
+            }
+        }
+    }
+
+    fn wake_domain(&mut self, domain: &str) {
+        for service in self.services.with_prefix(&format!("{domain}:")) {
+            self.wake.now(service.name.clone());
         }
     }
 
@@ -333,9 +369,19 @@ impl Global {
         let routes: Vec<_> =
             self.routes_of.of(&service.name).filter_map(|name| self.routes.get(name)).collect();
         let deployment = service.status.deployment.as_ref().and_then(|id| self.deployments.get(id.as_str()));
+        let domain = &service.spec.service.domain;
+        let aliases = self.aliases.get(domain.as_str()).map_or(&[][..], Vec::as_slice);
+        let taken: BTreeSet<String> = routes
+            .iter()
+            .flat_map(|route| under_aliases(&route.spec.r#match, domain, aliases))
+            .map(|route| route.to_string())
+            .filter(|route| self.routes.get(route).is_some())
+            .collect();
         let Some(next) = hand_down(HanddownView {
             service,
             siblings: &siblings,
+            aliases,
+            taken: &taken,
             versions: &versions,
             routes: &routes,
             deployment,

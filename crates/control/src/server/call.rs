@@ -5,9 +5,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
-use std::{str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 use tutti_api::{openapi, operations::Operation};
-use tutti_model::{DomainName, Problem, nearest::nearest, token::Role};
+use tutti_model::{DomainName, Problem, Timestamp, Uid, UserName, nearest::nearest, token::Role};
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, Refusal>;
@@ -27,14 +27,33 @@ pub(super) enum Caller {
     /// and act for every node and ingress of the zone.
     Machine,
     /// The bearer of a token.
-    Bearer {
-        /// The token's name.
-        token: String,
-        /// Its role.
-        role: Role,
-        /// Where; `None` for an admin.
-        domain: Option<DomainName>,
-    },
+    Bearer(Arc<Bearer>),
+}
+
+/// The bearer of a token, and what it may at the moment it was looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bearer {
+    /// The token's name.
+    pub(super) token: String,
+    /// The token's life: another one of its name is another caller.
+    pub(super) life: Uid,
+    /// Whose it is, with the user's life; `None` for an admin's and a service's.
+    pub(super) user: Option<(UserName, Uid)>,
+    /// Whether it may less than its user may.
+    pub(super) narrowed: bool,
+    /// What it may.
+    pub(super) rights: Rights,
+    /// When it stops working.
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// What a bearer may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Everything, everywhere.
+    Everything,
+    /// A role in each of these domains, and nothing elsewhere.
+    In(BTreeMap<DomainName, Role>),
 }
 
 impl Caller {
@@ -43,21 +62,55 @@ impl Caller {
         match self {
             Caller::Anonymous => "",
             Caller::Machine => MACHINE,
-            Caller::Bearer { token, .. } => token,
+            Caller::Bearer(bearer) => &bearer.token,
+        }
+    }
+
+    /// Who it is, whichever token of a user is used: what bounds are counted by, and remembered answers kept under.
+    pub(super) fn account(&self) -> String {
+        match self {
+            Caller::Anonymous | Caller::Machine => self.token().to_owned(),
+            Caller::Bearer(bearer) => match &bearer.user {
+                Some((user, life)) => format!("user {user} {life}"),
+                None => format!("token {} {}", bearer.token, bearer.life),
+            },
+        }
+    }
+
+    /// The user whose token it is, with the user's life.
+    pub(super) fn user(&self) -> Option<&(UserName, Uid)> {
+        match self {
+            Caller::Bearer(bearer) => bearer.user.as_ref(),
+            Caller::Anonymous | Caller::Machine => None,
+        }
+    }
+
+    /// When it can call no longer.
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Caller::Bearer(bearer) => bearer.expires_at,
+            Caller::Anonymous | Caller::Machine => None,
         }
     }
 
     /// Whether it may do everything, everywhere.
     pub(super) fn is_admin(&self) -> bool {
-        matches!(self, Caller::Machine | Caller::Bearer { role: Role::Admin, .. })
+        match self {
+            Caller::Machine => true,
+            Caller::Bearer(bearer) => bearer.rights == Rights::Everything,
+            Caller::Anonymous => false,
+        }
     }
 
     /// Its role in a domain.
     pub(super) fn role_in(&self, domain: &DomainName) -> Option<Role> {
         match self {
-            Caller::Machine | Caller::Bearer { role: Role::Admin, .. } => Some(Role::Admin),
-            Caller::Bearer { role, domain: Some(own), .. } if own == domain => Some(*role),
-            Caller::Bearer { .. } | Caller::Anonymous => None,
+            Caller::Machine => Some(Role::Admin),
+            Caller::Anonymous => None,
+            Caller::Bearer(bearer) => match &bearer.rights {
+                Rights::Everything => Some(Role::Admin),
+                Rights::In(domains) => domains.get(domain).copied(),
+            },
         }
     }
 
@@ -66,11 +119,20 @@ impl Caller {
         self.role_in(domain).is_some()
     }
 
-    /// The one domain whose objects it sees; `None` for an admin, who sees all.
-    pub(super) fn only_domain(&self) -> Option<&DomainName> {
+    /// Whether it may push and deploy in this domain.
+    pub(super) fn deploys_in(&self, domain: &DomainName) -> bool {
+        matches!(self.role_in(domain), Some(Role::Admin | Role::Owner | Role::Deployer))
+    }
+
+    /// Its role in each domain whose objects it sees; `None` for who sees all.
+    pub(super) fn domains(&self) -> Option<BTreeMap<DomainName, Role>> {
         match self {
-            Caller::Machine | Caller::Bearer { role: Role::Admin, .. } | Caller::Anonymous => None,
-            Caller::Bearer { domain, .. } => domain.as_ref(),
+            Caller::Machine => None,
+            Caller::Anonymous => Some(BTreeMap::new()),
+            Caller::Bearer(bearer) => match &bearer.rights {
+                Rights::Everything => None,
+                Rights::In(domains) => Some(domains.clone()),
+            },
         }
     }
 }

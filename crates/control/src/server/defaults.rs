@@ -24,8 +24,7 @@ pub async fn ensure_admin_token(objects: &Objects) -> Result<Option<Secret<Strin
         return Ok(None);
     }
     let secret = tokens::mint(objects.random());
-    let spec =
-        TokenSpec { role: Role::Admin, domain: None, expires_at: None, hash: tokens::hash(secret.reveal()) };
+    let spec = admin(&secret);
     let made = objects.write().create(&objects.make(ADMIN, spec)).commit().await?;
     Ok(made.map(|_| secret))
 }
@@ -36,11 +35,21 @@ pub async fn ensure_admin_token(objects: &Objects) -> Result<Option<Secret<Strin
 /// `already_exists`, and the store's own.
 pub async fn make_admin_token(objects: &Objects, name: &str) -> Result<Secret<String>, Problem> {
     let secret = tokens::mint(objects.random());
-    let spec =
-        TokenSpec { role: Role::Admin, domain: None, expires_at: None, hash: tokens::hash(secret.reveal()) };
+    let spec = admin(&secret);
     match objects.write().create(&objects.make(name, spec)).commit().await? {
         Some(_) => Ok(secret),
         None => Err(Problem::already_exists("token", name)),
+    }
+}
+
+fn admin(secret: &Secret<String>) -> TokenSpec {
+    TokenSpec {
+        user: None,
+        role: Role::Admin,
+        domain: None,
+        life: None,
+        expires_at: None,
+        hash: tokens::hash(secret.reveal()),
     }
 }
 
@@ -52,7 +61,10 @@ pub async fn is_admin_token(objects: &Objects, secret: &str) -> Result<bool, Pro
     let (hash, now) = (tokens::hash(secret), objects.clock().now());
     let all = objects.list::<TokenSpec>("").await?.items;
     let works = |token: &TokenSpec| {
-        token.role == Role::Admin && token.hash == hash && token.expires_at.is_none_or(|until| until > now)
+        token.user.is_none()
+            && token.role == Role::Admin
+            && token.hash == hash
+            && token.expires_at.is_none_or(|until| until > now)
     };
     Ok(all.iter().any(|token| works(&token.spec)))
 }

@@ -3,11 +3,11 @@
 use super::{
     App, audit,
     call::{Answer, Call, Caller, Handler, Query},
-    deployments, domains, explain, grpc, lists, logs, nodes, preload, registry, replay,
+    claims, deployments, domains, explain, grpc, lists, logs, members, nodes, preload, registry, replay,
     reply::{REQUEST_ID, Refusal},
     routes, services, status,
     subject::{self, Subject},
-    system, tokens, versions, zone,
+    system, tokens, users, versions, zone,
 };
 use axum::{
     Router,
@@ -24,9 +24,9 @@ use tutti_api::operations::{OPERATIONS, Operation, Right, is_replayed, operation
 use tutti_api::zone::REPORT_BYTES;
 use tutti_base::sha256::Hasher;
 use tutti_model::{
-    ErrorCode, Problem, deployment::DeploymentSpec, domain::DomainSpec, instance::InstanceSpec, limits,
-    nearest::nearest, node::NodeSpec, route::RouteSpec, service::ServiceSpec, table::TableSpec,
-    token::TokenSpec, version::VersionSpec, zone::ZoneSpec,
+    ErrorCode, Problem, claim::ClaimSpec, deployment::DeploymentSpec, domain::DomainSpec,
+    instance::InstanceSpec, limits, nearest::nearest, node::NodeSpec, route::RouteSpec, service::ServiceSpec,
+    table::TableSpec, token::TokenSpec, user::UserSpec, version::VersionSpec, zone::ZoneSpec,
 };
 
 /// Longest time from a request's head to its answer's; streams go on after it. Several store transactions and a slow
@@ -58,6 +58,22 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("create_domain", |call| Box::pin(domains::create(call))),
     ("get_domain", |call| Box::pin(domains::get(call))),
     ("delete_domain", |call| Box::pin(domains::delete(call))),
+    ("verify_domain", |call| Box::pin(claims::verify(call))),
+    ("add_alias", |call| Box::pin(domains::add_alias(call))),
+    ("remove_alias", |call| Box::pin(domains::remove_alias(call))),
+    ("invite_member", |call| Box::pin(members::invite(call))),
+    ("set_member", |call| Box::pin(members::set(call))),
+    ("remove_member", |call| Box::pin(members::remove(call))),
+    ("leave_domain", |call| Box::pin(members::leave(call))),
+    ("list_claims", |call| Box::pin(lists::list::<ClaimSpec>(call))),
+    ("delete_claim", |call| Box::pin(claims::delete(call))),
+    ("list_invitations", |call| Box::pin(members::invitations(call))),
+    ("accept_invitation", |call| Box::pin(members::accept(call))),
+    ("decline_invitation", |call| Box::pin(members::decline(call))),
+    ("list_users", |call| Box::pin(lists::list::<UserSpec>(call))),
+    ("create_user", |call| Box::pin(users::create(call))),
+    ("get_user", |call| Box::pin(users::get(call))),
+    ("delete_user", |call| Box::pin(users::delete(call))),
     ("list_services", |call| Box::pin(lists::list::<ServiceSpec>(call))),
     ("create_service", |call| Box::pin(services::create(call))),
     ("get_service", |call| Box::pin(services::get(call))),
@@ -203,7 +219,7 @@ async fn operate(
     let now = app.objects.clock().now();
     let caller = match operation.right {
         Right::Public => Caller::Anonymous,
-        _ => app.tokens.identify(&parts.headers, &parts.extensions, now).await?,
+        _ => app.identity.identify(&parts.headers, &parts.extensions, now).await?,
     };
     let names = names.map_err(|_| {
         Problem::invalid("the path cannot be read: a name in it is not UTF-8 in percent-encoding")
@@ -214,7 +230,7 @@ async fn operate(
         // Who is not known can send what they like: nobody waits for it, and it takes nobody's turn.
         let (_place, _turn, body) = match caller {
             Caller::Anonymous => (None, None, Bytes::new()),
-            Caller::Bearer { .. } | Caller::Machine => {
+            Caller::Bearer(_) | Caller::Machine => {
                 // Before its body is waited for, so that a token cannot take a node's turn.
                 let (turns, place, most) = match operation.right {
                     Right::Node => {
@@ -222,7 +238,7 @@ async fn operate(
                         (&app.node_requests, None, REPORT_BYTES)
                     }
                     _ => {
-                        let place = app.under_way.open(caller.token())?;
+                        let place = app.under_way.open(&caller.account())?;
                         (&app.requests, Some(place), limits::API_BODY_BYTES)
                     }
                 };
@@ -296,7 +312,7 @@ async fn once(app: &Arc<App>, key: String, call: Call, handler: Handler) -> Answ
         request.update(&[0]);
     }
     let clock = app.objects.clock().clone();
-    match app.replays.begin(call.caller.token(), key, &request.finish(), clock.now())? {
+    match app.replays.begin(&call.caller.account(), key, &request.finish(), clock.now())? {
         replay::Known::Answered(response) => Ok(response),
         replay::Known::New(doing) => Ok(doing.answered(handler(call).await?, clock.now()).await),
     }

@@ -86,7 +86,9 @@ async fn read(call: &Call) -> Result<Snapshot, Problem> {
             let services = objects.list::<ServiceSpec>(&format!("{}:", domain.name)).await?.items;
             (About::Domain(domain.clone(), services.into_iter().map(|service| service.name).collect()), None)
         }
-        Subject::Platform => return Err(Problem::invalid("this kind of object cannot be explained")),
+        Subject::Platform | Subject::User(_) => {
+            return Err(Problem::invalid("this kind of object cannot be explained"));
+        }
     };
     let facts = match &service {
         Some(service) => ServiceFacts::read(objects, service).await?,
@@ -113,7 +115,7 @@ async fn missed(
         About::Version(version) => Some(&version.spec.version.version),
         _ => return Ok(None),
     };
-    let scope = Scope { domain: None, service: Some(service.clone()) };
+    let scope = Scope::of_service(service.clone());
     let leads_to_it = |deployment: &Resource<DeploymentSpec>| match &deployment.spec.target {
         Target::Version { version: led, .. } => version.is_none_or(|version| led == version),
         Target::Split(_) => version.is_none(),

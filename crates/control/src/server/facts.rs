@@ -1,7 +1,7 @@
 //! Everything stored that says how a service is: read once, so that status and explanations are decided from one
 //! snapshot, by pure functions.
 
-use super::lists::{Scope, all};
+use super::lists::{Scope, Visible as _, all};
 use crate::Objects;
 use tutti_model::{
     Problem, Resource, ServiceRef,
@@ -70,7 +70,7 @@ impl ServiceFacts {
             Some(id) => objects.find::<DeploymentSpec>(id.as_str()).await?,
             None => None,
         };
-        let scope = Scope { domain: None, service: Some(service.clone()) };
+        let scope = Scope::of_service(service.clone());
         let missed = match serves_nothing(&found) {
             true => missed(all::<DeploymentSpec>(objects, &scope).await?.iter(), service),
             false => None,
@@ -92,11 +92,11 @@ impl ServiceFacts {
         let mut tables = all::<TableSpec>(objects, scope).await?;
         let mut routes = all::<RouteSpec>(objects, scope).await?;
         let zone = objects.zone();
-        let prefix = match &scope.domain {
-            Some(domain) => format!("{zone}/{domain}:"),
-            None => format!("{zone}/"),
-        };
-        let mut reports = objects.list::<ReportSpec>(&prefix).await?.items;
+        let of_zone = |prefix: &str| format!("{zone}/{prefix}");
+        let mut reports = Vec::new();
+        for prefix in ServiceSpec::prefixes(scope) {
+            reports.append(&mut objects.list::<ReportSpec>(&of_zone(&prefix)).await?.items);
+        }
         let deployments = match services.iter().any(serves_nothing) {
             true => all::<DeploymentSpec>(objects, scope).await?,
             false => Vec::new(),

@@ -2,7 +2,8 @@
 
 use super::{
     App,
-    call::{Answer, Call},
+    call::{Answer, Call, Caller},
+    identity::Standing,
     lists::{Scope, all},
     reply, services,
     streams::Place,
@@ -57,7 +58,7 @@ pub(super) async fn read(call: Call) -> Answer {
     }
     let ids = of.ids(&call.app, previous, follow).await?;
     let query = LogQuery { instances: ids.clone(), tail, since: since.map(Timestamp), follow };
-    let place = call.app.streams.open(call.caller.token())?;
+    let place = call.app.streams.open(&call.caller.account())?;
     let lines = match ids.is_empty() {
         true => stream::empty().boxed(),
         false => call.app.logs.read(query).await?,
@@ -75,6 +76,7 @@ pub(super) async fn read(call: Call) -> Answer {
         lines: SelectAll::from_iter([lines]),
         logs: call.app.logs.clone(),
         stopping: call.app.stopping.clone(),
+        standing: Standing::of(&call),
         _place: place,
     };
     Ok(reply::lines(stream::unfold(following, |mut following| async move {
@@ -100,7 +102,17 @@ impl Of {
             }
             _ => return Err(Problem::internal("logs of something that does not write any")),
         };
-        Ok(Of { scope: Scope { domain: None, service: Some(service) }, version, instance })
+        Ok(Of { scope: Scope::of_service(service), version, instance })
+    }
+
+    /// Whether a caller may still know of it; the problem is that of what is not there.
+    fn still_seen(&self, caller: &Caller) -> Result<(), Problem> {
+        match &self.scope.service {
+            Some(service) if !caller.sees(&service.domain) => {
+                Err(Problem::not_found("domain", &service.domain))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn has(&self, instance: &Resource<InstanceSpec>) -> bool {
@@ -162,6 +174,7 @@ struct Following {
     lines: SelectAll<Lines>,
     logs: Arc<dyn LogSource>,
     stopping: CancellationToken,
+    standing: Standing,
     _place: Place,
 }
 
@@ -169,7 +182,16 @@ impl Following {
     async fn next(&mut self) -> Option<Result<LogLine, Problem>> {
         loop {
             tokio::select! {
+                biased;
                 () = self.stopping.cancelled() => return None,
+                changed = self.standing.changed() => {
+                    if let Err(problem) = changed.and_then(|caller| self.of.still_seen(&caller)) {
+                        // Nothing more is said after this.
+                        self.stopping = CancellationToken::new();
+                        self.stopping.cancel();
+                        return Some(Err(problem));
+                    }
+                }
                 Some(line) = self.lines.next() => return Some(line),
                 event = self.instances.next() => {
                     if let Err(problem) = self.changed(event?).await {

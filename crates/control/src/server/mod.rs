@@ -1,12 +1,13 @@
 //! The API over HTTP: who calls, whether they may, and what is answered.
 //!
 //! Every operation of [`tutti_api::operations::OPERATIONS`] has one handler in [`dispatch`]'s table and goes the same
-//! way: request id, bearer ([`tokens`]), the object's domain ([`subject`]), the right, a remembered answer
+//! way: request id, bearer ([`identity`]), the object's domain ([`subject`]), the right, a remembered answer
 //! ([`replay`]), the handler, one line of audit. Handlers change objects and nothing else: what follows from a change
 //! is the reconcilers' business, and how bytes of artifacts are stored the registry's.
 
 mod audit;
 mod call;
+mod claims;
 mod defaults;
 mod deployments;
 mod dispatch;
@@ -14,8 +15,10 @@ mod domains;
 mod explain;
 mod facts;
 mod grpc;
+mod identity;
 mod lists;
 mod logs;
+mod members;
 mod names;
 mod nodes;
 mod preload;
@@ -30,6 +33,7 @@ mod streams;
 mod subject;
 mod system;
 mod tokens;
+mod users;
 mod versions;
 mod watches;
 mod zone;
@@ -45,7 +49,7 @@ use std::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tutti_api::{ZoneApi, logs::LogSource, zone::Blob};
+use tutti_api::{ZoneApi, dns::TxtLookup, logs::LogSource, zone::Blob};
 use tutti_base::Tasks;
 use tutti_model::{Digest, Problem, ServiceRef};
 
@@ -86,8 +90,10 @@ pub struct ServerOptions {
     pub artifacts: Arc<dyn ArtifactIndex>,
     /// The release, as `/v1/release` answers it.
     pub release: String,
-    /// Whether a domain is vouched for by being created, as in dev.
+    /// Whether a domain that an admin creates needs no proof, as in dev.
     pub vouch: bool,
+    /// Where proofs of ownership are looked up.
+    pub txt: Arc<dyn TxtLookup>,
     /// Suffixes under which every service answers by itself, as `LABEL.DOMAIN.SUFFIX`; `localhost` in dev.
     pub host_suffixes: Vec<String>,
     /// Where the watch over tokens runs, and whose end ends watches and followed logs.
@@ -111,8 +117,11 @@ struct App {
     artifacts: Arc<dyn ArtifactIndex>,
     release: String,
     vouch: bool,
+    txt: Arc<dyn TxtLookup>,
+    /// Proofs that are being looked up.
+    lookups: Semaphore,
     host_suffixes: Vec<String>,
-    tokens: tokens::TokenIndex,
+    identity: identity::Identity,
     /// The services of gRPC that need no token.
     grpc: grpc::Services,
     streams: streams::Streams,
@@ -132,7 +141,7 @@ struct App {
 
 /// The whole API. It must be called inside a runtime: the watch over tokens starts at once.
 pub fn router(options: ServerOptions) -> axum::Router {
-    let tokens = tokens::TokenIndex::start(&options.objects, &options.tasks);
+    let identity = identity::Identity::start(&options.objects, &options.tasks);
     dispatch::router(Arc::new(App {
         objects: options.objects,
         zone: options.zone,
@@ -143,8 +152,10 @@ pub fn router(options: ServerOptions) -> axum::Router {
         artifacts: options.artifacts,
         release: options.release,
         vouch: options.vouch,
+        txt: options.txt,
+        lookups: Semaphore::new(claims::LOOKUPS),
         host_suffixes: options.host_suffixes,
-        tokens,
+        identity,
         grpc: grpc::Services::new(),
         streams: streams::Streams::open_answers(),
         node_streams: streams::Streams::of_nodes(),

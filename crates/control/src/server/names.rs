@@ -10,6 +10,7 @@ use crate::Objects;
 use std::collections::BTreeSet;
 use tutti_model::{
     DomainName, ErrorCode, Problem, Resource, ServiceRef, VersionRef,
+    claim::AliasSpec,
     domain::DomainSpec,
     name::{ServiceText, VersionText},
     nearest::nearest,
@@ -30,22 +31,12 @@ pub(super) fn busy(kind: &str, name: &str) -> Problem {
         .hint("try again")
 }
 
-/// The service that `text` names.
+/// The service that `text` names, in the longest domain that fits its package and that the caller sees.
 ///
 /// # Errors
 /// `not_found` if its domain is not registered, or not seen by the caller; `invalid` if it does not say its domain.
 pub(super) async fn service(app: &App, caller: &Caller, text: &ServiceText) -> Result<ServiceRef, Problem> {
-    let mut registered = BTreeSet::new();
-    for domain in candidates(text) {
-        if caller.sees(&domain) && app.objects.find::<DomainSpec>(domain.as_str()).await?.is_some() {
-            registered.insert(domain);
-        }
-    }
-    match text.resolve(&registered) {
-        Ok(service) => Ok(service),
-        // For the hint, and only then, all that the caller sees.
-        Err(_) => text.resolve(&seen_domains(app, caller).await?),
-    }
+    find_service(app, caller, text, |_| true).await
 }
 
 /// The version that `text` names.
@@ -54,6 +45,50 @@ pub(super) async fn service(app: &App, caller: &Caller, text: &ServiceText) -> R
 /// As for [`service`].
 pub(super) async fn version(app: &App, caller: &Caller, text: &VersionText) -> Result<VersionRef, Problem> {
     Ok(service(app, caller, &text.service).await?.at(text.version.clone()))
+}
+
+/// As [`service`], for who wants to change it: the longest domain wins that the caller may deploy to, and only if there
+/// is none the longest that it sees, whose refusal says what is missing.
+///
+/// # Errors
+/// As for [`service`].
+pub(super) async fn own_service(
+    app: &App,
+    caller: &Caller,
+    text: &ServiceText,
+) -> Result<ServiceRef, Problem> {
+    find_service(app, caller, text, |domain| caller.deploys_in(domain)).await
+}
+
+async fn find_service(
+    app: &App,
+    caller: &Caller,
+    text: &ServiceText,
+    preferred: impl Fn(&DomainName) -> bool,
+) -> Result<ServiceRef, Problem> {
+    let mut seen = None;
+    for candidate in candidates(text).into_iter().rev() {
+        let Some(domain) = registered(app, caller, &candidate).await? else { continue };
+        let found = ServiceRef { domain, service: text.service.clone() };
+        if preferred(&found.domain) {
+            return Ok(found);
+        }
+        seen.get_or_insert(found);
+    }
+    match seen {
+        Some(found) => Ok(found),
+        // For the hint, and only then, all that the caller sees.
+        None => text.resolve(&seen_domains(app, caller).await?),
+    }
+}
+
+/// The domain of this name, or whose alias it is, if the caller sees it.
+async fn registered(app: &App, caller: &Caller, name: &DomainName) -> Result<Option<DomainName>, Problem> {
+    if caller.sees(name) && app.objects.find::<DomainSpec>(name.as_str()).await?.is_some() {
+        return Ok(Some(name.clone()));
+    }
+    let alias = app.objects.find::<AliasSpec>(name.as_str()).await?;
+    Ok(alias.map(|alias| alias.spec.domain).filter(|domain| caller.sees(domain)))
 }
 
 /// The domain of this name, if it is there and the caller sees it.
@@ -73,14 +108,17 @@ pub(super) async fn existing_domain(
     Err(missing::<DomainSpec>(app, caller, domain.as_str()).await)
 }
 
-/// The registered domain that a host lies in: the longest of which it is the name or a subdomain.
+/// The registered domain that a host lies in: the longest of which it is the name, an alias, or a subdomain of these.
 pub(super) async fn domain_of_host(objects: &Objects, host: &str) -> Result<Option<DomainName>, Problem> {
     let mut rest = Some(host);
     while let Some(suffix) = rest {
-        if let Ok(domain) = suffix.parse::<DomainName>()
-            && objects.find::<DomainSpec>(domain.as_str()).await?.is_some()
-        {
-            return Ok(Some(domain));
+        if let Ok(domain) = suffix.parse::<DomainName>() {
+            if objects.find::<DomainSpec>(domain.as_str()).await?.is_some() {
+                return Ok(Some(domain));
+            }
+            if let Some(alias) = objects.find::<AliasSpec>(domain.as_str()).await? {
+                return Ok(Some(alias.spec.domain));
+            }
         }
         rest = suffix.split_once('.').map(|(_, rest)| rest);
     }
@@ -95,9 +133,9 @@ pub(super) async fn missing<S: Visible>(app: &App, caller: &Caller, name: &str) 
     let parsed: Option<ServiceRef> =
         service.parse().ok().filter(|service: &ServiceRef| caller.sees(&service.domain));
     let scope = match parsed {
-        Some(service) if name.contains('@') => Scope { domain: None, service: Some(service) },
-        Some(service) => Scope { domain: Some(service.domain), service: None },
-        None => Scope { domain: caller.only_domain().cloned(), service: None },
+        Some(service) if name.contains('@') => Scope::of_service(service),
+        Some(service) => Scope { domain: Some(service.domain), ..Scope::default() },
+        None => S::seen(caller),
     };
     let seen = page::<S>(&app.objects, &scope, None, NEAREST_AMONG).await;
     let names: Vec<String> =
@@ -139,8 +177,7 @@ fn candidates(text: &ServiceText) -> Vec<DomainName> {
 }
 
 async fn seen_domains(app: &App, caller: &Caller) -> Result<BTreeSet<DomainName>, Problem> {
-    let scope = Scope { domain: caller.only_domain().cloned(), service: None };
-    let seen = page::<DomainSpec>(&app.objects, &scope, None, NEAREST_AMONG).await?;
+    let seen = page::<DomainSpec>(&app.objects, &Scope::seen(caller), None, NEAREST_AMONG).await?;
     Ok(seen.items.iter().filter_map(|domain| domain.name.parse().ok()).collect())
 }
 

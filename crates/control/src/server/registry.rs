@@ -22,7 +22,8 @@ use tutti_model::{DomainName, ErrorCode, Problem};
 pub(super) async fn answer(app: &Arc<App>, request: Request, request_id: &str) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let caller =
-        match app.tokens.identify(request.headers(), request.extensions(), app.objects.clock().now()).await {
+        match app.identity.identify(request.headers(), request.extensions(), app.objects.clock().now()).await
+        {
             Ok(caller) => caller,
             Err(problem) => return Ok(refuse(problem, request_id)),
         };

@@ -8,7 +8,9 @@ use super::{
 use crate::objects::Write;
 use tutti_api::wire::{CreateService, Scale};
 use tutti_model::{
-    ErrorCode, Problem, Resource, ServiceRef, limits,
+    ErrorCode, Problem, Resource, ServiceRef,
+    domain::DomainSpec,
+    limits,
     service::{ServiceSpec, Upstream},
 };
 
@@ -54,12 +56,31 @@ pub(super) async fn add(
     upstreams: Vec<Upstream>,
 ) -> Result<(Write, Resource<ServiceSpec>), Problem> {
     let domain = names::existing_domain(app, caller, &service.domain).await?;
+    own_package(&domain, service)?;
     let prefix = format!("{}:", service.domain);
     names::room_for::<ServiceSpec>(&app.objects, &prefix, SERVICES_PER_DOMAIN, "services in this domain")
         .await?;
     let spec = ServiceSpec { service: service.clone(), upstreams, workers: None };
     let object = app.objects.make(service.to_string(), spec);
     Ok((write.update(&domain).create(&object), object))
+}
+
+/// Refuses a package that reads as another domain's: requests for `/PACKAGE.Service` are found by it wherever they come
+/// in, and who a service belongs to must be readable from its name. It is the same for who has both domains, and
+/// whether the other is registered does not matter: the refusal tells nothing of it.
+fn own_package(domain: &Resource<DomainSpec>, service: &ServiceRef) -> Result<(), Problem> {
+    let name = &service.service;
+    let own = name.is_of(&service.domain) || domain.spec.aliases.iter().any(|alias| name.is_of(alias));
+    if own || !name.reads_as_a_domains() {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("the package of {name} is not that of {}", service.domain))
+        .object(format!("service {service}"))
+        .hint(format!(
+            "let it begin with {}, or with the reversed name of an alias of {}",
+            service.domain.reversed(),
+            service.domain
+        )))
 }
 
 /// `POST /v1/services`

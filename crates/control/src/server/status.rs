@@ -19,7 +19,7 @@ use tutti_model::{
 pub(super) async fn status(call: Call) -> Answer {
     let objects = &call.app.objects;
     let revision = objects.store().revision().await.map_err(Problem::from)?;
-    let scope = Scope { domain: call.caller.only_domain().cloned(), service: None };
+    let scope = Scope::seen(&call.caller);
     let services = ServiceFacts::read_all(objects, &scope).await?;
     let services: Vec<ServiceSummary> = services.iter().map(summarize).collect();
     let mut problems = Vec::new();

@@ -1,5 +1,5 @@
 //! How many answers may stay open at once (watches and followed logs), and how many requests be under way: of all
-//! tokens, and of one, so that no tenant can take every place.
+//! accounts, and of one, so that no tenant can take every place.
 
 use std::{
     collections::HashMap,
@@ -20,12 +20,12 @@ pub(super) const NODE_STREAMS: usize = 2048;
 /// Most requests of one token under way: half of all that are done at once, whatever time their bodies take to come.
 pub(super) const REQUESTS_PER_TOKEN: usize = super::dispatch::REQUESTS / 2;
 
-/// The places that are taken, by token.
+/// The places that are taken, by account.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     open: Arc<Mutex<HashMap<String, usize>>>,
     most: usize,
-    most_of_token: usize,
+    most_of_one: usize,
     what: &'static str,
     hint: &'static str,
 }
@@ -34,7 +34,7 @@ pub(super) struct Streams {
 #[derive(Debug)]
 pub(super) struct Place {
     streams: Streams,
-    token: String,
+    account: String,
 }
 
 impl Streams {
@@ -42,28 +42,28 @@ impl Streams {
     pub(super) fn open_answers() -> Self {
         let what = "watches and followed logs open";
         let hint = "close some, or list instead of watching";
-        Streams { open: Arc::default(), most: STREAMS, most_of_token: STREAMS_PER_TOKEN, what, hint }
+        Streams { open: Arc::default(), most: STREAMS, most_of_one: STREAMS_PER_TOKEN, what, hint }
     }
 
     /// Places for the watches and blobs of nodes and ingresses.
     pub(super) fn of_nodes() -> Self {
         let what = "watches and blobs of nodes open";
         let hint = "they come back by themselves";
-        Streams { open: Arc::default(), most: NODE_STREAMS, most_of_token: NODE_STREAMS, what, hint }
+        Streams { open: Arc::default(), most: NODE_STREAMS, most_of_one: NODE_STREAMS, what, hint }
     }
 
     /// Places for requests; how many there are of all tokens is bounded where they take turns.
     pub(super) fn requests() -> Self {
         let what = "requests under way";
-        let hint = "wait for some, or use another token";
-        Streams { open: Arc::default(), most: usize::MAX, most_of_token: REQUESTS_PER_TOKEN, what, hint }
+        let hint = "wait for some";
+        Streams { open: Arc::default(), most: usize::MAX, most_of_one: REQUESTS_PER_TOKEN, what, hint }
     }
 
-    /// Takes a place.
+    /// Takes a place for an account, which is a user with all tokens, or a token.
     ///
     /// # Errors
     /// `quota_exceeded` if there is none.
-    pub(super) fn open(&self, token: &str) -> Result<Place, Problem> {
+    pub(super) fn open(&self, account: &str) -> Result<Place, Problem> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |who: String, most: usize| {
             Problem::new(ErrorCode::QuotaExceeded, format!("{who} {most} {}", self.what)).hint(self.hint)
@@ -71,22 +71,22 @@ impl Streams {
         if open.values().sum::<usize>() >= self.most {
             return Err(full("there are".to_owned(), self.most));
         }
-        let count = open.entry(token.to_owned()).or_default();
-        if *count >= self.most_of_token {
-            return Err(full(format!("token \"{token}\" has"), self.most_of_token));
+        let count = open.entry(account.to_owned()).or_default();
+        if *count >= self.most_of_one {
+            return Err(full("you have".to_owned(), self.most_of_one));
         }
         *count += 1;
-        Ok(Place { streams: self.clone(), token: token.to_owned() })
+        Ok(Place { streams: self.clone(), account: account.to_owned() })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.token) {
+        if let Some(count) = open.get_mut(&self.account) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.token);
+                open.remove(&self.account);
             }
         }
     }

@@ -14,7 +14,7 @@ use tutti_api::{
     wire::{CreateDeployment, CreateRoute, CreateService, CreateVersion},
 };
 use tutti_model::{
-    DomainName, ErrorCode, Kind, Problem, Resource, ServiceRef, VersionRef,
+    DomainName, ErrorCode, Kind, Problem, Resource, ServiceRef, UserName, VersionRef,
     deployment::DeploymentSpec,
     domain::DomainSpec,
     instance::InstanceSpec,
@@ -22,6 +22,7 @@ use tutti_model::{
     node::NodeSpec,
     route::{RouteMatch, RouteSpec},
     token::Role,
+    user::UserSpec,
 };
 
 /// What an operation is about.
@@ -43,13 +44,15 @@ pub(super) enum Subject {
     Route(Box<Resource<RouteSpec>>),
     /// A node.
     Node(Box<Resource<NodeSpec>>),
+    /// A user.
+    User(Box<Resource<UserSpec>>),
 }
 
 impl Subject {
     /// The domain it lives in.
     pub(super) fn domain(&self) -> Option<DomainName> {
         match self {
-            Subject::Platform | Subject::Node(_) => None,
+            Subject::Platform | Subject::Node(_) | Subject::User(_) => None,
             Subject::Domain(domain) => DomainSpec::domain(domain),
             Subject::Service(service) => Some(service.domain.clone()),
             Subject::Version(version) => Some(version.service.domain.clone()),
@@ -70,6 +73,7 @@ impl Subject {
             Subject::Instance(instance) => instance.object(),
             Subject::Route(route) => route.object(),
             Subject::Node(node) => node.object(),
+            Subject::User(user) => user.object(),
         }
     }
 }
@@ -91,6 +95,11 @@ impl Call {
     /// The version it is about.
     pub(super) fn version(&self) -> Result<&VersionRef, Problem> {
         if let Subject::Version(version) = &self.subject { Ok(version) } else { Err(astray()) }
+    }
+
+    /// The domain it is about, as it was when the right was checked.
+    pub(super) fn domain(&self) -> Result<&Resource<DomainSpec>, Problem> {
+        if let Subject::Domain(domain) = &self.subject { Ok(domain) } else { Err(astray()) }
     }
 
     /// The deployment it is about.
@@ -120,22 +129,25 @@ pub(super) async fn authorize(
         return Ok(Subject::Platform);
     }
     if operation.right == Right::Admin && !caller.is_admin() {
-        return Err(forbidden(operation, caller, "an admin's token"));
+        return Err(forbidden(operation, caller, None, "an admin's token"));
     }
     let name = names.first().map_or("", String::as_str);
+    let deploys = matches!(operation.right, Right::Deploy | Right::Own);
     let subject = match operation.id {
-        "create_service" => service(app, caller, &read_json::<CreateService>(body)?.service).await?,
-        "create_version" => version(app, caller, &read_json::<CreateVersion>(body)?.version).await?,
-        "create_deployment" => version(app, caller, &read_json::<CreateDeployment>(body)?.version).await?,
-        "create_route" => service(app, caller, &read_json::<CreateRoute>(body)?.service).await?,
+        "create_service" => service(app, caller, true, &read_json::<CreateService>(body)?.service).await?,
+        "create_version" => version(app, caller, true, &read_json::<CreateVersion>(body)?.version).await?,
+        "create_deployment" => {
+            version(app, caller, true, &read_json::<CreateDeployment>(body)?.version).await?
+        }
+        "create_route" => service(app, caller, true, &read_json::<CreateRoute>(body)?.service).await?,
         "explain" => {
             let kind: Kind = name.parse()?;
             let name = names.get(1).map_or("", String::as_str);
-            named(app, caller, kind, name).await?
+            named(app, caller, false, kind, name).await?
         }
         "logs" => logs(app, caller, query).await?,
         _ => match kind_of(operation.path) {
-            Some(kind) => named(app, caller, kind, name).await?,
+            Some(kind) => named(app, caller, deploys, kind, name).await?,
             None => Subject::Platform,
         },
     };
@@ -163,7 +175,7 @@ pub(super) fn check(operation: &Operation, caller: &Caller, subject: &Subject) -
         Right::Own => (matches!(role, Some(Role::Admin | Role::Owner)), "the role owner"),
         Right::Admin => (role == Some(Role::Admin), "an admin's token"),
     };
-    if enough { Ok(()) } else { Err(forbidden(operation, caller, wanted)) }
+    if enough { Ok(()) } else { Err(forbidden(operation, caller, subject.domain().as_ref(), wanted)) }
 }
 
 /// Checks a right in a domain that the caller was found to see.
@@ -194,16 +206,28 @@ fn for_nodes(operation: &Operation, caller: &Caller) -> Problem {
     .hint("on control's own machine the control socket in its data folder takes it")
 }
 
-fn forbidden(operation: &Operation, caller: &Caller, wanted: &str) -> Problem {
-    let Caller::Bearer { token, role, domain } = caller else {
+fn forbidden(operation: &Operation, caller: &Caller, domain: Option<&DomainName>, wanted: &str) -> Problem {
+    let Caller::Bearer(bearer) = caller else {
         return Problem::new(ErrorCode::Unauthenticated, "this needs a token, and the request has none");
     };
-    let place = domain.as_ref().map(|domain| format!(" of {domain}")).unwrap_or_default();
-    Problem::new(
+    let token = &bearer.token;
+    let who = match (&bearer.user, domain.and_then(|domain| Some((domain, caller.role_in(domain)?)))) {
+        (Some((user, _)), Some((domain, role))) => format!("user \"{user}\" is a {role} of {domain} here"),
+        (Some((user, _)), None) => format!("token \"{token}\" is user \"{user}\"'s"),
+        (None, Some((domain, role))) => format!("token \"{token}\" is a {role} of {domain}"),
+        (None, None) => match caller.domains().and_then(|domains| domains.into_iter().next()) {
+            Some((domain, role)) => format!("token \"{token}\" is a {role} of {domain}"),
+            None => format!("token \"{token}\" has no role"),
+        },
+    };
+    let problem = Problem::new(
         ErrorCode::Forbidden,
-        format!("{} needs {wanted}; token \"{token}\" is a {role}{place}", operation.id.replace('_', " ")),
-    )
-    .hint("ask an admin for a token that may")
+        format!("{} needs {wanted}; {who}", operation.id.replace('_', " ")),
+    );
+    match domain {
+        Some(domain) => problem.hint(format!("ask an owner of {domain}, or an admin")),
+        None => problem.hint("ask an admin for a token that may"),
+    }
 }
 
 /// The kind that the segment before `{name}` names.
@@ -214,26 +238,46 @@ fn kind_of(path: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
 }
 
-async fn service(app: &App, caller: &Caller, text: &ServiceText) -> Result<Subject, Problem> {
-    names::service(app, caller, text).await.map(Subject::Service)
+async fn service(app: &App, caller: &Caller, deploys: bool, text: &ServiceText) -> Result<Subject, Problem> {
+    let found = match deploys {
+        true => names::own_service(app, caller, text).await,
+        false => names::service(app, caller, text).await,
+    };
+    found.map(Subject::Service)
 }
 
-async fn version(app: &App, caller: &Caller, text: &VersionText) -> Result<Subject, Problem> {
-    names::version(app, caller, text).await.map(Subject::Version)
+async fn version(app: &App, caller: &Caller, deploys: bool, text: &VersionText) -> Result<Subject, Problem> {
+    let found = match deploys {
+        true => names::own_service(app, caller, &text.service).await,
+        false => names::service(app, caller, &text.service).await,
+    };
+    found.map(|service| Subject::Version(service.at(text.version.clone())))
 }
 
-async fn named(app: &App, caller: &Caller, kind: Kind, name: &str) -> Result<Subject, Problem> {
+async fn named(
+    app: &App,
+    caller: &Caller,
+    deploys: bool,
+    kind: Kind,
+    name: &str,
+) -> Result<Subject, Problem> {
     Ok(match kind {
         Kind::Domain => Subject::Domain(Box::new(names::existing_domain(app, caller, &name.parse()?).await?)),
-        Kind::Service => service(app, caller, &name.parse()?).await?,
-        Kind::Version => version(app, caller, &name.parse()?).await?,
+        Kind::Service => service(app, caller, deploys, &name.parse()?).await?,
+        Kind::Version => version(app, caller, deploys, &name.parse()?).await?,
         Kind::Deployment => Subject::Deployment(seen(app, caller, name).await?),
         Kind::Instance => Subject::Instance(seen(app, caller, name).await?),
         Kind::Route => Subject::Route(seen(app, caller, &name.parse::<RouteMatch>()?.to_string()).await?),
         Kind::Node if caller.is_admin() => Subject::Node(seen(app, caller, name).await?),
+        Kind::User if caller.is_admin() => {
+            Subject::User(seen(app, caller, name.parse::<UserName>()?.as_str()).await?)
+        }
         Kind::Token if caller.is_admin() => Subject::Platform,
         Kind::Node
         | Kind::Token
+        | Kind::User
+        | Kind::Claim
+        | Kind::Alias
         | Kind::Zone
         | Kind::Table
         | Kind::Ingress
@@ -269,9 +313,9 @@ async fn seen<S: Visible>(app: &App, caller: &Caller, name: &str) -> Result<Box<
 
 async fn logs(app: &App, caller: &Caller, query: &Query) -> Result<Subject, Problem> {
     match (query.get("service"), query.get("version"), query.get("instance")) {
-        (Some(text), None, None) => service(app, caller, &text.parse()?).await,
-        (None, Some(text), None) => version(app, caller, &text.parse()?).await,
-        (None, None, Some(name)) => match named(app, caller, Kind::Instance, name).await {
+        (Some(text), None, None) => service(app, caller, false, &text.parse()?).await,
+        (None, Some(text), None) => version(app, caller, false, &text.parse()?).await,
+        (None, None, Some(name)) => match named(app, caller, false, Kind::Instance, name).await {
             Err(problem) if problem.code == ErrorCode::NotFound => gone(app, caller, name, problem).await,
             found => found,
         },

@@ -1,11 +1,12 @@
 //! Operations about the API itself.
 
 use super::{
-    call::{Answer, Call, Caller},
+    call::{Answer, Call},
     reply,
 };
+use std::collections::BTreeMap;
 use tutti_api::wire::{Release, WhoAmI};
-use tutti_model::{Problem, token::Role};
+use tutti_model::token::Role;
 
 /// `GET /healthz`
 pub(super) async fn health(_call: Call) -> Answer {
@@ -31,11 +32,20 @@ pub(super) async fn metrics(call: Call) -> Answer {
 
 /// `GET /v1/whoami`
 pub(super) async fn whoami(call: Call) -> Answer {
-    match call.caller {
-        Caller::Bearer { token, role, domain } => Ok(reply::ok(&WhoAmI { token, role, domain })),
-        caller @ Caller::Machine => {
-            Ok(reply::ok(&WhoAmI { token: caller.token().to_owned(), role: Role::Admin, domain: None }))
+    let mut who = WhoAmI {
+        token: call.caller.token().to_owned(),
+        user: None,
+        role: None,
+        domain: None,
+        domains: BTreeMap::new(),
+    };
+    match (call.caller.domains(), call.caller.user()) {
+        (None, _) => who.role = Some(Role::Admin),
+        (Some(domains), Some((user, _))) => {
+            who.user = Some(user.clone());
+            who.domains = domains;
         }
-        Caller::Anonymous => Err(Problem::internal("whoami without a token").into()),
+        (Some(domains), None) => (who.domain, who.role) = domains.into_iter().next().unzip(),
     }
+    Ok(reply::ok(&who))
 }

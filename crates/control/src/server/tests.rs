@@ -3,7 +3,9 @@
 mod authorization;
 mod changes;
 mod deploying;
+mod domains;
 mod faults;
+mod isolation;
 mod serving;
 mod streaming;
 mod tokens;
@@ -20,7 +22,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 use tower::ServiceExt as _;
-use tutti_api::logs::Kept;
+use tutti_api::{dns::TxtFault, logs::Kept};
 use tutti_base::{Random, clock::VirtualClock};
 use tutti_model::{
     InstanceId, Resource, Timestamp,
@@ -104,6 +106,18 @@ impl LogSource for Lines {
     }
 }
 
+/// Text records that a test sets.
+#[derive(Debug, Clone, Default)]
+struct Records(Arc<Mutex<BTreeMap<String, Result<Vec<String>, TxtFault>>>>);
+
+#[async_trait]
+impl TxtLookup for Records {
+    async fn txt(&self, name: &str) -> Result<Vec<String>, TxtFault> {
+        let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.get(name).cloned().unwrap_or(Err(TxtFault::NoName))
+    }
+}
+
 /// What an API over these objects needs.
 fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions {
     ServerOptions {
@@ -117,6 +131,7 @@ fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions
         artifacts: Arc::new(Pushed),
         release: "0.0.0".to_owned(),
         vouch: true,
+        txt: Arc::new(Records::default()),
         host_suffixes: vec!["localhost".to_owned()],
         tasks: tasks.clone(),
     }
@@ -129,6 +144,7 @@ pub(super) struct Api {
     pub(super) tasks: Tasks,
     clock: VirtualClock,
     lines: Arc<Lines>,
+    records: Records,
     pub(super) tokens: BTreeMap<&'static str, String>,
 }
 
@@ -164,6 +180,11 @@ impl Drop for Api {
 
 impl Api {
     pub(super) async fn start() -> Api {
+        Api::started(true).await
+    }
+
+    /// One that vouches, or not, for what admins create.
+    async fn started(vouch: bool) -> Api {
         let clock = VirtualClock::at(Timestamp(1_700_000_000_000));
         let shared: Arc<dyn tutti_base::Clock> = Arc::new(clock.clone());
         let store = Arc::new(MemoryStore::new(shared.clone()));
@@ -171,9 +192,11 @@ impl Api {
         ensure_defaults(&objects, true).await.unwrap();
         let admin = ensure_admin_token(&objects).await.unwrap().unwrap();
         let (tasks, lines) = (Tasks::new(), Arc::new(Lines::default()));
-        let router = router(options(&objects, lines.clone(), &tasks));
+        let records = Records::default();
+        let txt = Arc::new(records.clone());
+        let router = router(ServerOptions { vouch, txt, ..options(&objects, lines.clone(), &tasks) });
         let tokens = BTreeMap::from([("admin", admin.reveal().clone())]);
-        Api { router, objects, tasks, clock, lines, tokens }
+        Api { router, objects, tasks, clock, lines, records, tokens }
     }
 
     /// Tokens for every role here and elsewhere, by `ROLE` and `other ROLE`.

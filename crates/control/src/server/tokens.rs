@@ -1,41 +1,33 @@
-//! Tokens: 256 random bits, of which only the SHA-256 is kept, and an index in memory from that hash to its rights.
+//! Tokens: 256 random bits, of which only the SHA-256 is kept. Who a token belongs to and what it may is the business of
+//! [`super::identity`].
 //!
-//! The index follows the store by watch, so that a request costs no read of it and goes on to be answered while the
-//! store is away. Looking up the hash of what was sent leaks nothing by its timing: nobody can choose a hash.
-//! Creating and revoking a token wait until the index has seen it, so that both hold for the very next request.
+//! A token made by a user or in the name of a domain has `USER/` or `DOMAIN/` before its name, so that no name tells
+//! of another's tokens.
 
 use super::{
-    call::{Answer, Call, Caller},
+    call::{Answer, Bearer, Call, Caller},
+    lists::{Scope, Visible as _},
     names, reply,
-    serve::OverSocket,
 };
-use crate::Objects;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use futures_util::StreamExt as _;
-use http::{Extensions, HeaderMap, header};
+use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::sync::watch;
-use tutti_api::{
-    Change, WatchEvent,
-    wire::{CreateToken, CreatedToken},
-};
-use tutti_base::{Random, Secret, Tasks};
+use tutti_api::wire::{CreateToken, CreatedToken};
+use tutti_base::{Random, Secret};
 use tutti_model::{
-    DomainName, ErrorCode, Problem, Resource, Timestamp,
+    ErrorCode, Problem, Resource, Timestamp, UserName,
     token::{Role, TokenSpec},
+    user::UserSpec,
 };
 
 /// How every token begins, so that people and secret scanners know one.
 const PREFIX: &str = "tutti_";
-/// Most tokens. The index holds them all; at this number it takes about 4 MiB.
+/// Most tokens. The index holds them all; at this number it takes about 8 MiB.
 const TOKENS: usize = 10_000;
-/// Longest wait for the index: at the start of control, and after a token was made or revoked.
-const INDEX_WAIT: Duration = Duration::from_secs(5);
+/// Most tokens of one user: a few machines and some jobs.
+const TOKENS_PER_USER: usize = 16;
+/// Most tokens that the owners of a domain make in its name.
+const TOKENS_PER_DOMAIN: usize = 64;
 /// Longest `Authorization` header that is looked at, in bytes.
 const HEADER_BYTES: usize = 1024;
 
@@ -51,142 +43,8 @@ pub(super) fn hash(secret: &str) -> String {
     hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
-/// A token's rights, as the index holds them.
-#[derive(Debug, Clone)]
-struct Bearer {
-    name: String,
-    role: Role,
-    domain: Option<DomainName>,
-    expires_at: Option<Timestamp>,
-}
-
-/// Every token, as of a revision.
-#[derive(Debug, Clone, Default)]
-struct Known {
-    by_hash: HashMap<String, Arc<Bearer>>,
-    by_name: BTreeMap<String, String>,
-    revision: u64,
-}
-
-impl Known {
-    fn put(&mut self, token: &Resource<TokenSpec>) {
-        self.remove(&token.name);
-        let spec = &token.spec;
-        let bearer = Bearer {
-            name: token.name.clone(),
-            role: spec.role,
-            domain: spec.domain.clone(),
-            expires_at: spec.expires_at,
-        };
-        self.by_name.insert(token.name.clone(), spec.hash.clone());
-        self.by_hash.insert(spec.hash.clone(), Arc::new(bearer));
-    }
-
-    fn remove(&mut self, name: &str) {
-        if let Some(hash) = self.by_name.remove(name) {
-            self.by_hash.remove(&hash);
-        }
-    }
-}
-
-/// The index of all tokens. Cloning shares it.
-#[derive(Debug, Clone)]
-pub(super) struct TokenIndex(watch::Receiver<Option<Arc<Known>>>);
-
-impl TokenIndex {
-    /// Starts to follow the store.
-    pub(super) fn start(objects: &Objects, tasks: &Tasks) -> Self {
-        let (sender, receiver) = watch::channel(None);
-        let (objects, stopping) = (objects.clone(), tasks.stopping());
-        tasks.spawn("token index", async move {
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                () = follow(objects, &sender) => {}
-            }
-        });
-        TokenIndex(receiver)
-    }
-
-    /// Who sends these headers.
-    ///
-    /// # Errors
-    /// `unauthenticated` without a token that is known and valid.
-    pub(super) async fn identify(
-        &self,
-        headers: &HeaderMap,
-        extensions: &Extensions,
-        now: Timestamp,
-    ) -> Result<Caller, Problem> {
-        // Who sends a token over the socket asks to be no more than that.
-        if extensions.get::<OverSocket>().is_some() && !headers.contains_key(header::AUTHORIZATION) {
-            return Ok(Caller::Machine);
-        }
-        let secret = secret(headers)?;
-        let hash = hash(secret.reveal());
-        let known = self.wait(|known| known.is_some()).await?;
-        let bearer = known.as_ref().and_then(|known| known.by_hash.get(&hash).cloned());
-        let Some(bearer) = bearer else {
-            return Err(Problem::new(ErrorCode::Unauthenticated, "the token is unknown, or was deleted")
-                .hint("check TUTTI_TOKEN and --context, or ask an admin for a new token"));
-        };
-        if bearer.expires_at.is_some_and(|end| now >= end) {
-            return Err(Problem::new(
-                ErrorCode::Unauthenticated,
-                format!("token \"{}\" has expired", bearer.name),
-            )
-            .hint("ask an admin for a new token"));
-        }
-        Ok(Caller::Bearer { token: bearer.name.clone(), role: bearer.role, domain: bearer.domain.clone() })
-    }
-
-    /// Returns once every change of tokens up to `revision` holds.
-    ///
-    /// # Errors
-    /// `unavailable` if the index does not hear from the store.
-    async fn reached(&self, revision: u64) -> Result<(), Problem> {
-        self.wait(|known| known.as_ref().is_some_and(|known| known.revision >= revision)).await.map(|_| ())
-    }
-
-    async fn wait(
-        &self,
-        enough: impl FnMut(&Option<Arc<Known>>) -> bool,
-    ) -> Result<Option<Arc<Known>>, Problem> {
-        let mut receiver = self.0.clone();
-        match tokio::time::timeout(INDEX_WAIT, receiver.wait_for(enough)).await {
-            Ok(Ok(known)) => Ok(known.clone()),
-            Ok(Err(_)) | Err(_) => Err(Problem::unavailable("the tokens are not read from the store yet")
-                .hint("try again in a second")),
-        }
-    }
-}
-
-async fn follow(objects: Objects, sender: &watch::Sender<Option<Arc<Known>>>) {
-    let mut events = objects.watch::<TokenSpec>(None);
-    let (mut known, mut whole) = (Known::default(), false);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(WatchEvent::Init) => (known, whole) = (Known::default(), false),
-            Ok(WatchEvent::InitItem(token)) => known.put(&token),
-            Ok(WatchEvent::InitDone { revision }) => (known.revision, whole) = (revision, true),
-            Ok(WatchEvent::Changes { revision, changes }) => {
-                for change in &changes {
-                    match change {
-                        Change::Put(token) => known.put(token),
-                        Change::Delete { name } => known.remove(name),
-                    }
-                }
-                known.revision = revision;
-            }
-            Err(problem) => tracing::error!(%problem, "the watch over tokens ended"),
-        }
-        if whole {
-            sender.send_replace(Some(Arc::new(known.clone())));
-        }
-    }
-}
-
 /// The secret in `Authorization`: `Bearer SECRET`, or the password of `Basic`, which OCI clients send.
-fn secret(headers: &HeaderMap) -> Result<Secret<String>, Problem> {
+pub(super) fn secret(headers: &HeaderMap) -> Result<Secret<String>, Problem> {
     let refuse = |detail: &str| {
         Problem::new(ErrorCode::Unauthenticated, detail)
             .hint("set TUTTI_TOKEN, or choose a context with --context; tutti dev writes one")
@@ -210,56 +68,189 @@ fn basic_password(encoded: &str) -> Option<String> {
     text.split_once(':').map(|(_, password)| password.to_owned())
 }
 
+/// What a caller asks for, once it may.
+struct Wanted {
+    name: String,
+    spec: TokenSpec,
+    most: Option<(String, usize, &'static str)>,
+}
+
 /// `POST /v1/tokens`
 pub(super) async fn create(call: Call) -> Answer {
     let request: CreateToken = call.json()?;
     check_name(&request.name)?;
-    match (&request.role, &request.domain) {
-        (Role::Admin, Some(_)) => {
-            return Err(Problem::invalid("an admin's token has no domain: it is for all of them").into());
+    let objects = &call.app.objects;
+    let expires_at = request.expires_in.map(|span| objects.clock().now().plus(span));
+    not_beyond(&call.caller, expires_at)?;
+    let mut wanted = match (&call.caller, &request.user) {
+        (caller, Some(user)) if caller.is_admin() => of_user(&call, &request, user).await?,
+        (Caller::Bearer(bearer), user) if is_own(bearer, user.as_ref(), &request) => {
+            own(&call, &request, bearer).await?
         }
-        (Role::Admin, None) => {}
-        (role, None) => {
-            return Err(Problem::invalid(format!("a token for a {role} needs a domain"))
-                .hint("name it with --domain")
+        (_, Some(_)) => {
+            return Err(Problem::new(ErrorCode::Forbidden, "only admins make tokens for other users")
+                .hint("without --user the token is yours")
                 .into());
         }
-        (_, Some(domain)) => names::existing_domain(&call.app, &call.caller, domain).await.map(|_| ())?,
-    }
-    let objects = &call.app.objects;
-    names::room_for::<TokenSpec>(objects, "", TOKENS, "tokens").await?;
-    let secret = mint(objects.random());
-    let spec = TokenSpec {
-        role: request.role,
-        domain: request.domain,
-        expires_at: request.expires_in.map(|span| objects.clock().now().plus(span)),
-        hash: hash(secret.reveal()),
+        (_, None) => of_service(&call, &request).await?,
     };
-    let token = objects.make(&request.name, spec);
+    names::room_for::<TokenSpec>(objects, "", TOKENS, "tokens").await?;
+    if let Some((prefix, most, what)) = &wanted.most {
+        names::room_for::<TokenSpec>(objects, prefix, *most, what).await?;
+    }
+    let secret = mint(objects.random());
+    wanted.spec.expires_at = expires_at;
+    wanted.spec.hash = hash(secret.reveal());
+    let token = objects.make(&wanted.name, wanted.spec);
     let Some(revision) = objects.write().create(&token).commit().await? else {
-        return Err(Problem::already_exists("token", &request.name)
-            .hint(format!("choose another name, or delete it first: tutti token delete {}", request.name))
+        return Err(Problem::already_exists("token", &token.name)
+            .hint(format!("choose another name, or delete it first: tutti token delete {}", token.name))
             .into());
     };
-    call.app.tokens.reached(revision).await?;
-    Ok(reply::created(&CreatedToken { name: request.name, secret: secret.reveal().clone() }))
+    call.app.identity.reached::<TokenSpec>(revision).await?;
+    Ok(reply::created(&CreatedToken { name: token.name, secret: secret.reveal().clone() }))
+}
+
+/// Who has a token that ends cannot make one that goes on.
+fn not_beyond(caller: &Caller, expires_at: Option<Timestamp>) -> Result<(), Problem> {
+    match (caller.expires_at(), expires_at) {
+        (Some(end), expires_at) if expires_at.is_none_or(|at| at > end) => Err(Problem::new(
+            ErrorCode::Forbidden,
+            format!("token \"{}\" expires, and makes none that outlives it", caller.token()),
+        )
+        .hint("give a shorter --expires-in, or use a token that does not expire")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a user asks for a token of their own.
+fn is_own(bearer: &Bearer, user: Option<&UserName>, request: &CreateToken) -> bool {
+    let Some((own, _)) = &bearer.user else { return false };
+    match user {
+        Some(user) => user == own,
+        None => request.role.is_none() && request.domain.is_none(),
+    }
+}
+
+async fn own(call: &Call, request: &CreateToken, bearer: &Bearer) -> Result<Wanted, Problem> {
+    let Some((user, life)) = &bearer.user else { return Err(Problem::internal("a token of nobody")) };
+    if bearer.narrowed {
+        return Err(Problem::new(
+            ErrorCode::Forbidden,
+            format!("token \"{}\" is narrowed, and makes no tokens for its user", bearer.token),
+        )
+        .hint("use a token of yours that is not narrowed"));
+    }
+    if let Some(domain) = &request.domain {
+        names::existing_domain(&call.app, &call.caller, domain).await?;
+    }
+    Ok(Wanted {
+        name: format!("{user}/{}", request.name),
+        spec: spec_of(user, life, request)?,
+        most: Some((format!("{user}/"), TOKENS_PER_USER, "tokens of this user")),
+    })
+}
+
+async fn of_user(call: &Call, request: &CreateToken, user: &UserName) -> Result<Wanted, Problem> {
+    let objects = &call.app.objects;
+    let Some(found) = objects.find::<UserSpec>(user.as_str()).await? else {
+        return Err(names::missing::<UserSpec>(&call.app, &call.caller, user.as_str()).await);
+    };
+    if let Some(domain) = &request.domain {
+        names::existing_domain(&call.app, &call.caller, domain).await?;
+    }
+    Ok(Wanted {
+        name: format!("{user}/{}", request.name),
+        spec: spec_of(user, &found.uid, request)?,
+        most: Some((format!("{user}/"), TOKENS_PER_USER, "tokens of this user")),
+    })
+}
+
+fn spec_of(user: &UserName, life: &tutti_model::Uid, request: &CreateToken) -> Result<TokenSpec, Problem> {
+    if request.role == Some(Role::Admin) {
+        return Err(Problem::invalid(
+            "a user's token is no admin's: it may what the user may in their domains",
+        )
+        .hint("leave out --user for an admin's token"));
+    }
+    Ok(TokenSpec {
+        user: Some(user.clone()),
+        role: request.role.unwrap_or(Role::Owner),
+        domain: request.domain.clone(),
+        life: Some(life.clone()),
+        expires_at: None,
+        hash: String::new(),
+    })
+}
+
+/// A token that is no user's: an admin's, or one with a role in a domain, which admins and owners make.
+async fn of_service(call: &Call, request: &CreateToken) -> Result<Wanted, Problem> {
+    let Some(role) = request.role else {
+        return Err(Problem::invalid("a token that is no user's needs a role").hint("give it with --role"));
+    };
+    let (domain, life) = match (role, &request.domain) {
+        (Role::Admin, _) if !call.caller.is_admin() => {
+            return Err(Problem::new(ErrorCode::Forbidden, "only admins make tokens for admins"));
+        }
+        (Role::Admin, Some(_)) => {
+            return Err(Problem::invalid("an admin's token has no domain: it is for all of them"));
+        }
+        (Role::Admin, None) => (None, None),
+        (role, None) => {
+            return Err(Problem::invalid(format!("a token for a {role} needs a domain"))
+                .hint("name it with --domain"));
+        }
+        (_, Some(domain)) => {
+            let found = names::existing_domain(&call.app, &call.caller, domain).await?;
+            super::subject::check_domain(
+                call.operation,
+                tutti_api::operations::Right::Own,
+                &call.caller,
+                domain,
+            )?;
+            (Some(domain.clone()), Some(found.uid))
+        }
+    };
+    let spec =
+        TokenSpec { user: None, role, domain: domain.clone(), life, expires_at: None, hash: String::new() };
+    Ok(match domain {
+        Some(domain) if !call.caller.is_admin() => Wanted {
+            name: format!("{domain}/{}", request.name),
+            spec,
+            most: Some((format!("{domain}/"), TOKENS_PER_DOMAIN, "tokens of this domain")),
+        },
+        _ => Wanted { name: request.name.clone(), spec, most: None },
+    })
+}
+
+/// The token of this name that the caller sees; a user's own without `USER/` too.
+async fn existing(call: &Call, name: &str) -> Result<Resource<TokenSpec>, Problem> {
+    let objects = &call.app.objects;
+    let scope = TokenSpec::seen(&call.caller);
+    let short = call.caller.user().map(|(user, _)| format!("{user}/{name}"));
+    for name in short.iter().map(String::as_str).chain([name]) {
+        if name.len() <= tutti_model::limits::STORE_KEY_BYTES / 2
+            && let Some(token) = objects.find::<TokenSpec>(name).await?
+            && Scope::has(&scope, &token)
+        {
+            return Ok(token);
+        }
+    }
+    Err(names::missing::<TokenSpec>(&call.app, &call.caller, name).await)
 }
 
 /// `DELETE /v1/tokens/{name}`
 pub(super) async fn delete(call: Call) -> Answer {
     let objects = &call.app.objects;
     for _ in 0..names::ATTEMPTS {
-        let Some(token) = objects.find::<TokenSpec>(call.name()).await? else {
-            return Err(names::missing::<TokenSpec>(&call.app, &call.caller, call.name()).await.into());
-        };
-        let own = call.caller.token() == token.name;
-        if own {
+        let token = existing(&call, call.name()).await?;
+        if call.caller.token() == token.name {
             return Err(Problem::conflict(format!("token \"{}\" is the one you use", token.name))
-                .hint("delete it with another admin's token, so that you don't lock yourself out")
+                .hint("delete it with another token, so that you don't lock yourself out")
                 .into());
         }
         if let Some(revision) = objects.write().delete(&token).commit().await? {
-            call.app.tokens.reached(revision).await?;
+            call.app.identity.reached::<TokenSpec>(revision).await?;
             return Ok(reply::no_content());
         }
     }

@@ -3,8 +3,9 @@
 
 use super::{
     App,
-    call::{Answer, Call},
-    lists::{Scope, Visible},
+    call::{Answer, Call, Caller},
+    identity::Standing,
+    lists::{Asked, Scope, Visible},
     reply,
     streams::Place,
 };
@@ -20,8 +21,8 @@ use tutti_store::List;
 /// The longest silence: below the idle timeouts that proxies usually have.
 pub(super) const SIGN_OF_LIFE: Millis = Millis::seconds(15);
 
-/// Answers a watch; no scope is nothing, for ever.
-pub(super) async fn answer<S: Visible>(call: &Call, scope: Option<Scope>) -> Answer {
+/// Answers a watch of what was asked for, as far as the caller sees it: at each moment, not only at its start.
+pub(super) async fn answer<S: Visible>(call: &Call, asked: Asked) -> Answer {
     for key in ["cursor", "limit"] {
         if call.query.get(key).is_some() {
             return Err(Problem::invalid(format!("query parameter {key}: a watch has no pages")).into());
@@ -31,11 +32,73 @@ pub(super) async fn answer<S: Visible>(call: &Call, scope: Option<Scope>) -> Ans
         None | Some("") => None,
         Some(_) => call.query.read("watch", "a revision")?,
     };
-    let place = call.app.streams.open(call.caller.token())?;
-    let mut filter = Filter::new::<S>(&call.app.objects, scope, after).await;
-    let events = call.app.objects.watch::<S>(after);
-    let shown = move |event| filter.event(event);
-    Ok(reply::lines(lively(&call.app, events, shown, after, place)))
+    let place = call.app.streams.open(&call.caller.account())?;
+    let scope = Scope::of::<S>(&asked, &call.caller);
+    let objects = call.app.objects.clone();
+    let seen = Seen {
+        filter: Filter::new::<S>(&objects, scope, after).await,
+        events: objects.watch::<S>(after),
+        standing: Standing::of(call),
+        asked,
+        objects,
+        ended: false,
+    };
+    let events = stream::unfold(seen, |mut seen| async move {
+        let event = seen.next().await?;
+        Some((event, seen))
+    });
+    // What shows nothing tells only how far the watch has come.
+    let shown = |event: WatchEvent<S>| match event {
+        WatchEvent::Changes { changes, .. } if changes.is_empty() => None,
+        event => Some(event),
+    };
+    Ok(reply::lines(lively(&call.app, events.boxed(), shown, after, place)))
+}
+
+/// The events that a caller sees.
+struct Seen<S: Object> {
+    events: WatchStream<S>,
+    filter: Filter,
+    standing: Standing,
+    asked: Asked,
+    objects: Objects,
+    ended: bool,
+}
+
+impl<S: Visible> Seen<S> {
+    async fn next(&mut self) -> Option<Result<WatchEvent<S>, Problem>> {
+        while !self.ended {
+            tokio::select! {
+                biased;
+                changed = self.standing.changed() => match changed {
+                    Err(problem) => {
+                        self.ended = true;
+                        return Some(Err(problem));
+                    }
+                    Ok(caller) => self.see_as(&caller),
+                },
+                event = self.events.next() => match event? {
+                    Err(problem) => return Some(Err(problem)),
+                    Ok(event) => {
+                        if let Some(event) = self.filter.event(event) {
+                            return Some(Ok(event));
+                        }
+                    }
+                },
+            }
+        }
+        None
+    }
+
+    /// Begins anew, if another part of what was asked for is seen now: the reader gets all that it sees, and nothing
+    /// of what it no longer does.
+    fn see_as(&mut self, caller: &Caller) {
+        let scope = Scope::of::<S>(&self.asked, caller);
+        if scope != self.filter.scope {
+            self.filter = Filter::anew(scope);
+            self.events = self.objects.watch::<S>(None);
+        }
+    }
 }
 
 /// Which objects a watch shows, and which it has shown: of those that go, only the name is told.
@@ -45,11 +108,20 @@ struct Filter {
 }
 
 impl Filter {
+    /// For a watch from the start.
+    fn anew(scope: Option<Scope>) -> Filter {
+        let shown = match scope.as_ref().is_some_and(Scope::is_everything) {
+            true => None,
+            false => Some(BTreeSet::new()),
+        };
+        Filter { scope, shown }
+    }
+
     async fn new<S: Visible>(objects: &Objects, scope: Option<Scope>, after: Option<u64>) -> Filter {
-        if scope.as_ref().is_some_and(Scope::is_everything) {
-            return Filter { scope, shown: None };
+        let mut filter = Filter::anew(scope);
+        if filter.shown.is_none() {
+            return filter;
         }
-        let mut filter = Filter { scope, shown: Some(BTreeSet::new()) };
         // A reader who resumes was shown what there was then. If that was compacted away the watch starts anew.
         let list = List { at: after, ..List::prefix(objects.key::<S>("")) };
         if after.is_some()
@@ -97,10 +169,7 @@ impl Filter {
             }
             WatchEvent::InitDone { revision } => WatchEvent::InitDone { revision },
             WatchEvent::Changes { revision, changes } => {
-                let changes: Vec<_> = changes.into_iter().filter_map(|change| self.change(change)).collect();
-                if changes.is_empty() {
-                    return None;
-                }
+                let changes = changes.into_iter().filter_map(|change| self.change(change)).collect();
                 WatchEvent::Changes { revision, changes }
             }
         })

@@ -88,3 +88,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_package_is_a_domains_or_nobodys() {
+    let of =
+        |service: &str, domain: &str| service.parse::<ServiceName>().unwrap().is_of(&domain.parse().unwrap());
+    assert!(of("com.example.Hello", "example.com") && of("com.example.shop.v1.Cart", "example.com"));
+    assert!(!of("com.example.Hello", "shop.example.com") && !of("com.examples.Hello", "example.com"));
+    assert!(!of("web", "example.com"));
+    for (service, reads) in [
+        ("web", false),
+        ("bar.Foo", false),
+        ("greeter.v1.Greeter", false),
+        ("greeter.v1beta2.Greeter", false),
+        ("com.example.Hello", true),
+        ("com.example.v1.Hello", true),
+        ("a.versions.Hello", true),
+    ] {
+        assert_eq!(service.parse::<ServiceName>().unwrap().reads_as_a_domains(), reads, "{service}");
+    }
+}

@@ -8,6 +8,7 @@ use super::{
     },
     words,
 };
+use crate::server::identity::Standing;
 use bytes::Bytes;
 use futures_util::{
     StreamExt as _,
@@ -15,7 +16,7 @@ use futures_util::{
 };
 use tonic::{Request, Response, Status};
 use tutti_api::{Change, WatchEvent, WatchStream, wire::CreateDeployment};
-use tutti_model::{Problem, Resource, Share, deployment::DeploymentSpec};
+use tutti_model::{DomainName, Problem, Resource, Share, deployment::DeploymentSpec};
 
 /// The service; what it needs of the API is in each request.
 pub(super) struct Domains;
@@ -49,7 +50,9 @@ impl domains_server::Domains for Domains {
         let names = named(&asked, "deployment", request.into_inner().deployment)?;
         let first: Resource<DeploymentSpec> = asked.perform(names, Bytes::new()).await?;
         let events = asked.app.objects.watch::<DeploymentSpec>(Some(first.revision));
-        let watching = Watching { asked, name: first.name.clone(), events, next: Some(first), over: false };
+        let standing = Standing::new(&asked.app, &asked.caller);
+        let (domain, name) = (first.spec.service.domain.clone(), first.name.clone());
+        let watching = Watching { asked, standing, domain, name, events, next: Some(first), over: false };
         let states = stream::unfold(watching, |mut watching| async move {
             let state = watching.next().await?;
             Some((state, watching))
@@ -101,6 +104,8 @@ fn wanted(request: &DeployRequest) -> Result<CreateDeployment, Problem> {
 /// A deployment that is being watched.
 struct Watching {
     asked: Asked,
+    standing: Standing,
+    domain: DomainName,
     name: String,
     events: WatchStream<DeploymentSpec>,
     /// The state to be told next.
@@ -118,7 +123,17 @@ impl Watching {
                 self.over = state.status.phase.is_final();
                 return Some(Ok(words::deployment(&state)));
             }
-            match self.events.next().await? {
+            let event = tokio::select! {
+                biased;
+                // Whoever may see it no longer is told what is told of one that is not there.
+                changed = self.standing.changed() => match changed {
+                    Ok(caller) if caller.sees(&self.domain) => continue,
+                    Ok(_) => Some(Err(Problem::not_found("deployment", &self.name))),
+                    Err(problem) => Some(Err(problem)),
+                },
+                event = self.events.next() => event,
+            };
+            match event? {
                 Ok(event) => self.heard(event),
                 Err(problem) => {
                     self.over = true;

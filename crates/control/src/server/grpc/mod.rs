@@ -126,12 +126,12 @@ async fn route(
     // Before the message is read: nobody waits for it who has no token.
     let caller = match operation.right {
         Right::Public => Caller::Anonymous,
-        _ => app.tokens.identify(request.headers(), request.extensions(), now).await?,
+        _ => app.identity.identify(request.headers(), request.extensions(), now).await?,
     };
     let place = if is_stream(method) {
-        app.streams.open(caller.token())?
+        app.streams.open(&caller.account())?
     } else {
-        app.under_way.open(caller.token())?
+        app.under_way.open(&caller.account())?
     };
     let head = deadline.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT);
     let ends = deadline.and_then(|span| Instant::now().checked_add(span));

@@ -30,6 +30,9 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "routes" => "shop.example.com",
         "nodes" => "n1",
         "tokens" => "viewer",
+        "users" => "ada",
+        "claims" => "claimed.org",
+        "invitations" => "example.com",
         _ => "",
     };
     let name = match operation.id {
@@ -38,10 +41,20 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         _ if operation.path.starts_with("/v1/zone/") => "n1",
         _ => name,
     };
-    let names: &[&str] = if operation.id == "explain" { &["service", "example.com:web"] } else { &[name] };
+    let names: &[&str] = match operation.id {
+        "explain" => &["service", "example.com:web"],
+        "remove_alias" => &[name, "example.net"],
+        "set_member" | "remove_member" => &[name, "bob"],
+        "verify_domain" => &["claimed.org"],
+        _ => &[name],
+    };
     let mut path = path(operation.path, names);
     let body = match operation.id {
         "create_domain" => Some(json!({ "name": "new.org" })),
+        "add_alias" => Some(json!({ "alias": "example.net" })),
+        "invite_member" => Some(json!({ "user": "eve", "role": "viewer" })),
+        "set_member" => Some(json!({ "role": "deployer" })),
+        "create_user" => Some(json!({ "name": "eve" })),
         "create_service" => Some(json!({ "service": "example.com:api" })),
         "scale_service" => Some(json!({ "workers": 2 })),
         "create_version" => Some(pushing("example.com:web@4.0", PUSHED)),
@@ -70,56 +83,122 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
     (path, body)
 }
 
+/// Users: with each role in `example.com`, invited there, owner of another domain, and in no domain.
+const USERS: [&str; 6] = ["vic", "deb", "ada", "ivy", "oscar", "mallory"];
+
+/// What a caller may in `example.com`.
+fn role(who: &str) -> Option<Role> {
+    match who {
+        "viewer" | "vic" => Some(Role::Viewer),
+        "deployer" | "deb" => Some(Role::Deployer),
+        "owner" | "ada" => Some(Role::Owner),
+        "admin" | MACHINE => Some(Role::Admin),
+        _ => None,
+    }
+}
+
 /// What a caller must get: refused so, or let through.
-fn expected(right: Right, who: &str) -> Option<u16> {
-    let other = who.starts_with("other");
-    match (right, who) {
-        (Right::Public, _) | (_, MACHINE) => None,
-        (_, "" | "tutti_unknown") => Some(401),
+fn expected(operation: &Operation, who: &str) -> Option<u16> {
+    let right = match operation.id {
+        // The registry's own right is that of the repository: reading is viewing.
+        REGISTRY => Right::View,
+        _ => operation.right,
+    };
+    let admin = role(who) == Some(Role::Admin);
+    match right {
+        Right::Public => None,
+        _ if matches!(who, "" | "tutti_unknown") => Some(401),
         // No token acts for a node, not even an admin's.
-        (Right::Node, _) => Some(403),
-        (_, "admin") => None,
-        (Right::Anyone, _) => None,
-        (Right::Admin, _) => Some(403),
-        (Right::View | Right::Deploy | Right::Own, _) if other => Some(404),
-        (Right::View, _) | (Right::Deploy, "deployer" | "owner") | (Right::Own, "owner") => None,
-        (Right::Deploy | Right::Own, _) => Some(403),
+        Right::Node => (who != MACHINE).then_some(403),
+        Right::Anyone => own_affair(operation.id, who),
+        _ if admin && operation.id != "leave_domain" => None,
+        Right::Admin => (!admin).then_some(403),
+        _ if role(who).is_none() => Some(404),
+        // Only users are members.
+        Right::View if operation.id == "leave_domain" => (!USERS.contains(&who)).then_some(403),
+        Right::View => None,
+        Right::Deploy => (role(who) == Some(Role::Viewer)).then_some(403),
+        Right::Own => (role(who) != Some(Role::Owner)).then_some(403),
+    }
+}
+
+/// As [`expected`], for what everybody may with what is their own.
+fn own_affair(operation: &str, who: &str) -> Option<u16> {
+    let (user, admin) = (USERS.contains(&who), role(who) == Some(Role::Admin));
+    let not_user = (!user).then_some(403);
+    let missing = |there: bool| if there { None } else { Some(404) };
+    match operation {
+        "create_domain" => {
+            if admin {
+                None
+            } else {
+                not_user
+            }
+        }
+        // Each has only what is claimed by oneself: here that is ada, who has set the record too.
+        "verify_domain" | "delete_claim" if admin => Some(404),
+        "verify_domain" | "delete_claim" => not_user.or(missing(who == "ada")),
+        "accept_invitation" => not_user.or(missing(role(who).is_some() || who == "ivy")),
+        "decline_invitation" => not_user.or(missing(who == "ivy")),
+        "create_token" => (!admin).then_some(403),
+        "delete_token" => missing(admin || role(who) == Some(Role::Owner)),
+        _ => None,
+    }
+}
+
+impl Api {
+    /// As [`Api::populate`], with every kind of caller.
+    async fn with_everybody() -> (Api, String, String) {
+        let mut api = Api::with_roles().await;
+        let (deployment, instance) = api.populate().await;
+        for user in USERS.into_iter().chain(["bob"]) {
+            api.user(user).await;
+        }
+        for (user, role) in [("ada", "owner"), ("deb", "deployer"), ("vic", "viewer"), ("bob", "viewer")] {
+            api.member("example.com", user, role).await;
+        }
+        api.member("other.org", "oscar", "owner").await;
+        let invited = json!({ "user": "ivy", "role": "viewer" });
+        api.post("/v1/domains/example.com/members", invited).await.expect(200);
+        api.post("/v1/domains/example.com/aliases", json!({ "alias": "example.net" })).await.expect(201);
+        let claim =
+            api.call("ada", Method::POST, "/v1/domains", Some(json!({ "name": "claimed.org" }))).await;
+        api.record(&claim.expect(202).body);
+        (api, deployment, instance)
     }
 }
 
 #[tokio::test]
 async fn the_whole_table_for_every_caller() {
-    let callers = [
-        "",
-        "tutti_unknown",
-        "other viewer",
-        "other deployer",
-        "other owner",
-        "viewer",
-        "deployer",
-        "owner",
-        "admin",
-        MACHINE,
-    ];
+    let tokens =
+        ["", "tutti_unknown", "other viewer", "other deployer", "other owner", "viewer", "deployer", "owner"];
+    let callers: Vec<&str> = tokens.into_iter().chain(USERS).chain(["admin", MACHINE]).collect();
     for operation in OPERATIONS {
-        for who in callers {
-            let api = Api::with_roles().await;
-            let (deployment, instance) = api.populate().await;
-            let (path, body) = request(operation, &deployment, &instance);
+        // What refuses changes nothing, so that one cloud does for all who are refused.
+        let (refusing, deployment, instance) = Api::with_everybody().await;
+        for who in &callers {
+            let wanted = expected(operation, who);
+            let fresh = match wanted {
+                Some(_) => None,
+                None => Some(Api::with_everybody().await),
+            };
+            let (api, deployment, instance) = match &fresh {
+                Some((api, deployment, instance)) => (api, deployment, instance),
+                None => (&refusing, &deployment, &instance),
+            };
+            let (path, body) = request(operation, deployment, instance);
             let mut request = api.request(who, operation.method.clone(), &path, body);
-            if who == MACHINE {
+            if *who == MACHINE {
                 request.headers_mut().remove("authorization");
                 request.extensions_mut().insert(OverSocket);
             }
             // A watch that was let in goes on: its head is enough.
-            let got = match operation.id.starts_with("watch_") && who == MACHINE {
+            let got = match operation.id.starts_with("watch_") && *who == MACHINE {
                 true => api.head(request).await,
                 false => api.send(request).await,
             };
             let status = got.status.as_u16();
-            // The registry's own right is that of the repository: reading is viewing.
-            let right = if operation.id == REGISTRY { Right::View } else { operation.right };
-            match expected(right, who) {
+            match wanted {
                 Some(refused) => assert_eq!(status, refused, "{} by \"{who}\": {}", operation.id, got.body),
                 None => assert!(
                     got.status.is_success() || status == 409,
@@ -158,45 +237,6 @@ async fn the_registry_asks_for_more_to_push_than_to_pull() {
         let got = api.call("viewer", Method::GET, path, None).await;
         assert!(got.status.is_client_error(), "{path}: {}", got.body);
     }
-}
-
-/// What another tenant has is answered exactly as what is not there.
-#[tokio::test]
-async fn what_is_not_seen_is_not_there() {
-    let api = Api::with_roles().await;
-    let (deployment, instance) = api.populate().await;
-    let absent = tutti_model::DeploymentId::from_bits(99).to_string();
-    let absent_instance = InstanceId::from_bits(99).to_string();
-    let pairs = [
-        ("/v1/domains/example.com", "/v1/domains/exampla.com"),
-        ("/v1/services/example.com:web", "/v1/services/exampla.com:web"),
-        ("/v1/services/example.com:web", "/v1/services/exampla.com:web"),
-        ("/v1/versions/example.com:web@1.0", "/v1/versions/exampla.com:web@1.0"),
-        ("/v1/explain/service/example.com:web", "/v1/explain/service/exampla.com:web"),
-        ("/v1/logs?service=example.com:web", "/v1/logs?service=exampla.com:web"),
-        ("/v1/routes/shop.example.com", "/v1/routes/shop.exampla.com"),
-        ("/v2/example.com/web/blobs/uploads/", "/v2/exampla.com/web/blobs/uploads/"),
-    ];
-    let deployments = (format!("/v1/deployments/{deployment}"), format!("/v1/deployments/{absent}"));
-    let instances = (format!("/v1/instances/{instance}"), format!("/v1/instances/{absent_instance}"));
-    let pairs = pairs.map(|(there, absent)| (there.to_owned(), absent.to_owned()));
-    for (there, absent) in pairs.into_iter().chain([deployments, instances]) {
-        let strip = |mut body: Value| {
-            body.as_object_mut().unwrap().remove("request_id");
-            body.to_string()
-                .replace("exampla.com", "example.com")
-                .replace("com.exampla", "com.example")
-                .replace(&self::absent(&absent), &self::absent(&there))
-        };
-        let seen = api.call("other owner", Method::GET, &there, None).await.expect(404);
-        let missing = api.call("other owner", Method::GET, &absent, None).await.expect(404);
-        assert_eq!(strip(seen.body), strip(missing.body), "{there}");
-    }
-}
-
-/// The last segment: the name.
-fn absent(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]

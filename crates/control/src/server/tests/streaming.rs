@@ -185,3 +185,53 @@ async fn lines_of_instances_that_are_gone_are_for_their_own_service_and_domain_o
         api.call("other owner", Method::GET, &path, None).await.expect(404);
     }
 }
+
+/// Who is removed, or whose token is, sees nothing more from then on, over what was already open too.
+#[tokio::test]
+async fn what_goes_on_ends_with_the_right_to_it() {
+    let mut api = Api::start().await;
+    for user in ["ada", "vic"] {
+        api.user(user).await;
+    }
+    api.populate().await;
+    api.member("example.com", "ada", "owner").await;
+    let mut watch = Reading::open(&api, "vic", "/v1/services?watch").await;
+    watch.expect("init").await;
+    watch.expect("init_done").await;
+    // What comes to be seen begins the watch anew, with all of it.
+    api.member("example.com", "vic", "viewer").await;
+    watch.expect("init").await;
+    assert_eq!(watch.expect("init_item").await["name"], "example.com:web");
+    watch.expect("init_done").await;
+    let mut log = Reading::open(&api, "vic", "/v1/logs?service=example.com:web&follow").await;
+    log.next().await.unwrap();
+    // Another role changes nothing of what is seen.
+    let path = "/v1/domains/example.com/members/vic";
+    api.call("ada", Method::PUT, path, Some(json!({ "role": "deployer" }))).await.expect(200);
+    api.call("ada", Method::DELETE, path, None).await.expect(200);
+    api.push("example.com:later@1.0").await.expect(201);
+    api.instance("example.com:web@1.0", 9).await;
+    watch.expect("init").await;
+    watch.expect("init_done").await;
+    assert_eq!(log.next().await.unwrap()["code"], "not_found");
+    assert_eq!(log.next().await, None);
+    // A token that is deleted or ends takes its streams along.
+    let body = json!({ "name": "brief", "user": "vic", "expires_in": "1h" });
+    let brief = api.post("/v1/tokens", body).await.expect(201).body["secret"].as_str().unwrap().to_owned();
+    let mut brief = Reading::open(&api, &brief, "/v1/services?watch").await;
+    brief.expect("init").await;
+    brief.expect("init_done").await;
+    api.clock.advance(Millis::seconds(3600));
+    assert_eq!(brief.next().await.unwrap()["code"], "unauthenticated");
+    assert_eq!(brief.next().await, None);
+    api.delete("/v1/users/vic").await.expect(204);
+    loop {
+        // A sign of life may come before it.
+        let line = watch.next().await.expect("not the end");
+        if line["code"] == "unauthenticated" {
+            break;
+        }
+        assert!(line["changes"].is_object(), "{line}");
+    }
+    assert_eq!(watch.next().await, None);
+}
