@@ -19,6 +19,7 @@ mod harness;
 mod agent;
 mod bad_input;
 mod crash;
+mod domains;
 mod explain;
 mod faults;
 mod first_deploy;
