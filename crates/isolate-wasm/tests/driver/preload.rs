@@ -67,7 +67,10 @@ async fn an_artifact_of_another_shape_is_refused() {
     let good = guest("hello_wasm");
     let mut two = good.clone();
     two.layers.push(two.layers[0].clone());
-    assert!(refusal(&host, &two).await.contains("2 layers"));
+    assert!(refusal(&host, &two).await.contains("its second layer is \"application/wasm\""));
+    let mut three = two.clone();
+    three.layers.push(two.layers[0].clone());
+    assert!(refusal(&host, &three).await.contains("3 layers"));
     let mut tar = good.clone();
     tar.layers[0].media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
     assert!(refusal(&host, &tar).await.contains("application/wasm"));
