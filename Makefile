@@ -1,7 +1,7 @@
 # `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check fmt-check lint fmt tidy arrows sim guests bench
+.PHONY: help up down test check fmt-check lint fmt tidy arrows sim guests bench fuzz
 
 help: ## Shows this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -40,3 +40,6 @@ guests: ## Builds the samples and test guests into target/guests.
 
 bench: ## Side-by-side benchmarks in a release build; writes docs/benchmarks.md.
 	@scripts/bench.sh
+
+fuzz: ## Tries strangers' bytes on what reads them, a minute for each target; TUTTI_FUZZ_SECONDS for more.
+	@scripts/fuzz.sh

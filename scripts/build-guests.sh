@@ -41,6 +41,7 @@ mkdir -p "$guests/hello-wasm" "$guests/hello-grpc"
 component samples/hello-wasm hello_wasm
 component crates/isolate-wasm/tests/guest hostile_guest
 component crates/isolate-wasm/tests/grpc_guest grpc_guest
+component crates/isolate-wasm/tests/wide_guest wide_guest
 place "$guests/hello_wasm.wasm" "$guests/hello-wasm/hello_wasm.wasm"
 place "$root/samples/hello-wasm/tutti.toml" "$guests/hello-wasm/tutti.toml"
 

@@ -1,0 +1,55 @@
+//! The fuzz targets' corpus, tried again: what a fuzzer has found once stays found.
+
+use crate::{generate::Generator, host::methods, seed::Seed};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[path = "../../../../fuzz/src/checks.rs"]
+#[allow(unreachable_pub, reason = "public to the fuzz targets")]
+mod checks;
+
+/// Files that a corpus has at least: an empty folder would prove nothing.
+const FILES: usize = 20;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[test]
+fn every_file_of_the_corpus_holds() {
+    let fixtures = checks::Fixtures::new(&repository());
+    for (name, check) in checks::CHECKS {
+        let folder = repository().join("fuzz/corpus").join(name);
+        let files: Vec<_> =
+            fs::read_dir(&folder).into_iter().flatten().map(|file| file.unwrap().path()).collect();
+        assert!(files.len() >= FILES, "{} has {} files", folder.display(), files.len());
+        for file in files {
+            let bytes = fs::read(&file).unwrap();
+            let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&fixtures, &bytes)));
+            assert!(held.is_ok(), "{} does not hold", file.display());
+        }
+    }
+}
+
+/// Where a new corpus of the decoder begins, for whoever makes one: `UPDATE_CORPUS=FOLDER`.
+#[test]
+fn writes_a_first_corpus_when_asked() {
+    let Some(folder) = std::env::var_os("UPDATE_CORPUS").map(PathBuf::from) else { return };
+    let mut seed = Seed::new(1);
+    fs::create_dir_all(&folder).unwrap();
+    for number in 0..200_u8 {
+        for (_, of) in methods() {
+            let tidy = Generator::tidy(&mut seed).message(&of).sent;
+            let odd = Generator::odd(&mut seed).message(&of).sent;
+            for (kind, bytes) in [("tidy", tidy), ("odd", odd)] {
+                fs::write(
+                    folder.join(format!("{kind}-{}-{number}", of.name())),
+                    [&[number], &bytes[..]].concat(),
+                )
+                .unwrap();
+            }
+        }
+    }
+}
