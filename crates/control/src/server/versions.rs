@@ -1,5 +1,7 @@
 //! Versions: immutable once made.
 
+mod declared;
+
 use super::{
     App,
     call::{Answer, Call, Caller},
@@ -81,6 +83,7 @@ pub(super) async fn create(call: Call) -> Answer {
         .hint(format!("push it first: tutti push PATH {name}"))
         .into());
     }
+    declared::check(app, &spec).await?;
     for _ in 0..names::ATTEMPTS {
         if let Some(there) = app.objects.find::<VersionSpec>(&name.to_string()).await? {
             return same(&there, &spec).map(|()| reply::ok(&there)).map_err(Into::into);
