@@ -32,3 +32,4 @@ mod rollout;
 mod split;
 mod traffic;
 mod wasm_json;
+mod wasm_grpc;
