@@ -3,6 +3,7 @@
 
     bench.py TUTTI GUESTS OUTPUT [--seconds N]
     bench.py TUTTI GUESTS --deploys
+    bench.py TUTTI GUESTS --grpc [--native PROGRAM] [--wasmtime PROGRAM] [--in-process PROGRAM]
 
 Both are measured in one run, on the same machine, by the same wrk, on loopback, with what they front: Tutti's ingress
 before a wasm component and before nginx's hello, and nginx as a proxy before the same hello. Cpu is what the kernel
@@ -186,6 +187,28 @@ def load(port, host, pids, seconds):
     return rate, cpu / requests * 1e6, percentile(output, 50), percentile(output, 99)
 
 
+def load_grpc(port, pids, seconds, folder):
+    """The same for unary calls of com.example.HelloWorld, by h2load; a call that fails ends the run."""
+    message = folder / "message"
+    message.write_bytes(b"\0\0\0\0\7\n\5world")
+    log = folder / "calls"
+    command = ["h2load", "-t1", f"-c{CONNECTIONS}", "-m1", "-d", message, f"--connect-to=127.0.0.1:{port}"]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    uri = "http://example.com/com.example.HelloWorld/SayHello"
+    subprocess.run([*command, "-D2", uri], check=True, stdout=subprocess.DEVNULL)
+    before = cpu_seconds(pids)
+    done = subprocess.run([*command, f"-D{seconds}", f"--log-file={log}", uri], check=True, capture_output=True, text=True)
+    cpu = cpu_seconds(pids) - before
+    times = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
+    log.unlink()
+    # A call that fails has no message in its answer, whatever its HTTP status.
+    data = int(re.search(r"\((\d+)\) data", done.stdout)[1])
+    if len(times) == 0 or data < 7 * len(times):
+        sys.exit(f"error: calls failed:\n{done.stdout}")
+    at = lambda share: times[int(len(times) * share)] / 1000
+    return len(times) / seconds, cpu / len(times) * 1e6, at(0.5), at(0.99)
+
+
 def percentile(output, which):
     number, unit = re.search(rf"^\s+{which}%\s+([\d.]+)(us|ms|s)$", output, re.M).groups()
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
@@ -241,6 +264,110 @@ def measure_deploys(tutti, guests, folder):
         f"{deploy}: wasm, bytes pushed before": (again, "100 ms"),
         f"{deploy}: process (gRPC sample)": ([process], ""),
     }
+
+
+def call_ms(port, service="com.example.HelloWorld"):
+    """Milliseconds that one unary call took from its connection on, by curl."""
+    done = subprocess.run(
+        ["curl", "-sS", "--http2-prior-knowledge", "-H", "content-type: application/grpc", "-H", "te: trailers"]
+        + ["--data-binary", "@-", "-o", "/dev/null", "-w", "%{time_total} %{size_download}"]
+        + ["-H", "host: example.com", f"http://127.0.0.1:{port}/{service}/SayHello"],
+        input=b"\0\0\0\0\3\n\1x", capture_output=True, check=True,
+    )
+    took, size = done.stdout.split()
+    if int(size) != 7:
+        sys.exit(f"error: a call of {service} failed")
+    return float(took) * 1000
+
+
+def deploy_grpc(tutti, guests, folder, version, number):
+    """Pushes the wasm HelloWorld, with bytes of its own, and gives it all calls."""
+    sample = guests / "hello-wasm-grpc-rust"
+    component = folder / "component.wasm"
+    component.write_bytes(unlike((sample / "1.0/component.wasm").read_bytes(), number))
+    shutil.copy(sample / "1.0/tutti.toml", folder)
+    name = f"com.example.HelloWorld@{version}"
+    tutti.run("push", sample / "hello.proto", component, name)
+    tutti.run("deploy", name, "100%")
+
+
+def measure_grpc(tutti, guests, folder, seconds, native, wasmtime, in_process):
+    """Rows of calls a second, and what was timed once or a few times."""
+    grpc = folder / "grpc"
+    grpc.mkdir()
+    rows, cold, warm = [], [], []
+    if native:
+        shutil.copytree(guests / "hello-grpc", grpc / "native")
+        shutil.copy(native, grpc / "native/hello-grpc")
+        tutti.run("push", grpc / "native", "com.example.HelloWorld@1.9")
+        tutti.run("deploy", "com.example.HelloWorld@1.9", "100%")
+        wait_for("the native service", lambda: get_grpc(tutti.port))
+        pids = tree(tutti.process.pid)
+        rows.append(("Tutti ingress → native tonic HelloWorld, a process", *load_grpc(tutti.port, pids, seconds, folder)))
+    for number in range(DEPLOYS):
+        deploy_grpc(tutti, guests, grpc, f"2.{number}", number)
+        cold.append(call_ms(tutti.port))
+        warm.append(call_ms(tutti.port))
+    rows.append(("Tutti ingress → wasm HelloWorld", *load_grpc(tutti.port, tree(tutti.process.pid), seconds, folder)))
+    answers = {
+        "first gRPC call of a wasm version never called": (cold, ""),
+        "second gRPC call of that version, by the same client": (warm, ""),
+    }
+    if wasmtime:
+        rows.append(("`wasmtime serve` → wasm hello (HTTP/1.1)", *load_wasmtime(guests, wasmtime, seconds)))
+    if in_process:
+        done = subprocess.run([in_process, "--json"], check=True, capture_output=True, text=True)
+        micros = json.loads(done.stdout)
+    else:
+        micros = None
+    return rows, answers, micros
+
+
+def load_wasmtime(guests, wasmtime, seconds):
+    port = free_port()
+    command = [wasmtime, "serve", "-Scli", f"--addr=127.0.0.1:{port}", guests / "hello_wasm.wasm"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for("wasmtime serve", lambda: get(port, "x") == 200)
+        return load(port, "x", tree(process.pid), seconds)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def idle_memory(tutti, guests, folder, counts):
+    """Resident MiB with so many idle versions, each of bytes of its own and called once, in the order of `counts`."""
+    component = folder / "idle.wasm"
+    original = (guests / "hello_wasm.wasm").read_bytes()
+    before, deployed, found = resident_mib([tutti.process.pid]), 0, []
+    for count in counts:
+        while deployed < count:
+            component.write_bytes(unlike(original, f"idle-{deployed}"))
+            tutti.run("push", component, f"example.com:idle{deployed}@1.0")
+            tutti.run("deploy", f"example.com:idle{deployed}@1.0", "100%")
+            deployed += 1
+        # Memory of the pushes is given back.
+        time.sleep(5)
+        found.append((count, resident_mib([tutti.process.pid]), before))
+    return found
+
+
+def grpc_rows(rows):
+    lines = ["| | calls/s | cpu µs/call | p50 ms | p99 ms |", "|---|---:|---:|---:|---:|"]
+    return lines + [f"| {name} | {rate:,.0f} | {cpu:.1f} | {p50:.2f} | {p99:.2f} |" for name, rate, cpu, p50, p99 in rows]
+
+
+def grpc_report(rows, answers, micros, memory):
+    lines = ["## gRPC", ""] + grpc_rows(rows) + ["", "| | median | worst | of | aim |", "|---|---:|---:|---:|---:|"]
+    for what, (took, aim) in answers.items():
+        lines.append(f"| {what} | {statistics.median(took):.1f} ms | {max(took):.1f} ms | {len(took)} | {aim} |")
+    if micros:
+        lines.append(f"| a call in process, from request to encoded reply, p50 | {micros['p50_us']:.0f} µs | | 20000 | 50 µs |")
+        lines.append(f"| the same, p99 | {micros['p99_us']:.0f} µs | | 20000 | |")
+    for count, resident, before in memory:
+        aim = "300 MiB" if count == 1000 else ""
+        lines.append(f"| resident memory with {count:,} idle wasm versions ({before:.0f} MiB without) | {resident:.0f} MiB | | 1 | {aim} |")
+    return "\n".join(lines) + "\n"
 
 
 def measure(tutti, guests, folder, seconds):
@@ -313,9 +440,14 @@ def main():
     parser.add_argument("guests", type=pathlib.Path)
     parser.add_argument("output", type=pathlib.Path, nargs="?")
     parser.add_argument("--deploys", action="store_true", help="only pushes and deploys, without writing a page")
+    parser.add_argument("--grpc", action="store_true", help="only gRPC, without writing a page")
+    parser.add_argument("--native", type=pathlib.Path, help="a release build of samples/hello-grpc")
+    parser.add_argument("--wasmtime", type=pathlib.Path, help="wasmtime's own program")
+    parser.add_argument("--in-process", type=pathlib.Path, help="the example grpc_latency of the wasm isolate")
+    parser.add_argument("--versions", type=int, nargs="*", default=[1, 100, 1000], help="idle versions to hold")
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    if not (options.output or options.deploys):
+    if not (options.output or options.deploys or options.grpc):
         parser.error("where is the page to be written?")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-bench-"))
     load_before = os.getloadavg()[0]
@@ -324,12 +456,17 @@ def main():
         if options.deploys:
             print("\n".join(times(measure_deploys(tutti, options.guests.resolve(), folder))))
             return
-        text = report(load_before, *measure(tutti, options.guests.resolve(), folder, options.seconds), options.seconds)
+        guests = options.guests.resolve()
+        text = "" if options.grpc else report(load_before, *measure(tutti, guests, folder, options.seconds), options.seconds)
+        programs = options.native, options.wasmtime, options.in_process
+        calls = measure_grpc(tutti, guests, folder, options.seconds, *programs)
+        text += "\n" * bool(text) + grpc_report(*calls, idle_memory(tutti, guests, folder, options.versions))
     finally:
         tutti.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    options.output.parent.mkdir(exist_ok=True)
-    options.output.write_text(text)
+    if options.output:
+        options.output.parent.mkdir(exist_ok=True)
+        options.output.write_text(text)
     print(text)
 
 
