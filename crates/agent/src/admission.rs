@@ -11,9 +11,10 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 use tokio::sync::{Notify, oneshot};
 use tutti_isolate::Target;
@@ -31,6 +32,8 @@ pub(crate) struct Slot {
     pub(crate) header: http::HeaderValue,
     /// How it is reached.
     pub(crate) target: Target,
+    /// How long its first answer took, from its request to the answer's head; nothing before that.
+    pub(crate) first_answer: OnceLock<Duration>,
     limit: u32,
     /// Requests inside, and [`CLOSED`].
     state: AtomicU32,
@@ -44,7 +47,8 @@ impl Slot {
         let header =
             http::HeaderValue::from_str(instance.as_str()).unwrap_or(http::HeaderValue::from_static(""));
         let limit = limit.clamp(1, CLOSED - 1);
-        Slot { instance, header, target, limit, state: AtomicU32::new(0), empty: Notify::new() }
+        let first_answer = OnceLock::new();
+        Slot { instance, header, target, first_answer, limit, state: AtomicU32::new(0), empty: Notify::new() }
     }
 
     /// Requests inside.

@@ -217,7 +217,9 @@ impl Agent {
     pub fn metrics(&self) -> String {
         let slots = self.node.living.all().into_iter().filter_map(|(_, life)| life.slot);
         let running = slots.map(|slot| u64::from(slot.running())).sum();
-        self.node.metrics.text(&self.node.reporter.counts(), running, self.node.directory.waiting())
+        let directory = &self.node.directory;
+        let (counts, first) = (self.node.reporter.counts(), directory.first_answers());
+        self.node.metrics.text(&counts, running, directory.waiting(), first)
     }
 
     #[cfg(test)]

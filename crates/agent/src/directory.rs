@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tutti_model::{InstanceId, Millis, ServiceRef, VersionName, VersionRef};
 use tutti_proxy::hop::HopTarget;
@@ -88,6 +89,14 @@ impl Directory {
     pub(crate) fn waiting(&self) -> usize {
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.values().map(|group| group.line.waiting()).sum()
+    }
+
+    /// How long the first answer of each version took that has given one: its slowest instance's.
+    pub(crate) fn first_answers(&self) -> Vec<(VersionRef, Duration)> {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let slowest =
+            |group: &Group| group.slots.iter().filter_map(|slot| slot.first_answer.get().copied()).max();
+        groups.iter().filter_map(|(version, group)| Some((version.clone(), slowest(group)?))).collect()
     }
 
     fn publish(&self, groups: &BTreeMap<VersionRef, Group>) {

@@ -5,8 +5,8 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use std::collections::BTreeMap;
-use tutti_model::instance::InstanceState;
+use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
+use tutti_model::{VersionRef, instance::InstanceState};
 
 /// What became of a request at the node proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -19,11 +19,19 @@ struct InState {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfVersion {
+    service: String,
+    version: String,
+}
+
 /// The agent's counters. Those on a request's way are single atomics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     instances: Family<InState, Gauge>,
+    /// Of the versions that are here now: others are forgotten each time the text is made.
+    first_answers: Family<OfVersion, Gauge<f64, AtomicU64>>,
     running: Gauge,
     waiting: Gauge,
     /// Instances started again after they had ended by themselves.
@@ -51,6 +59,7 @@ impl Default for Metrics {
         let outcome = |outcome| requests.get_or_create_owned(&Outcome { outcome });
         let metrics = Metrics {
             instances: Family::default(),
+            first_answers: Family::default(),
             running: Gauge::default(),
             waiting: Gauge::default(),
             restarts: Counter::default(),
@@ -68,6 +77,11 @@ impl Default for Metrics {
             "tutti_node_instances",
             "Instances on this node, by state",
             metrics.instances.clone(),
+        );
+        registry.register(
+            "tutti_node_first_answer_seconds",
+            "Time that the first request of a version waited for the head of its answer, by service and version",
+            metrics.first_answers.clone(),
         );
         registry.register(
             "tutti_node_requests_running",
@@ -100,11 +114,22 @@ impl Default for Metrics {
 
 impl Metrics {
     /// The text, without the closing `# EOF`, so that it can be put beside other roles' metrics.
-    pub(crate) fn text(&self, states: &BTreeMap<InstanceState, u64>, running: u64, waiting: usize) -> String {
+    pub(crate) fn text(
+        &self,
+        states: &BTreeMap<InstanceState, u64>,
+        running: u64,
+        waiting: usize,
+        first_answers: Vec<(VersionRef, Duration)>,
+    ) -> String {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         for state in InstanceState::ALL {
             let count = states.get(&state).copied().unwrap_or(0);
             self.instances.get_or_create(&InState { state: state.as_str() }).set(whole(count));
+        }
+        self.first_answers.clear();
+        for (of, took) in first_answers {
+            let (service, version) = (of.service.to_string(), of.version.to_string());
+            self.first_answers.get_or_create(&OfVersion { service, version }).set(took.as_secs_f64());
         }
         self.running.set(whole(running));
         self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
@@ -124,7 +149,14 @@ mod tests {
     fn the_text_names_every_state_and_outcome() {
         let metrics = Metrics::default();
         metrics.overloaded.inc();
-        let text = metrics.text(&BTreeMap::from([(InstanceState::Ready, 3)]), 7, 2);
+        let text = metrics.text(
+            &BTreeMap::from([(InstanceState::Ready, 3)]),
+            7,
+            2,
+            vec![("example.com:web@1.0".to_owned().try_into().unwrap(), Duration::from_millis(250))],
+        );
+        let first = "tutti_node_first_answer_seconds{service=\"example.com:web\",version=\"1.0\"} 0.25";
+        assert!(text.contains(first), "{text}");
         assert!(text.contains("tutti_node_instances{state=\"ready\"} 3"), "{text}");
         assert!(text.contains("tutti_node_instances{state=\"failed\"} 0"), "{text}");
         assert!(text.contains("tutti_node_requests_total{outcome=\"overloaded\"} 1"), "{text}");
@@ -133,5 +165,7 @@ mod tests {
             text.contains("tutti_node_requests_running 7") && text.contains("tutti_node_requests_waiting 2")
         );
         assert!(!text.contains("EOF"));
+        // A version that is gone is not told of for ever.
+        assert!(!metrics.text(&BTreeMap::new(), 0, 0, Vec::new()).contains("example.com:web"));
     }
 }

@@ -93,6 +93,8 @@ impl NodeProxy {
     async fn serve(&self, target: &HopTarget, request: Request<Body>) -> Result<Response<Body>, HopError> {
         let (group, permit, deadline, request) = enter(&self.node.directory, target, request).await?;
         let slot = Arc::clone(permit.slot());
+        // What a version's first request waits for tells how cold it was.
+        let first = slot.first_answer.get().is_none().then(Instant::now);
         let answered = match &slot.target {
             Target::Handler(handler) => call(handler.as_ref(), request, deadline, group.timeout).await,
             Target::Address(address) => self.forward(*address, request, deadline, group.timeout).await,
@@ -105,6 +107,10 @@ impl NodeProxy {
             )),
             other => other,
         })?;
+        if let Some(begun) = first {
+            // Another that came first has said it already.
+            let _ = slot.first_answer.set(begun.elapsed());
+        }
         response.headers_mut().insert(INSTANCE, slot.header.clone());
         Ok(held(response, permit))
     }

@@ -132,6 +132,25 @@ async fn an_answer_that_does_not_come_is_a_timeout_and_a_failing_guest_a_failure
     assert!(text.contains("{outcome=\"timed_out\"} 1") && text.contains("{outcome=\"failed\"} 1"), "{text}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_first_answer_of_a_version_is_told_for_as_long_as_it_is_here() {
+    let bench = Bench::new();
+    let slot = Arc::new(Slot::new(
+        InstanceId::from_bits(1),
+        Target::Handler(Arc::new(Slow(Some(Duration::from_millis(1500))))),
+        10,
+    ));
+    bench.agent.directory().open(&version("example.com:web@1.0"), Millis::seconds(2), Arc::clone(&slot));
+    let told = "tutti_node_first_answer_seconds{service=\"example.com:web\",version=\"1.0\"} 1.5";
+    assert!(!bench.agent.metrics().contains(told));
+    for _ in 0..2 {
+        bench.send(1).await.unwrap();
+        assert!(bench.agent.metrics().contains(told), "{}", bench.agent.metrics());
+    }
+    bench.agent.directory().close(&version("example.com:web@1.0"), &slot);
+    assert!(!bench.agent.metrics().contains("example.com:web"));
+}
+
 /// Has no room.
 struct NoRoom;
 
