@@ -47,7 +47,7 @@ pub(crate) async fn invoke(
     request: Option<Val>,
 ) -> Result<Finished> {
     let function =
-        instance.get_func(&mut *store, &method.function).context("a function of the service is gone")?;
+        instance.get_func(&mut *store, method.function).context("a function of the service is gone")?;
     let context = ResourceAny::try_from_resource(Resource::<Context>::new_own(0), &mut *store)?;
     let mut lent = vec![context];
     for stream in [method.reader, method.writer].into_iter().flatten() {
