@@ -106,13 +106,16 @@ impl LogSource for Lines {
     }
 }
 
+/// What a look at one name gives.
+type Found = Result<Vec<String>, TxtFault>;
+
 /// Text records that a test sets.
 #[derive(Debug, Clone, Default)]
-struct Records(Arc<Mutex<BTreeMap<String, Result<Vec<String>, TxtFault>>>>);
+struct Records(Arc<Mutex<BTreeMap<String, Found>>>);
 
 #[async_trait]
 impl TxtLookup for Records {
-    async fn txt(&self, name: &str) -> Result<Vec<String>, TxtFault> {
+    async fn txt(&self, name: &str) -> Found {
         let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         records.get(name).cloned().unwrap_or(Err(TxtFault::NoName))
     }
