@@ -31,5 +31,5 @@ mod recovery;
 mod rollout;
 mod split;
 mod traffic;
-mod wasm_json;
 mod wasm_grpc;
+mod wasm_json;
