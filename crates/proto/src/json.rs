@@ -10,11 +10,13 @@
 mod number;
 mod read;
 mod reader;
+mod text;
 mod time;
 mod write;
 
+pub use read::append_json;
 pub(crate) use read::delimited;
-pub use read::{FromText, append_json, append_text};
+pub use text::{FromText, append_text};
 
 use prost_reflect::MessageDescriptor;
 use std::fmt;
