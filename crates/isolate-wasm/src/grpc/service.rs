@@ -4,6 +4,7 @@ use super::{about::About, codec::Codec, host};
 use crate::state::State;
 use prost_reflect::DescriptorPool;
 use std::sync::Arc;
+use tutti_model::version::WASM_INTERFACES;
 use tutti_proto::{
     check, schema,
     schema::{MessageIndex, Schema},
@@ -13,41 +14,6 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 /// Faults of a component that are told at once.
 const SHOWN: usize = 20;
-/// What components may import beside what their service brings along: what the linker has, of WASI 0.2. Files and
-/// sockets are there because a language's runtime asks for them; they say no.
-const OFFERED: [&str; 31] = [
-    "wasi:cli/environment@0.2",
-    "wasi:cli/exit@0.2",
-    "wasi:cli/stderr@0.2",
-    "wasi:cli/stdin@0.2",
-    "wasi:cli/stdout@0.2",
-    "wasi:cli/terminal-input@0.2",
-    "wasi:cli/terminal-output@0.2",
-    "wasi:cli/terminal-stderr@0.2",
-    "wasi:cli/terminal-stdin@0.2",
-    "wasi:cli/terminal-stdout@0.2",
-    "wasi:clocks/monotonic-clock@0.2",
-    "wasi:clocks/wall-clock@0.2",
-    "wasi:filesystem/preopens@0.2",
-    "wasi:filesystem/types@0.2",
-    "wasi:http/outgoing-handler@0.2",
-    "wasi:http/types@0.2",
-    "wasi:io/error@0.2",
-    "wasi:io/poll@0.2",
-    "wasi:io/streams@0.2",
-    "wasi:random/insecure-seed@0.2",
-    "wasi:random/insecure@0.2",
-    "wasi:random/random@0.2",
-    "wasi:sockets/instance-network@0.2",
-    "wasi:sockets/ip-name-lookup@0.2",
-    "wasi:sockets/network@0.2",
-    "wasi:sockets/tcp-create-socket@0.2",
-    "wasi:sockets/tcp@0.2",
-    "wasi:sockets/udp-create-socket@0.2",
-    "wasi:sockets/udp@0.2",
-    "wasi:clocks/timezone@0.2",
-    "wasi:cli/run@0.2",
-];
 
 /// A service whose methods can be called.
 pub(crate) struct Service {
@@ -117,7 +83,7 @@ impl Service {
             format!("its descriptor set does not describe {name}: {}", faults.join("; "))
         })?;
         let service = schema.service(name).ok_or_else(|| format!("there is no service {name}"))?.clone();
-        check::check(bytes, &schema, &service, &OFFERED).map_err(|mismatches| {
+        check::check(bytes, &schema, &service, &WASM_INTERFACES).map_err(|mismatches| {
             let shown: Vec<String> = mismatches.iter().take(SHOWN).map(ToString::to_string).collect();
             format!("the component does not implement {name}: {}", shown.join("; "))
         })?;
