@@ -24,7 +24,7 @@ pub(crate) fn problem(error: &clap::Error, tree: &Command, words: &[String]) -> 
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => return None,
-        ErrorKind::ValueValidation => wrong_value(error),
+        ErrorKind::ValueValidation => version_missing(error, &place).unwrap_or_else(|| wrong_value(error)),
         ErrorKind::InvalidValue => not_among(error),
         ErrorKind::UnknownArgument => unknown(error, &place, words),
         ErrorKind::InvalidSubcommand => {
@@ -234,6 +234,18 @@ fn missing(error: &clap::Error, place: &Place<'_>) -> Problem {
         (_, []) => "something is missing".to_owned(),
     };
     with_usage(Problem::invalid(format!("{}: {what}", place.path)), error)
+}
+
+/// A push whose last word has no version: that word is a path, and the name was left out.
+fn version_missing(error: &clap::Error, place: &Place<'_>) -> Option<Problem> {
+    let shown = text(error, ContextKind::InvalidArg)?;
+    let value = text(error, ContextKind::InvalidValue)?;
+    if place.command.get_name() != "push" || bare(&shown) != "NAME@VERSION" || value.contains(['@', ':']) {
+        return None;
+    }
+    let about = place.about(&shown).map(|about| format!(": {about}")).unwrap_or_default();
+    let problem = Problem::invalid(format!("{}: NAME@VERSION is missing{about}", place.path));
+    Some(problem.hint(format!("tutti push {value} NAME@VERSION")))
 }
 
 fn conflict(error: &clap::Error, place: &Place<'_>) -> Problem {
