@@ -1,6 +1,12 @@
 //! The fuzz targets' corpus, tried again: what a fuzzer has found once stays found.
 
-use crate::{generate::Generator, host::methods, seed::Seed};
+use crate::{
+    differential::{hex, messages},
+    generate::Generator,
+    host::methods,
+    mutate::mutate,
+    seed::Seed,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -29,6 +35,25 @@ fn every_file_of_the_corpus_holds() {
             let bytes = fs::read(&file).unwrap();
             let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&fixtures, &bytes)));
             assert!(held.is_ok(), "{} does not hold", file.display());
+        }
+    }
+}
+
+/// What a fuzzer does without an end and with more wit, for a moment in every run.
+#[test]
+fn every_check_holds_for_changes_of_the_corpus() {
+    let given = Seed::of_environment();
+    println!("TUTTI_SEED={given}");
+    let (mut seed, fixtures) = (Seed::new(given), checks::Fixtures::new(&repository()));
+    for (name, check) in checks::CHECKS {
+        let files = fs::read_dir(repository().join("fuzz/corpus").join(name)).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        let corpus: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+        for _ in 0..messages() {
+            let changed = mutate(&corpus[seed.below(corpus.len())], &mut seed);
+            let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&fixtures, &changed)));
+            assert!(held.is_ok(), "{name} does not hold for {}", hex(&changed));
         }
     }
 }

@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 /// Messages of each kind in a run that nobody asked for more.
 const MESSAGES: usize = 2500;
 
-fn messages() -> usize {
+/// Messages of each kind in this run.
+pub(crate) fn messages() -> usize {
     let given = std::env::var("TUTTI_MESSAGES").ok();
     given.map_or(MESSAGES, |number| number.parse().expect("TUTTI_MESSAGES is a number"))
 }
