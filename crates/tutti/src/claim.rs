@@ -76,7 +76,7 @@ impl Claim<'_> {
                 }
                 Some(Wait::Away(problem)) => {
                     if pauses.failures() == 0 {
-                        tracing::warn!(%problem, "control is away, and this node has never run before; trying again until it answers");
+                        tracing::warn!(%problem, "control is away, and this node has never run before; trying again until it answers (where it has another socket, name it with --control unix:PATH)");
                     }
                 }
                 Some(Wait::Fresh(problem)) if begun.elapsed() > TAKING_OVER => return Err(problem),
