@@ -21,6 +21,7 @@ ARROWS = {
     "proto": {"model"},
     # Ground.
     "base": {"model"},
+    "seal": {"base", "model"},
     # Contracts, and what is shared by roles.
     "store": {"base", "model"},
     "api": {"base", "model"},
@@ -31,8 +32,8 @@ ARROWS = {
     "isolate-wasm": {"isolate", "logs", "proto", "base", "model"},
     "isolate-linux": {"isolate", "logs", "base", "model"},
     # Roles.
-    "control": {"api", "store", "plan", "proto", "base", "model"},
-    "agent": {"api", "isolate", "logs", "proxy", "plan", "base", "model"},
+    "control": {"api", "store", "plan", "proto", "seal", "base", "model"},
+    "agent": {"api", "isolate", "logs", "proxy", "plan", "seal", "base", "model"},
     "ingress": {"api", "proxy", "proto", "base", "model"},
     "registry": {"isolate", "base", "model"},
     "resolve": {"api", "model"},
@@ -41,14 +42,14 @@ ARROWS = {
     "tutti": {
         "control", "agent", "ingress", "registry", "resolve", "cli",
         "isolate-wasm", "isolate-linux",
-        "api", "store", "plan", "proxy", "logs", "isolate", "base", "model",
+        "api", "store", "plan", "proxy", "logs", "isolate", "seal", "base", "model",
     },
 }
 
 # Crates that hold only tests. Nothing may use them.
 TEST_ARROWS = {
     # The loops of every role over faulty nodes.
-    "sim": {"control", "agent", "ingress", "api", "store", "plan", "isolate", "base", "model"},
+    "sim": {"control", "agent", "ingress", "api", "store", "plan", "isolate", "seal", "base", "model"},
     # The binary from outside.
     "e2e": {"api", "base", "model"},
 }
@@ -60,6 +61,7 @@ OWNERS = {
     "wasmtime-wasi-http": {"isolate-wasm"},
     "rusqlite": {"store"},
     "hickory-resolver": {"resolve"},
+    "aws-lc-rs": {"seal"},
     "landlock": {"isolate-linux"},
     "seccompiler": {"isolate-linux"},
     "axum": {"control", "registry", "tutti"},

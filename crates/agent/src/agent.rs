@@ -22,6 +22,7 @@ use tutti_model::{
     node::{Fingerprint, NodeStatus, Resources, RoleAddress},
 };
 use tutti_proxy::{Hop, Pool, PoolOptions};
+use tutti_seal::Keyring;
 
 /// How long letting go of instances may take beyond stopping them: a start that must not be broken off, a write to disk.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -43,6 +44,8 @@ pub struct AgentOptions {
     pub clock: Arc<dyn Clock>,
     /// Randomness, for the jitter of pauses.
     pub random: Random,
+    /// The node's own key, under which it keeps what only its instances may know.
+    pub keyring: Keyring,
     /// The release of this program.
     pub release: String,
     /// What the node has; found out if it is not given.
@@ -90,6 +93,7 @@ impl Agent {
             artifacts: options.artifacts,
             clock: options.clock,
             random: options.random,
+            keyring: options.keyring,
             folders,
             ledger,
             reporter: Arc::default(),

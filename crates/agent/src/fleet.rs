@@ -173,7 +173,10 @@ impl Fleet {
         let known = self.known.get(&name).map(|known| (known.generation, known.goal));
         match judge(known, generation, spec.goal) {
             Verdict::Start => {
-                self.spawn(Entry { generation, spec, ever_ready: false, ended: None }, Origin::Control);
+                self.spawn(
+                    Entry { generation, spec, ever_ready: false, secrets: None, ended: None },
+                    Origin::Control,
+                );
             }
             Verdict::Update => {
                 let Some(known) = self.known.get_mut(&name) else { return };

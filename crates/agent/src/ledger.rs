@@ -25,6 +25,9 @@ pub(crate) struct Entry {
     /// Whether it has ever been ready: from then on its end is a crash, not a failed start.
     #[serde(default)]
     pub(crate) ever_ready: bool,
+    /// The secrets of its last start, sealed under the node's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) secrets: Option<String>,
     /// Its last status, once it had failed or stopped for good: it is not started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<InstanceStatus>,

@@ -11,6 +11,7 @@ use tutti_api::ZoneApi;
 use tutti_base::{Clock, Random};
 use tutti_isolate::{Artifacts, Driver, Running};
 use tutti_model::{InstanceId, Millis, Problem, name::NodeName, version::Isolate};
+use tutti_seal::Keyring;
 
 /// How an agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
+    /// The node's own key.
+    pub(crate) keyring: Keyring,
     pub(crate) folders: Folders,
     pub(crate) ledger: Ledger,
     pub(crate) reporter: Arc<Reporter>,

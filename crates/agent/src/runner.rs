@@ -20,7 +20,7 @@ use crate::{
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tutti_base::Backoff;
+use tutti_base::{Backoff, SecretValues};
 use tutti_isolate::{Artifact, Driver, Exit, Running, StartSpec};
 use tutti_model::{
     Millis, Timestamp,
@@ -28,6 +28,7 @@ use tutti_model::{
     limits,
 };
 
+mod secrets;
 mod states;
 
 /// How long a stopped instance may take to end by itself before it is forced.
@@ -284,7 +285,7 @@ impl Runner {
         self.node.drivers.get(&self.entry.spec.isolate).cloned()
     }
 
-    /// What the driver is given. Before the artifact is here its layers are unknown, which only a start needs.
+    /// What the driver is given, but for the secrets, which only a start needs. Before the artifact is here its layers are unknown, which only a start needs.
     fn start_spec(&self) -> StartSpec {
         let spec = &self.entry.spec;
         let nothing = || Artifact { digest: spec.artifact.clone(), layers: Vec::new() };
@@ -293,6 +294,7 @@ impl Runner {
             version: spec.version.clone(),
             artifact: self.artifact.clone().unwrap_or_else(nothing),
             manifest: spec.manifest.clone(),
+            secrets: SecretValues::default(),
             folder: self.node.folders.instance(&spec.instance),
             logs: self.node.folders.log(&spec.instance),
         }

@@ -7,7 +7,7 @@ use crate::{
     node::{Folders, Node},
 };
 use std::{collections::BTreeSet, ffi::OsString, fs, sync::Arc};
-use tutti_base::sha256;
+use tutti_base::{SecretValues, sha256};
 use tutti_isolate::{Artifact, Driver, Recovery, StartSpec};
 use tutti_model::{InstanceId, Millis, VersionRef, manifest::Manifest};
 
@@ -95,5 +95,6 @@ fn start_spec(node: &Node, name: &str) -> Option<StartSpec> {
     let version: VersionRef = "unknown.invalid:unknown@0".parse().ok()?;
     let artifact = Artifact { digest: sha256::digest(b""), layers: Vec::new() };
     let (folder, logs) = (node.folders.instance(&instance), node.folders.log(&instance));
-    Some(StartSpec { instance, version, artifact, manifest: Manifest::default(), folder, logs })
+    let (manifest, secrets) = (Manifest::default(), SecretValues::default());
+    Some(StartSpec { instance, version, artifact, manifest, secrets, folder, logs })
 }

@@ -17,7 +17,7 @@ use tutti_api::{
     Change, WatchEvent, WatchStream, ZoneApi,
     zone::{IngressReport, InstanceReport, NodeHeartbeat},
 };
-use tutti_base::{Body, Clock, Random, Tasks, body, sha256};
+use tutti_base::{Body, Clock, Random, SecretValues, Tasks, body, sha256};
 use tutti_isolate::{Artifact, Artifacts, Driver, Recovery, mock::MockDriver};
 use tutti_model::{
     Digest, InstanceId, Millis, Problem, Resource, Timestamp, VersionRef,
@@ -29,6 +29,7 @@ use tutti_model::{
     version::Isolate,
 };
 use tutti_proxy::{HopError, HopTarget};
+use tutti_seal::{Keyring, SealingKey};
 
 /// Longest wait of a test for something that should come, in virtual time where that is paused.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -88,6 +89,9 @@ pub(crate) struct Heard {
     node: Vec<mpsc::UnboundedSender<Result<WatchEvent<NodeSpec>, Problem>>>,
     wanted: BTreeMap<String, Resource<InstanceSpec>>,
     pub(crate) away: bool,
+    /// What is said to who asks for an instance's secrets.
+    pub(crate) secrets: SecretValues,
+    pub(crate) refuse_secrets: Option<Problem>,
 }
 
 impl Heard {
@@ -239,6 +243,14 @@ impl ZoneApi for FakeZone {
         Ok(())
     }
 
+    async fn instance_secrets(&self, _: &NodeName, _: &InstanceId) -> Result<SecretValues, Problem> {
+        let heard = self.heard();
+        if heard.away {
+            return Err(Problem::unavailable("control is away"));
+        }
+        heard.refuse_secrets.clone().map_or_else(|| Ok(heard.secrets.clone()), Err)
+    }
+
     async fn report_instances(&self, _: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem> {
         let mut heard = self.heard();
         if heard.away {
@@ -300,6 +312,11 @@ pub(crate) fn instance(number: u64) -> Resource<InstanceSpec> {
     Resource::new(id(number).to_string(), Random::seeded(number).uid(), Timestamp(0), spec)
 }
 
+/// The node's key, the same for every agent of a test.
+pub(crate) fn keyring() -> Keyring {
+    Keyring::of(SealingKey::new(&zeroize::Zeroizing::new([1; tutti_seal::key::KEY_BYTES])).unwrap())
+}
+
 /// The same instance in its next generation, with another goal.
 pub(crate) fn then(instance: &Resource<InstanceSpec>, goal: Goal) -> Resource<InstanceSpec> {
     let mut next = instance.clone();
@@ -359,6 +376,7 @@ impl Bench {
             folder: folder.to_owned(),
             clock: Arc::clone(&clock),
             random: Random::seeded(1),
+            keyring: keyring(),
             release: "test".into(),
             capacity: Some(Resources::default()),
             address: None,

@@ -78,8 +78,13 @@ impl Voice {
         use InstanceState as S;
         self.reporter.say(&self.instance, self.status.clone());
         if matches!(self.status.state, S::Ready | S::Backoff | S::Failed | S::Draining | S::Stopped) {
-            self.settled.cancel();
+            self.settle();
         }
+    }
+
+    /// It cannot be ready for now: nobody need wait for it.
+    pub(crate) fn settle(&self) {
+        self.settled.cancel();
     }
 
     /// The agent acts on this generation now; said at once, or with the first state.

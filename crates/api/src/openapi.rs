@@ -30,6 +30,7 @@ const WATCH: Parameter = parameter(
 const DOMAIN: Parameter = parameter("domain", "Only those of this domain.");
 const SERVICE: Parameter = parameter("service", "Only those of this service.");
 const OF_SERVICES: &[Parameter] = &[CURSOR, LIMIT, WATCH, DOMAIN, SERVICE];
+const OF_DOMAINS: &[Parameter] = &[CURSOR, LIMIT, WATCH, DOMAIN];
 const OF_PLATFORM: &[Parameter] = &[CURSOR, LIMIT, WATCH];
 
 const OF_ZONE: &[Parameter] =
@@ -51,6 +52,7 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
     match operation {
         "list_services" | "list_versions" | "list_deployments" | "list_instances" | "list_routes"
         | "list_tables" => OF_SERVICES,
+        "list_secrets" => OF_DOMAINS,
         "list_domains" | "list_nodes" | "list_zones" | "list_tokens" | "list_users" | "list_claims" => {
             OF_PLATFORM
         }
@@ -76,6 +78,7 @@ fn request(operation: &str) -> Option<&'static str> {
         "create_route" => "CreateRoute",
         "create_token" => "CreateToken",
         "cordon_node" => "Cordon",
+        "set_secret" => "SetSecret",
         "preload_version" => "Preload",
         "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" => "Anything",
         _ => return None,
@@ -97,7 +100,7 @@ fn answer(operation: &Operation) -> Good {
     match operation.id {
         "health" | "metrics" => Good::Text,
         "release" => Good::Json("Release", 200),
-        "openapi" | "registry" => Good::Json("Anything", 200),
+        "openapi" | "registry" | "read_instance_secrets" => Good::Json("Anything", 200),
         "whoami" => Good::Json("WhoAmI", 200),
         "status" => Good::Json("ClusterStatus", 200),
         "service_summary" => Good::Json("ServiceSummary", 200),
@@ -258,6 +261,7 @@ fn schemas() -> Value {
         ("CreateToken", wire::CreateToken::schema()),
         ("CreatedToken", wire::CreatedToken::schema()),
         ("Cordon", wire::Cordon::schema()),
+        ("SetSecret", wire::SetSecret::schema()),
         ("Preload", wire::Preload::schema()),
         ("Preloaded", wire::Preloaded::schema()),
         ("NodePreload", wire::NodePreload::schema()),

@@ -262,6 +262,28 @@ pub static OPERATIONS: &[Operation] = &[
     op("create_route", Method::POST, "/v1/routes", Right::Deploy, "Makes a route to a service."),
     op("get_route", Method::GET, "/v1/routes/{name}", Right::View, "Gives one route."),
     op("delete_route", Method::DELETE, "/v1/routes/{name}", Right::Deploy, "Removes a route."),
+    op(
+        "list_secrets",
+        Method::GET,
+        "/v1/secrets",
+        Right::Anyone,
+        "Lists or watches secrets, without their values.",
+    ),
+    op("get_secret", Method::GET, "/v1/secrets/{name}", Right::View, "Gives one secret, without its value."),
+    op(
+        "set_secret",
+        Method::PUT,
+        "/v1/secrets/{name}",
+        Right::Deploy,
+        "Sets a secret's value, which is never shown again.",
+    ),
+    op(
+        "delete_secret",
+        Method::DELETE,
+        "/v1/secrets/{name}",
+        Right::Deploy,
+        "Removes a secret that no deployed version names.",
+    ),
     op("list_nodes", Method::GET, "/v1/nodes", Right::Admin, "Lists or watches nodes."),
     op("get_node", Method::GET, "/v1/nodes/{name}", Right::Admin, "Gives one node."),
     op(
@@ -344,6 +366,13 @@ pub static OPERATIONS: &[Operation] = &[
         "/v1/zone/ingresses/{name}",
         Right::Node,
         "Says that an ingress ends in order.",
+    ),
+    op(
+        "read_instance_secrets",
+        Method::GET,
+        "/v1/zone/nodes/{name}/instances/{instance}/secrets",
+        Right::Node,
+        "Gives a node the values of the secrets that one of its instances is to have.",
     ),
     op(
         "read_blob",

@@ -269,6 +269,20 @@ impl std::fmt::Debug for CreatedToken {
     }
 }
 
+/// `PUT /v1/secrets/{name}`. It does not print.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetSecret {
+    /// The value: at most 64 KiB of text without a zero byte.
+    pub value: String,
+}
+
+impl std::fmt::Debug for SetSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetSecret").field("value", &"[secret]").finish()
+    }
+}
+
 /// `PUT /v1/nodes/{name}/cordon`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Debug};
+use tutti_base::SecretValues;
 use tutti_model::{
     InstanceId, Problem,
     ingress::IngressSpec,
@@ -91,6 +92,15 @@ pub trait ZoneApi: Send + Sync + Debug + 'static {
     /// Says what instances of this node are now; all of them in one transaction. Reports on instances that control no
     /// longer knows are dropped in silence.
     async fn report_instances(&self, node: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem>;
+
+    /// The values of the secrets that an instance's version names, by environment variable, as they are now. A node is
+    /// given them for its own instances only, and before it starts one.
+    ///
+    /// # Errors
+    /// `not_found` for an instance or a secret that is not there, `forbidden` for another node's instance,
+    /// `unavailable` without the key that they are sealed under.
+    async fn instance_secrets(&self, node: &NodeName, instance: &InstanceId)
+    -> Result<SecretValues, Problem>;
 
     /// Says that the ingress lives, what it has reached and what it measured. Called each second, and at once after a
     /// table was applied.

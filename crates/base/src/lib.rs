@@ -16,5 +16,5 @@ pub use backoff::Backoff;
 pub use body::Body;
 pub use clock::{Clock, SystemClock};
 pub use random::Random;
-pub use secret::Secret;
+pub use secret::{Secret, SecretText, SecretValues};
 pub use tasks::Tasks;

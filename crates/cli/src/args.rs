@@ -6,7 +6,7 @@ mod nouns;
 pub use api::{ApiArgs, BindgenArgs, Language, NewArgs};
 pub use nouns::{
     AliasCommand, ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, MemberCommand,
-    NodeCommand, RouteCommand, ServiceCommand, TokenCommand, UserCommand, VersionCommand,
+    NodeCommand, RouteCommand, SecretCommand, ServiceCommand, TokenCommand, UserCommand, VersionCommand,
 };
 
 use crate::Format;
@@ -107,6 +107,9 @@ pub enum ClientCommand {
     /// Hosts and paths, and where they lead
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Values that versions are given in their environment, and that nobody is shown
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Machines that run instances
     #[command(subcommand)]
     Node(NodeCommand),

@@ -11,6 +11,7 @@ mod logs;
 mod nouns;
 mod ps;
 mod push;
+mod secret;
 mod show;
 mod status;
 mod tables;
@@ -74,6 +75,7 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Deployment(command) => nouns::deployment(session, command).await,
         ClientCommand::Instance(command) => nouns::instance(session, command).await,
         ClientCommand::Route(command) => nouns::route(session, command).await,
+        ClientCommand::Secret(command) => secret::secret(session, command).await,
         ClientCommand::Node(command) => nouns::node(session, command).await,
         ClientCommand::Token(command) => nouns::token(session, command).await,
         // Done before there is a session.

@@ -10,6 +10,7 @@ pub mod node_logs;
 pub mod objects;
 pub mod observed;
 pub mod reconcile;
+pub mod secrets;
 pub mod server;
 pub mod zone;
 

@@ -1,14 +1,15 @@
 //! The zone's interface, served from the store: what agents and ingresses of this zone see and say.
 
-use crate::{Objects, observed::Observed};
+use crate::{Objects, observed::Observed, secrets};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tutti_api::{
     Change, WatchEvent, WatchStream, ZoneApi,
     zone::{IngressReport, InstanceReport, NodeHeartbeat},
 };
+use tutti_base::SecretValues;
 use tutti_model::{
-    Millis, Problem, Resource,
+    InstanceId, Millis, Problem, Resource,
     ingress::{IngressSpec, IngressStatus},
     instance::InstanceSpec,
     limits,
@@ -17,6 +18,7 @@ use tutti_model::{
     resource::Object,
     table::TableSpec,
 };
+use tutti_seal::Keyring;
 use tutti_store::StoreError;
 
 /// An ingress that is silent for this long no longer counts: nobody waits for its acknowledgement.
@@ -34,13 +36,14 @@ const REPORTS_IN_ONE: usize = limits::STORE_TXN_OPERATIONS;
 pub struct LocalZone {
     objects: Objects,
     observed: Observed,
+    keyring: Keyring,
 }
 
 impl LocalZone {
-    /// The interface of the zone that `objects` belongs to.
+    /// The interface of the zone that `objects` belongs to, whose secrets are sealed with `keyring`.
     #[must_use]
-    pub const fn new(objects: Objects, observed: Observed) -> Self {
-        LocalZone { objects, observed }
+    pub const fn new(objects: Objects, observed: Observed, keyring: Keyring) -> Self {
+        LocalZone { objects, observed, keyring }
     }
 
     /// Forgets every ingress there is, so that nobody waits for one that died with the last process. Only for a control
@@ -65,10 +68,7 @@ impl LocalZone {
                     continue;
                 };
                 if instance.spec.node != *node {
-                    return Err(Problem::new(
-                        tutti_model::ErrorCode::Forbidden,
-                        format!("instance {} is not on node {node}", report.instance),
-                    ));
+                    return Err(not_here(&report.instance, node));
                 }
                 if !instance.status.state.may_become(report.status.state) || instance.status == report.status
                 {
@@ -132,6 +132,11 @@ fn taken(known: &Resource<NodeSpec>) -> Problem {
         "choose another with --node; a name is free {} s after its agent was last heard",
         crate::observed::NODE_SILENCE.0 / 1000
     ))
+}
+
+/// What a node says or asks of another's instance.
+fn not_here(instance: &InstanceId, node: &NodeName) -> Problem {
+    Problem::new(tutti_model::ErrorCode::Forbidden, format!("instance {instance} is not on node {node}"))
 }
 
 /// After so many transactions of which nothing was wanted a watch says how far it is, so that whoever resumes it need
@@ -233,6 +238,18 @@ impl ZoneApi for LocalZone {
             self.report_batch(node, batch).await?;
         }
         Ok(())
+    }
+
+    async fn instance_secrets(
+        &self,
+        node: &NodeName,
+        instance: &InstanceId,
+    ) -> Result<SecretValues, Problem> {
+        let found = self.objects.get::<InstanceSpec>(instance.as_str()).await?;
+        if found.spec.node != *node {
+            return Err(not_here(instance, node));
+        }
+        secrets::of_instance(&self.objects, &self.keyring, &found.spec).await
     }
 
     async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem> {

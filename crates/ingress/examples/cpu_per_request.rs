@@ -78,6 +78,14 @@ impl ZoneApi for OneTable {
         Ok(())
     }
 
+    async fn instance_secrets(
+        &self,
+        _: &NodeName,
+        _: &tutti_model::InstanceId,
+    ) -> Result<tutti_base::SecretValues, Problem> {
+        Ok(tutti_base::SecretValues::default())
+    }
+
     async fn report_ingress(&self, _: IngressReport) -> Result<(), Problem> {
         Ok(())
     }

@@ -18,6 +18,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
+use tutti_base::SecretValues;
 use tutti_isolate::Exit;
 use tutti_model::{InstanceId, Millis, Timestamp};
 
@@ -45,6 +46,9 @@ pub(crate) struct ShimSpec {
     pub(crate) run: Vec<String>,
     /// Variables beside those that the shim sets by itself.
     pub(crate) env: BTreeMap<String, String>,
+    /// Variables that are secrets. They are in no file: the agent says them to the shim once it runs.
+    #[serde(skip)]
+    pub(crate) secrets: SecretValues,
     /// The port it is to listen on.
     pub(crate) port: u16,
     /// The user and group it is to run as; `None` for the agent's own.

@@ -105,6 +105,7 @@ fn spec(folder: &Path) -> Result<StartSpec, Box<dyn Error>> {
         version: "example.com:com.example.Echo@1.0".to_owned().try_into()?,
         artifact: Artifact { digest, layers },
         manifest: Manifest::default(),
+        secrets: tutti_base::SecretValues::default(),
         folder: folder.join("instance"),
         logs: folder.join("logs"),
     })

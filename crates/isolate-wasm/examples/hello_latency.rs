@@ -110,6 +110,7 @@ fn spec(folder: &Path) -> Result<StartSpec, Box<dyn Error>> {
         version: "example.com:web@1.0".to_owned().try_into()?,
         artifact: Artifact { digest, layers: vec![layer] },
         manifest: Manifest::default(),
+        secrets: tutti_base::SecretValues::default(),
         folder: folder.join("instance"),
         logs: folder.join("logs"),
     })

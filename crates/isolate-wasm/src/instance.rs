@@ -67,6 +67,8 @@ impl Instance {
         let manifest = &spec.manifest;
         let mut environment: Vec<_> =
             manifest.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        environment
+            .extend(spec.secrets.reveal().map(|(variable, value)| (variable.to_owned(), value.to_owned())));
         environment.push(("TUTTI_SERVICE".to_owned(), spec.version.service.to_string()));
         environment.push(("TUTTI_VERSION".to_owned(), spec.version.version.to_string()));
         environment.push(("TUTTI_INSTANCE".to_owned(), spec.instance.to_string()));

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use std::{fmt::Debug, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
-use tutti_base::Body;
+use tutti_base::{Body, SecretValues};
 use tutti_model::{
     Digest, InstanceId, Millis, Problem, VersionRef, manifest::Manifest, node::Fingerprint, version::Isolate,
 };
@@ -51,6 +51,9 @@ pub struct StartSpec {
     pub artifact: Artifact,
     /// The version's manifest.
     pub manifest: Manifest,
+    /// The secrets that it is to have in its environment. Only a start needs them: a driver keeps them nowhere but in
+    /// what it starts.
+    pub secrets: SecretValues,
     /// Where the instance may keep files of its own; the driver makes and removes it.
     pub folder: PathBuf,
     /// Where its log segments go (see the crate `tutti-logs`).

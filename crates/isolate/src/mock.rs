@@ -83,6 +83,7 @@ struct Inner {
     preloaded: BTreeSet<Digest>,
     preloads: u64,
     starts: BTreeMap<InstanceId, u32>,
+    secrets: BTreeMap<InstanceId, tutti_base::SecretValues>,
     instances: BTreeMap<InstanceId, Arc<MockInstance>>,
 }
 
@@ -109,6 +110,12 @@ impl MockDriver {
     #[must_use]
     pub fn starts(&self, instance: &InstanceId) -> u32 {
         self.inner().starts.get(instance).copied().unwrap_or(0)
+    }
+
+    /// The secrets that an instance was started with last.
+    #[must_use]
+    pub fn secrets(&self, instance: &InstanceId) -> tutti_base::SecretValues {
+        self.inner().secrets.get(instance).cloned().unwrap_or_default()
     }
 
     /// How often anything was preloaded that was not already.
@@ -190,6 +197,7 @@ impl Driver for MockDriver {
                 source,
             });
         }
+        inner.secrets.insert(spec.instance.clone(), spec.secrets.clone());
         let starts = inner.starts.entry(spec.instance.clone()).or_insert(0);
         *starts = starts.saturating_add(1);
         let crash = knobs.crash_on_start == Some(*starts);

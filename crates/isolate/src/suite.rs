@@ -120,6 +120,7 @@ fn spec(subject: &dyn Subject, number: u64, sample: &Sample) -> Result<StartSpec
         version,
         artifact: sample.artifact.clone(),
         manifest: sample.manifest.clone(),
+        secrets: tutti_base::SecretValues::default(),
     })
 }
 

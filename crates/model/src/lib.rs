@@ -25,6 +25,7 @@ pub mod quantity;
 pub mod report;
 pub mod resource;
 pub mod route;
+pub mod secret;
 pub mod service;
 pub mod share;
 pub mod stats;

@@ -26,6 +26,16 @@ pub const MANIFEST_BYTES: usize = 64 * 1024;
 pub const ENV_VARIABLES: usize = 256;
 /// Longest environment value, in bytes.
 pub const ENV_VALUE_BYTES: usize = 32 * 1024;
+/// Longest value of a secret, in bytes: a certificate's chain or a key file fits, and as one environment variable it stays
+/// below the 128 KiB that the kernel allows.
+pub const SECRET_VALUE_BYTES: usize = 64 * 1024;
+/// Most secrets of a domain.
+pub const SECRETS_PER_DOMAIN: usize = 256;
+/// Most secrets of a version: its deployment compares each in one transaction of the store.
+pub const SECRETS_PER_VERSION: usize = 16;
+/// Most that the secrets of a version may take together where they are stored, in bytes: they are written in one
+/// transaction with its deployment, and their values must fit an environment, which the kernel bounds by 2 MiB.
+pub const SECRETS_BYTES: usize = 512 * 1024;
 /// Most hosts that a component may send requests to.
 pub const OUTGOING: usize = 64;
 /// Longest gRPC message that a component may be sent, or send, in bytes: its values take about forty times as much

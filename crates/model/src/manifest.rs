@@ -4,6 +4,7 @@
 //! one.
 
 mod destination;
+mod secrets;
 
 pub use destination::{Destination, Host};
 
@@ -11,6 +12,7 @@ use crate::{
     Millis, Problem, limits,
     nearest::nearest,
     quantity::{Bandwidth, ByteSize, MilliCpu},
+    secret::SecretName,
     version::Isolate,
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,9 @@ pub struct Manifest {
     /// Environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Environment variables whose values are secrets of the service's domain, by these names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretName>,
     /// Most memory of one instance (of one request's instance, for wasm).
     pub memory: ByteSize,
     /// Cpu of one instance.
@@ -77,6 +82,7 @@ impl Default for Manifest {
             run: Vec::new(),
             port: None,
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             memory: ByteSize::mib(128),
             cpu: MilliCpu(100),
             bandwidth: Bandwidth(0),
@@ -157,11 +163,12 @@ pub enum Probe {
 }
 
 /// The keys of `[service]`, for the nearest known one.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "isolate",
     "run",
     "port",
     "env",
+    "secrets",
     "memory",
     "cpu",
     "bandwidth",
@@ -255,20 +262,8 @@ impl Manifest {
             fault("env", format!("{} variables are more than {}", self.env.len(), limits::ENV_VARIABLES));
         }
         for (name, value) in &self.env {
-            let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-            if name.is_empty()
-                || !name.bytes().all(letters)
-                || name.as_bytes().first().is_some_and(u8::is_ascii_digit)
-            {
-                fault(
-                    "env",
-                    format!(
-                        "\"{name}\" is not a variable's name: letters, digits and _, not starting with a digit"
-                    ),
-                );
-            }
-            if name == "PORT" {
-                fault("env", "PORT is set by Tutti: use the key port".into());
+            if let Some(why) = secrets::not_a_variable(name) {
+                fault("env", why);
             }
             if value.len() > limits::ENV_VALUE_BYTES || value.contains('\0') {
                 fault(
@@ -279,6 +274,9 @@ impl Manifest {
                     ),
                 );
             }
+        }
+        for why in secrets::faults(&self.secrets, &self.env) {
+            fault("secrets", why);
         }
         if self.run.iter().any(|word| word.contains('\0')) || self.run.first().is_some_and(String::is_empty) {
             fault("run", "a word is empty or has a zero byte".into());
@@ -314,6 +312,7 @@ impl Reader {
             run: self.command(section),
             port: self.integer(section, "port"),
             env: self.environment(section),
+            secrets: self.secrets(section),
             memory: self.amount(section, "memory").unwrap_or(plain.memory),
             cpu: self.amount(section, "cpu").unwrap_or(plain.cpu),
             bandwidth: self.amount(section, "bandwidth").unwrap_or(plain.bandwidth),
@@ -533,6 +532,7 @@ mod tests {
             run = "python3 main.py --fast"
             port = 9000
             env = { GREETING = "hi", COUNT = 3 }
+            secrets = { API_KEY = "api-key", DB_PASSWORD = "db" }
             memory = "64Mi"
             cpu = 0.5
             bandwidth = "10Mbit"
@@ -570,7 +570,8 @@ mod tests {
             max = 2
             concurrency = 0
             standby = "5 minutes"
-            env = { PORT = "1", "A-B" = "x" }
+            env = { PORT = "1", "A-B" = "x", TWICE = "x" }
+            secrets = { PORT = "a", "C-D" = "b", TWICE = "c", KEY = "Not A Name", NUMBER = 7 }
             health = { http = "/", tcp = true, retries = 1 }
             state = "yes"
             outgoing = ["http://example.com/", "*", 7, "example.com:0"]

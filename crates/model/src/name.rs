@@ -47,7 +47,7 @@ macro_rules! plain_name {
 }
 
 /// Letters, digits and inner hyphens, 1 to 63 of them, starting with a letter or digit (RFC 1123, 2.1).
-fn is_dns_label(label: &str) -> bool {
+pub(crate) fn is_dns_label(label: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&label.len())
         && label.bytes().all(inner)

@@ -28,6 +28,8 @@ pub enum Kind {
     Claim,
     /// Another name of a domain. Global.
     Alias,
+    /// A value that versions of a domain are given, and that nobody is shown. Global.
+    Secret,
     /// What a zone says of one service. Global, written by the zone.
     Report,
     /// A zone's part of one service, handed down. Zone.
@@ -44,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -55,6 +57,7 @@ impl Kind {
         Kind::User,
         Kind::Claim,
         Kind::Alias,
+        Kind::Secret,
         Kind::Report,
         Kind::Assignment,
         Kind::Node,
@@ -77,6 +80,7 @@ impl Kind {
             Kind::User => "user",
             Kind::Claim => "claim",
             Kind::Alias => "alias",
+            Kind::Secret => "secret",
             Kind::Report => "report",
             Kind::Assignment => "assignment",
             Kind::Node => "node",
@@ -100,6 +104,7 @@ impl Kind {
             Kind::User => "users",
             Kind::Claim => "claims",
             Kind::Alias => "aliases",
+            Kind::Secret => "secrets",
             Kind::Report => "reports",
             Kind::Assignment => "assignments",
             Kind::Node => "nodes",
@@ -124,6 +129,7 @@ impl Kind {
                 | Kind::User
                 | Kind::Claim
                 | Kind::Alias
+                | Kind::Secret
                 | Kind::Report
         )
     }

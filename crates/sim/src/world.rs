@@ -126,7 +126,11 @@ impl World {
         }
         let observed = Observed::new(self.clock.now());
         let tasks = Tasks::new();
-        let zone = LocalZone::new(self.seen.clone(), observed.clone());
+        let zone = LocalZone::new(
+            self.seen.clone(),
+            observed.clone(), // No version here names a secret.
+            tutti_seal::Keyring::at(tutti_seal::Source::File("no-key".into())),
+        );
         let options = ReconcileOptions {
             objects: self.seen.clone(),
             observed,

@@ -60,6 +60,9 @@ pub(crate) struct DevArgs {
     /// Bandwidth of this node, such as 1Gbit [env: TUTTI_BANDWIDTH] [default: what the kernel says]
     #[arg(long, value_name = "BANDWIDTH")]
     bandwidth: Option<String>,
+    /// Key that secrets are sealed with: FILE or exec:CMD [env: TUTTI_KEY] [default: in the configuration folder]
+    #[arg(long, value_name = "FILE|exec:CMD")]
+    key: Option<String>,
     /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -92,6 +95,7 @@ impl DevArgs {
             ("socket", &self.socket),
             ("node", &self.node),
             ("bandwidth", &self.bandwidth),
+            ("key", &self.key),
             ("context", &globals.context),
             ("log", &self.log),
             ("log_format", &self.log_format),
@@ -192,6 +196,7 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
         let value = match (value, setting.key) {
             ("", "agent.control") => "in the data folder of tutti dev",
             ("", "resolver") => "this machine's",
+            ("", "key") => "in the configuration folder",
             ("", _) => "in the data folder",
             (value, _) => value,
         };

@@ -5,6 +5,7 @@
 
 use crate::{
     folder::DataFolder,
+    keys,
     parts::{drivers, listen},
     ready::{Access, Ready},
     settings::{Settings, capacity},
@@ -32,6 +33,7 @@ use tutti_proxy::{
 };
 use tutti_registry::{Blobs as _, FolderBlobs, LocalArtifacts, Registry};
 use tutti_resolve::TxtResolver;
+use tutti_seal::Keyring;
 use tutti_store::{
     Store,
     sqlite::{SqliteOptions, SqliteStore},
@@ -154,6 +156,7 @@ struct Parts {
     objects: Objects,
     observed: Observed,
     zone: Arc<LocalZone>,
+    keyring: Keyring,
     blobs: FolderBlobs,
 }
 
@@ -166,8 +169,9 @@ impl Parts {
         let blobs = FolderBlobs::open(absolute(folder, &settings.blobs)).await?;
         let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
         let observed = Observed::new(clock.now());
-        let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone()));
-        Ok(Parts { clock, random, objects, observed, zone, blobs })
+        let keyring = keys::of_control(&objects, settings.key.as_ref(), folder.path()).await?;
+        let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
+        Ok(Parts { clock, random, objects, observed, zone, keyring, blobs })
     }
 
     fn agent(&self, settings: &Settings, folder: &DataFolder) -> Result<Agent, Problem> {
@@ -179,6 +183,7 @@ impl Parts {
             folder: folder.join("agent"),
             clock: Arc::clone(&self.clock),
             random: self.random.clone(),
+            keyring: keys::of_node(folder.path())?,
             release: RELEASE.to_owned(),
             capacity: capacity(settings.bandwidth),
             address: None,
@@ -258,6 +263,7 @@ impl Parts {
         Ok(server::router(ServerOptions {
             objects: self.objects.clone(),
             zone: Arc::clone(&self.zone) as _,
+            keyring: self.keyring.clone(),
             blobs: Arc::new(ToAgents(self.blobs.clone())),
             logs: Arc::new(ZoneLogs::new(
                 self.objects.clone(),

@@ -5,6 +5,7 @@ mod args;
 mod claim;
 mod dev;
 mod folder;
+mod keys;
 mod node_api;
 mod parts;
 mod ready;

@@ -17,6 +17,7 @@ use tutti_base::telemetry;
 use tutti_model::{
     Problem, name::NodeName, nearest::nearest, node::Resources, node::RoleAddress, quantity::Bandwidth,
 };
+use tutti_seal::Source;
 
 /// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 19] = [
+pub(crate) const SETTINGS: [Setting; 20] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -59,6 +60,7 @@ pub(crate) const SETTINGS: [Setting; 19] = [
     Setting { key: "socket", default: "" },
     Setting { key: "node", default: "" },
     Setting { key: "bandwidth", default: "" },
+    Setting { key: "key", default: "" },
     Setting { key: "context", default: "dev" },
     Setting { key: "log", default: "warn,tutti=info" },
     Setting { key: "log_format", default: "text" },
@@ -286,6 +288,8 @@ pub(crate) struct Settings {
     pub(crate) node: NodeName,
     /// The node's bandwidth; `None` for what the kernel says.
     pub(crate) bandwidth: Option<Bandwidth>,
+    /// The key that secrets are sealed with; `None` for a file of this data folder's in the configuration folder.
+    pub(crate) key: Option<Source>,
     /// Name under which the command line finds this cloud.
     pub(crate) context: String,
     /// What is logged.
@@ -324,6 +328,7 @@ impl TryFrom<&Effective> for Settings {
         let node = node(effective, "node", &mut faults);
         let bandwidth = bandwidth(effective, "bandwidth", &mut faults);
         let log_format = log_format(effective, &mut faults);
+        let key = key(effective, &data_dir, &mut faults);
         let vouch = vouch(effective, &mut faults);
         let resolver = resolver(effective, &mut faults);
         let settings = node.and_then(|node| {
@@ -336,6 +341,7 @@ impl TryFrom<&Effective> for Settings {
                 socket: socket?,
                 node,
                 bandwidth,
+                key,
                 context: effective.text("context").to_owned(),
                 log: effective.text("log").to_owned(),
                 log_format,
@@ -402,6 +408,32 @@ fn log_format(effective: &Effective, faults: &mut Vec<Problem>) -> telemetry::Fo
         _ => {
             faults.push(effective.fault("log_format", "write text or json"));
             telemetry::Format::Text
+        }
+    }
+}
+
+/// Where the key is that secrets are sealed with. Beside what it seals it would protect nothing.
+fn key(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> Option<Source> {
+    let text = effective.text("key");
+    if text.is_empty() {
+        return None;
+    }
+    match text.parse() {
+        Ok(Source::File(path)) => {
+            let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            let path = whole(&path);
+            if path.starts_with(whole(data_dir)) {
+                faults.push(
+                    effective.fault("key", "it is in the data folder, whose copies would then hold both"),
+                );
+            }
+            Some(Source::File(path))
+        }
+        Ok(source) => Some(source),
+        Err(problem) => {
+            let problem: Problem = problem;
+            faults.push(Problem::invalid(format!("key: {}", problem.detail)));
+            None
         }
     }
 }

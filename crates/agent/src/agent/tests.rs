@@ -227,6 +227,7 @@ async fn a_folder_that_cannot_be_made_is_said_before_anything_starts() {
         folder: file.join("agent"),
         clock,
         random: tutti_base::Random::seeded(1),
+        keyring: crate::testing::keyring(),
         release: "test".into(),
         capacity: None,
         address: None,

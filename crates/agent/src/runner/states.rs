@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tutti_api::logs::Kept;
 use tutti_base::crashpoint;
-use tutti_isolate::{Artifact, Recovery, Running};
+use tutti_isolate::{Artifact, Recovery, Running, StartSpec};
 use tutti_model::{Millis, Timestamp, instance::InstanceState};
 
 /// How often a driver is asked for an instance of an earlier agent before it counts as gone.
@@ -98,13 +98,17 @@ impl Runner {
     pub(super) async fn starting(&mut self, artifact: Artifact) -> State {
         self.say_early(InstanceState::Starting, None);
         self.artifact = Some(artifact);
-        let started = self.node.clock.now();
         let Some(driver) = self.driver() else {
             return State::Failed {
                 reason: format!("no driver for {}", self.entry.spec.isolate),
                 last_lines: Vec::new(),
             };
         };
+        let secrets = match self.secrets().await {
+            Ok(secrets) => secrets,
+            Err(interrupt) => return self.give_up(interrupt, None).await,
+        };
+        let started = self.node.clock.now();
         self.clear().await;
         self.remains = true;
         let kept = Kept {
@@ -113,7 +117,7 @@ impl Runner {
             started,
         };
         logs::note(self.node.folders.clone(), kept).await;
-        match driver.start(&self.start_spec()).await {
+        match driver.start(&StartSpec { secrets, ..self.start_spec() }).await {
             Ok(running) => {
                 crashpoint::reached(|| "agent/started".to_owned());
                 self.live(&running, None);
@@ -301,6 +305,7 @@ impl Runner {
     pub(super) async fn failed(&mut self, reason: String, last_lines: Vec<String>) -> State {
         self.voice.prepare(InstanceState::Failed, Some(reason), last_lines);
         self.entry.ended = Some(self.voice.status().clone());
+        self.entry.secrets = None;
         self.record().await;
         self.voice.said();
         self.clear().await;
@@ -311,6 +316,7 @@ impl Runner {
     pub(super) async fn stopped(&mut self, reason: Option<String>) -> State {
         self.voice.say(InstanceState::Stopped, reason, Vec::new());
         self.entry.ended = Some(self.voice.status().clone());
+        self.entry.secrets = None;
         self.record().await;
         self.clear().await;
         State::Ended
@@ -349,7 +355,7 @@ impl Runner {
     }
 
     /// Waits, unless an order ends it.
-    async fn pause(&mut self, span: Millis) -> Option<Interrupt> {
+    pub(super) async fn pause(&mut self, span: Millis) -> Option<Interrupt> {
         let node = Arc::clone(&self.node);
         let over = node.clock.sleep(span);
         tokio::pin!(over);

@@ -3,12 +3,20 @@
 use super::{Client, Query, fault, lines::Lines};
 use crate::wire::{
     ClusterStatus, Cordon, CreateDeployment, CreateRoute, CreateService, CreateToken, CreateVersion,
-    CreatedToken, Explanation, Page, ProblemBody, Promote, Release, Scale, ServiceSummary, WhoAmI,
+    CreatedToken, Explanation, Page, ProblemBody, Promote, Release, Scale, ServiceSummary, SetSecret, WhoAmI,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tutti_model::{
-    Kind, Problem, Resource, Timestamp, deployment::DeploymentSpec, log::LogLine, name::ServiceText,
-    node::NodeSpec, resource::Object, route::RouteSpec, service::ServiceSpec, version::VersionSpec,
+    Kind, Problem, Resource, Timestamp,
+    deployment::DeploymentSpec,
+    log::LogLine,
+    name::ServiceText,
+    node::NodeSpec,
+    resource::Object,
+    route::RouteSpec,
+    secret::{SecretRef, SecretSpec},
+    service::ServiceSpec,
+    version::VersionSpec,
 };
 
 /// Most pages that a list is read over before it is given up: at [`tutti_model::limits::PAGE_SIZE`] objects each, more
@@ -197,6 +205,18 @@ impl Client {
     /// Whatever the API answers.
     pub async fn create_route(&self, create: &CreateRoute) -> Result<Resource<RouteSpec>, Problem> {
         self.call_with("create_route", &[], create).await
+    }
+
+    /// Sets a secret's value: makes it, or replaces what it was.
+    ///
+    /// # Errors
+    /// `unavailable` without the key that secrets are sealed under, and whatever the API answers.
+    pub async fn set_secret(
+        &self,
+        secret: &SecretRef,
+        set: &SetSecret,
+    ) -> Result<Resource<SecretSpec>, Problem> {
+        self.call_with("set_secret", &[&secret.to_string()], set).await
     }
 
     /// Makes a token; its secret is in the answer and nowhere else.

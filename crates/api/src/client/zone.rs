@@ -11,9 +11,9 @@ use http::header;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Serialize;
-use tutti_base::sha256::Hasher;
+use tutti_base::{SecretValues, sha256::Hasher};
 use tutti_model::{
-    Digest, ErrorCode, Problem,
+    Digest, ErrorCode, InstanceId, Problem,
     instance::InstanceSpec,
     limits,
     name::NodeName,
@@ -162,6 +162,15 @@ impl ZoneApi for ZoneClient {
             }
         }
         Ok(())
+    }
+
+    async fn instance_secrets(
+        &self,
+        node: &NodeName,
+        instance: &InstanceId,
+    ) -> Result<SecretValues, Problem> {
+        let names = [node.as_str(), instance.as_str()];
+        self.client.call("read_instance_secrets", &names, &Query::default()).await
     }
 
     async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem> {

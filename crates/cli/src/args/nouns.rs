@@ -2,11 +2,13 @@
 
 use super::WaitArgs;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 use tutti_model::{
     DomainName, Millis, UserName,
     domain::MemberRole,
     name::{NodeName, ServiceText, VersionText},
     route::RouteMatch,
+    secret::SecretRef,
     service::Upstream,
     token::Role,
 };
@@ -283,6 +285,40 @@ pub enum RouteCommand {
         /// Host and path
         #[arg(value_name = "HOST[/PATH]")]
         route: RouteMatch,
+    },
+}
+
+/// `tutti secret`
+#[derive(Debug, Clone, Subcommand)]
+pub enum SecretCommand {
+    /// Set a secret's value, from standard input or a file; instances that start after it have it
+    #[command(after_help = "\
+One line end at the end of the value is left out. The value is never an argument, which others on \
+this machine could see: printf %s \"$KEY\" | tutti secret set example.com:api-key")]
+    Set {
+        /// The secret, such as example.com:api-key
+        #[arg(value_name = "DOMAIN:NAME")]
+        secret: SecretRef,
+        /// Read the value from this file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Show secrets, without their values
+    List {
+        /// Only of this domain
+        domain: Option<DomainName>,
+    },
+    /// Show one secret, without its value
+    Show {
+        /// The secret
+        #[arg(value_name = "DOMAIN:NAME")]
+        secret: SecretRef,
+    },
+    /// Delete a secret that no deployed version names
+    Delete {
+        /// The secret
+        #[arg(value_name = "DOMAIN:NAME")]
+        secret: SecretRef,
     },
 }
 

@@ -17,6 +17,7 @@ use tutti_model::{
     node::NodeSpec,
     resource::Object,
     route::RouteSpec,
+    secret::SecretSpec,
     version::{Preparation, VersionSpec},
 };
 
@@ -77,6 +78,23 @@ pub(super) fn route(route: &Resource<RouteSpec>, ui: &Ui, now: Timestamp) -> Str
     )
 }
 
+pub(super) fn secret(secret: &Resource<SecretSpec>, ui: &Ui, now: Timestamp) -> String {
+    let times = match secret.generation {
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    facts(
+        ui,
+        &[
+            ("secret", secret.name.clone()),
+            ("set", times),
+            ("last set", when(secret.status.changed_at, now)),
+            ("by", secret.status.changed_by.clone()),
+            ("created", when(secret.created_at, now)),
+        ],
+    )
+}
+
 pub(super) fn version(version: &Resource<VersionSpec>, ui: &Ui, now: Timestamp) -> String {
     let spec = &version.spec;
     let mut rows = vec![
@@ -106,10 +124,13 @@ fn manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
     };
     // Values may be secrets; whoever needs them asks for JSON.
     let variables: Vec<&str> = manifest.env.keys().map(String::as_str).collect();
+    let secrets: Vec<String> =
+        manifest.secrets.iter().map(|(variable, name)| format!("{variable} = {name}")).collect();
     vec![
         ("run", manifest.run.join(" ")),
         ("port", manifest.port.map_or_else(String::new, |port| port.to_string())),
         ("variables", variables.join(", ")),
+        ("secrets", secrets.join(", ")),
         ("memory", manifest.memory.to_string()),
         ("cpu", manifest.cpu.to_string()),
         ("concurrency", manifest.concurrency.to_string()),

@@ -15,6 +15,7 @@ use tutti_model::{
     instance::InstanceSpec,
     node::{NodeSpec, NodeStatus},
     route::RouteSpec,
+    secret::SecretSpec,
     service::ServiceSpec,
     token::{Role, TokenSpec},
     user::UserSpec,
@@ -32,6 +33,19 @@ pub(crate) fn domains(domains: &[Resource<DomainSpec>], now: Timestamp) -> Table
             text(&domain.name),
             ownership(domain.status.ownership),
             text(since(domain.created_at, now)),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn secrets(secrets: &[Resource<SecretSpec>], now: Timestamp) -> Table {
+    let mut table = Table::new(&["SECRET", "SET", "BY", "AGE"], "no secrets");
+    for secret in secrets {
+        table.row([
+            text(&secret.name),
+            text(format!("{} ago", since(secret.status.changed_at, now))),
+            text(&secret.status.changed_by),
+            text(since(secret.created_at, now)),
         ]);
     }
     table

@@ -3,7 +3,7 @@
 use super::{
     App,
     call::{Answer, Call},
-    names, reply, services, versions,
+    names, reply, secrets, services, versions,
 };
 use std::collections::BTreeSet;
 use tutti_api::wire::{CreateDeployment, Promote};
@@ -39,6 +39,7 @@ pub(super) async fn create(call: Call) -> Answer {
         deployment.spec.every = request.every.unwrap_or_default();
         deployment.spec.abort_if = request.abort_if.clone();
         let write = app.objects.write().create(&deployment).update(&changed).unchanged(&version);
+        let write = secrets::admit(app, write, &version).await?;
         crashpoint::reached(|| "api/deployment/before".to_owned());
         if let Some(revision) = write.commit().await? {
             crashpoint::reached(|| "api/deployment/after".to_owned());

@@ -5,7 +5,7 @@ use super::{
     call::{Answer, Call, Caller, Handler, Query},
     claims, deployments, domains, explain, grpc, lists, logs, members, nodes, preload, registry, replay,
     reply::{REQUEST_ID, Refusal},
-    routes, services, status,
+    routes, secrets, services, status,
     subject::{self, Subject},
     system, tokens, users, versions, zone,
 };
@@ -25,8 +25,9 @@ use tutti_api::zone::REPORT_BYTES;
 use tutti_base::sha256::Hasher;
 use tutti_model::{
     ErrorCode, Problem, claim::ClaimSpec, deployment::DeploymentSpec, domain::DomainSpec,
-    instance::InstanceSpec, limits, nearest::nearest, node::NodeSpec, route::RouteSpec, service::ServiceSpec,
-    table::TableSpec, token::TokenSpec, user::UserSpec, version::VersionSpec, zone::ZoneSpec,
+    instance::InstanceSpec, limits, nearest::nearest, node::NodeSpec, route::RouteSpec, secret::SecretSpec,
+    service::ServiceSpec, table::TableSpec, token::TokenSpec, user::UserSpec, version::VersionSpec,
+    zone::ZoneSpec,
 };
 
 /// Longest time from a request's head to its answer's; streams go on after it. Several store transactions and a slow
@@ -99,6 +100,10 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("create_route", |call| Box::pin(routes::create(call))),
     ("get_route", |call| Box::pin(routes::get(call))),
     ("delete_route", |call| Box::pin(routes::delete(call))),
+    ("list_secrets", |call| Box::pin(lists::list::<SecretSpec>(call))),
+    ("get_secret", |call| Box::pin(secrets::get(call))),
+    ("set_secret", |call| Box::pin(secrets::set(call))),
+    ("delete_secret", |call| Box::pin(secrets::delete(call))),
     ("list_nodes", |call| Box::pin(lists::list::<NodeSpec>(call))),
     ("get_node", |call| Box::pin(nodes::get(call))),
     ("cordon_node", |call| Box::pin(nodes::cordon(call))),
@@ -116,6 +121,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("report_instances", |call| Box::pin(zone::report_instances(call))),
     ("report_ingress", |call| Box::pin(zone::report_ingress(call))),
     ("leave_ingress", |call| Box::pin(zone::leave_ingress(call))),
+    ("read_instance_secrets", |call| Box::pin(zone::read_instance_secrets(call))),
     ("read_blob", |call| Box::pin(zone::read_blob(call))),
 ];
 

@@ -11,6 +11,7 @@ use tutti_model::{
     DomainName, ErrorCode, Kind, Problem, Resource, UserName,
     claim::AliasSpec,
     domain::{DomainSpec, Ownership},
+    secret::SecretSpec,
     service::ServiceSpec,
 };
 use tutti_store::{Compare, List};
@@ -111,6 +112,19 @@ pub(super) async fn delete(call: Call) -> Answer {
             ))
             .object(domain.object())
             .hint(format!("delete its services first: tutti service delete {}", service.name))
+            .into());
+        }
+        // What comes under this name later must not be given them.
+        if let Some(secret) =
+            objects.page::<SecretSpec>(&format!("{}:", domain.name), None, Some(1)).await?.items.first()
+        {
+            return Err(Problem::conflict(format!(
+                "domain \"{}\" still has {}",
+                domain.name,
+                secret.object()
+            ))
+            .object(domain.object())
+            .hint(format!("delete its secrets first: tutti secret delete {}", secret.name))
             .into());
         }
         let mut write = objects.write().delete(&domain);

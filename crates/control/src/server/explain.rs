@@ -86,8 +86,9 @@ async fn read(call: &Call) -> Result<Snapshot, Problem> {
             let services = objects.list::<ServiceSpec>(&format!("{}:", domain.name)).await?.items;
             (About::Domain(domain.clone(), services.into_iter().map(|service| service.name).collect()), None)
         }
-        Subject::Platform | Subject::User(_) => {
-            return Err(Problem::invalid("this kind of object cannot be explained"));
+        Subject::Platform | Subject::User(_) | Subject::Secret(_) => {
+            return Err(Problem::invalid("this kind of object cannot be explained")
+                .hint("explain takes domain, service, version, deployment, instance, route or node"));
         }
     };
     let facts = match &service {

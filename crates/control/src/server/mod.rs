@@ -26,6 +26,7 @@ mod registry;
 mod replay;
 mod reply;
 mod routes;
+mod secrets;
 mod serve;
 mod services;
 mod status;
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 use tutti_api::{ZoneApi, dns::TxtLookup, logs::LogSource, zone::Blob};
 use tutti_base::Tasks;
 use tutti_model::{Digest, Problem, ServiceRef};
+use tutti_seal::Keyring;
 
 pub use defaults::{ensure_admin_token, ensure_defaults, is_admin_token, make_admin_token};
 pub use serve::{serve, serve_socket};
@@ -80,6 +82,8 @@ pub struct ServerOptions {
     pub zone: Arc<dyn ZoneApi>,
     /// The artifacts that agents fetch.
     pub blobs: Arc<dyn BlobSource>,
+    /// What secrets are sealed with.
+    pub keyring: Keyring,
     /// Where log lines are read from.
     pub logs: Arc<dyn LogSource>,
     /// The routes below `/v2`. They are called only once the caller's right is checked.
@@ -111,6 +115,7 @@ struct App {
     objects: Objects,
     zone: Arc<dyn ZoneApi>,
     blobs: Arc<dyn BlobSource>,
+    keyring: Keyring,
     logs: Arc<dyn LogSource>,
     registry: axum::Router,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -146,6 +151,7 @@ pub fn router(options: ServerOptions) -> axum::Router {
         objects: options.objects,
         zone: options.zone,
         blobs: options.blobs,
+        keyring: options.keyring,
         logs: options.logs,
         registry: options.registry,
         metrics: options.metrics,

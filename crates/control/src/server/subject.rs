@@ -21,6 +21,7 @@ use tutti_model::{
     name::{ServiceText, VersionText},
     node::NodeSpec,
     route::{RouteMatch, RouteSpec},
+    secret::SecretRef,
     token::Role,
     user::UserSpec,
 };
@@ -42,6 +43,8 @@ pub(super) enum Subject {
     Instance(Box<Resource<InstanceSpec>>),
     /// A route.
     Route(Box<Resource<RouteSpec>>),
+    /// A secret, there or not, in a domain that is.
+    Secret(SecretRef),
     /// A node.
     Node(Box<Resource<NodeSpec>>),
     /// A user.
@@ -59,6 +62,7 @@ impl Subject {
             Subject::Deployment(deployment) => Some(deployment.spec.service.domain.clone()),
             Subject::Instance(instance) => Some(instance.spec.version.service.domain.clone()),
             Subject::Route(route) => Some(route.spec.service.domain.clone()),
+            Subject::Secret(secret) => Some(secret.domain.clone()),
         }
     }
 
@@ -72,6 +76,7 @@ impl Subject {
             Subject::Deployment(deployment) => deployment.object(),
             Subject::Instance(instance) => instance.object(),
             Subject::Route(route) => route.object(),
+            Subject::Secret(secret) => format!("secret {secret}"),
             Subject::Node(node) => node.object(),
             Subject::User(user) => user.object(),
         }
@@ -95,6 +100,11 @@ impl Call {
     /// The version it is about.
     pub(super) fn version(&self) -> Result<&VersionRef, Problem> {
         if let Subject::Version(version) = &self.subject { Ok(version) } else { Err(astray()) }
+    }
+
+    /// The secret it is about.
+    pub(super) fn secret(&self) -> Result<&SecretRef, Problem> {
+        if let Subject::Secret(secret) = &self.subject { Ok(secret) } else { Err(astray()) }
     }
 
     /// The domain it is about, as it was when the right was checked.
@@ -268,6 +278,11 @@ async fn named(
         Kind::Deployment => Subject::Deployment(seen(app, caller, name).await?),
         Kind::Instance => Subject::Instance(seen(app, caller, name).await?),
         Kind::Route => Subject::Route(seen(app, caller, &name.parse::<RouteMatch>()?.to_string()).await?),
+        Kind::Secret => {
+            let secret: SecretRef = name.parse()?;
+            names::existing_domain(app, caller, &secret.domain).await?;
+            Subject::Secret(secret)
+        }
         Kind::Node if caller.is_admin() => Subject::Node(seen(app, caller, name).await?),
         Kind::User if caller.is_admin() => {
             Subject::User(seen(app, caller, name.parse::<UserName>()?.as_str()).await?)

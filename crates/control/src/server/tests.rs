@@ -6,6 +6,7 @@ mod deploying;
 mod domains;
 mod faults;
 mod isolation;
+mod secrets;
 mod serving;
 mod streaming;
 mod tokens;
@@ -37,6 +38,7 @@ use tutti_model::{
     token::{Role, TokenSpec},
     version::Isolate,
 };
+use tutti_seal::Keyring;
 use tutti_store::memory::MemoryStore;
 
 /// An artifact that was pushed to every repository.
@@ -121,11 +123,22 @@ impl TxtLookup for Records {
     }
 }
 
+/// The key of every test.
+fn keyring() -> Keyring {
+    let bytes = zeroize::Zeroizing::new([1; tutti_seal::key::KEY_BYTES]);
+    Keyring::of(tutti_seal::SealingKey::new(&bytes).unwrap())
+}
+
+fn local_zone(objects: &Objects) -> LocalZone {
+    LocalZone::new(objects.clone(), Observed::new(objects.clock().now()), keyring())
+}
+
 /// What an API over these objects needs.
 fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions {
     ServerOptions {
         objects: objects.clone(),
-        zone: Arc::new(LocalZone::new(objects.clone(), Observed::new(objects.clock().now()))),
+        zone: Arc::new(local_zone(objects)),
+        keyring: keyring(),
         blobs: Arc::new(Blobs),
         logs: lines,
         registry: axum::Router::new()

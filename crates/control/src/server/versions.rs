@@ -161,7 +161,7 @@ pub(super) async fn delete(call: Call) -> Answer {
 }
 
 /// Why a version is still needed.
-async fn used(
+pub(super) async fn used(
     app: &App,
     version: &VersionRef,
     service: &Resource<ServiceSpec>,

@@ -15,7 +15,9 @@ use tutti_api::{
     WatchStream,
     zone::{IngressReport, InstanceReport, NodeHeartbeat},
 };
-use tutti_model::{Digest, ErrorCode, Problem, limits, name::NodeName, node::NodeStatus, resource::Object};
+use tutti_model::{
+    Digest, ErrorCode, InstanceId, Problem, limits, name::NodeName, node::NodeStatus, resource::Object,
+};
 
 /// `GET /v1/zone/tables`
 pub(super) async fn watch_tables(call: Call) -> Answer {
@@ -60,6 +62,12 @@ pub(super) async fn report_instances(call: Call) -> Answer {
     let reports: Vec<InstanceReport> = call.json()?;
     call.app.zone.report_instances(&node(&call)?, reports).await?;
     Ok(reply::no_content())
+}
+
+/// `GET /v1/zone/nodes/{name}/instances/{instance}/secrets`
+pub(super) async fn read_instance_secrets(call: Call) -> Answer {
+    let instance: InstanceId = call.names.get(1).map_or("", String::as_str).parse()?;
+    Ok(reply::ok(&call.app.zone.instance_secrets(&node(&call)?, &instance).await?))
 }
 
 /// `PUT /v1/zone/ingresses/{name}`

@@ -152,6 +152,14 @@ impl ZoneApi for Zone {
         Ok(())
     }
 
+    async fn instance_secrets(
+        &self,
+        _: &NodeName,
+        _: &tutti_model::InstanceId,
+    ) -> Result<tutti_base::SecretValues, Problem> {
+        Ok(tutti_base::SecretValues::default())
+    }
+
     async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem> {
         self.reports.lock().unwrap().push(report);
         Ok(())

@@ -135,7 +135,7 @@ impl Driver for ProcessDriver {
     async fn start(&self, spec: &StartSpec) -> Result<Arc<dyn Running>, DriverError> {
         let (driver, copy) = (self.clone(), spec.clone());
         let prepared = off_executor(move || driver.prepare(&copy)).await?;
-        let (child, state) = self.launch(&prepared.folder, prepared.lock).await?;
+        let (child, state) = self.launch(&prepared.folder, prepared.lock, &spec.secrets).await?;
         let attached =
             ProcessRunning::attach(&prepared.folder, state, Some(child), Some(prepared.port)).await;
         attached.map(running::shared).map_err(host(format!("instance {}: reaching its shim", spec.instance)))

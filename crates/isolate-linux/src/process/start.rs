@@ -10,17 +10,23 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{PermissionsExt as _, chown},
+    },
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
     process::{Child, Command},
 };
+use tutti_base::SecretValues;
 use tutti_isolate::{DriverError, StartSpec};
 use tutti_model::{InstanceId, Millis};
+use zeroize::Zeroizing;
 
 /// How long a shim may take until its process runs. It needs some ten milliseconds; a host that swaps needs longer.
 pub(super) const STARTED_WITHIN: Duration = Duration::from_secs(20);
@@ -79,6 +85,7 @@ impl ProcessDriver {
             logs: spec.logs.canonicalize().map_err(what("its log"))?,
             run,
             env: environment(spec),
+            secrets: SecretValues::default(),
             port: port.number(),
             uid: entry.uid,
             memory: spec.manifest.memory.0,
@@ -90,8 +97,14 @@ impl ProcessDriver {
         Ok(Prepared { lock, port, folder })
     }
 
-    /// Starts a shim and hears what became of it.
-    pub(super) async fn launch(&self, folder: &Path, lock: File) -> Result<(Child, State), DriverError> {
+    /// Starts a shim, says the secrets to it, and hears what became of it.
+    pub(super) async fn launch(
+        &self,
+        folder: &Path,
+        lock: File,
+        secrets: &SecretValues,
+    ) -> Result<(Child, State), DriverError> {
+        let (own, its) = channel().map_err(host("making a channel to the shim"))?;
         let mut child = Command::new(&self.options.shim)
             .arg0("tutti")
             .args(&self.options.shim_args)
@@ -101,11 +114,11 @@ impl ProcessDriver {
             // A group of its own: what is typed at the agent's terminal is not for it.
             .process_group(0)
             .stdin(Stdio::from(lock))
-            .stdout(Stdio::piped())
+            .stdout(Stdio::from(its))
             .stderr(Stdio::piped())
             .spawn()
             .map_err(host(format!("starting the shim {}", self.options.shim.display())))?;
-        let answer = tokio::time::timeout(STARTED_WITHIN, answer(&mut child)).await;
+        let answer = tokio::time::timeout(STARTED_WITHIN, answer(&mut child, own, secrets)).await;
         let (answer, complaint) = match answer {
             Ok(answer) => answer.map_err(host("hearing from the shim"))?,
             Err(_) => {
@@ -149,6 +162,7 @@ impl ProcessDriver {
                 logs: folder.join("log"),
                 run: Vec::new(),
                 env: BTreeMap::new(),
+                secrets: SecretValues::default(),
                 port: port.number(),
                 uid,
                 memory: 16 << 20,
@@ -162,7 +176,7 @@ impl ProcessDriver {
             Ok((folder, lock))
         };
         let (folder, lock) = made().map_err(host(format!("making {}", folder.display())))?;
-        let (mut child, state) = self.launch(&folder, lock).await?;
+        let (mut child, state) = self.launch(&folder, lock, &SecretValues::default()).await?;
         let _ = child.wait().await;
         Ok(state)
     }
@@ -184,13 +198,32 @@ pub(super) fn clear_probes(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Everything that a shim says: its answer, and what it complains of if it could not even begin.
-async fn answer(child: &mut Child) -> io::Result<(Vec<u8>, Vec<u8>)> {
+/// Both ends of what agent and shim talk over while it starts. It goes both ways, and leaves no file behind.
+fn channel() -> io::Result<(UnixStream, OwnedFd)> {
+    let (own, its) = std::os::unix::net::UnixStream::pair()?;
+    own.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(own)?, its.into()))
+}
+
+/// Says the secrets, and hears everything that a shim says: its answer, and what it complains of if it could not even
+/// begin.
+async fn answer(
+    child: &mut Child,
+    own: UnixStream,
+    secrets: &SecretValues,
+) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let (mut answer, mut complaint) = (Vec::new(), Vec::new());
-    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let (mut stdout, mut stderr) = (stdout.take(ANSWER_BYTES), stderr.take(ANSWER_BYTES));
-    tokio::try_join!(stdout.read_to_end(&mut answer), stderr.read_to_end(&mut complaint))?;
+    let (hears, mut says) = own.into_split();
+    let (mut hears, mut stderr) = (hears.take(ANSWER_BYTES), stderr.take(ANSWER_BYTES));
+    let values = Zeroizing::new(serde_json::to_vec(secrets)?);
+    let say = async {
+        // A shim that ended before it listened says why by its answer or complaint.
+        let _ = says.write_all(&values).await;
+        let _ = says.shutdown().await;
+        Ok(())
+    };
+    tokio::try_join!(say, hears.read_to_end(&mut answer), stderr.read_to_end(&mut complaint))?;
     Ok((answer, complaint))
 }
 

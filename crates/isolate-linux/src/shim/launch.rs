@@ -226,6 +226,7 @@ fn environment(spec: &ShimSpec, places: &Places) -> BTreeMap<String, String> {
         ("TMPDIR".to_owned(), places.tmp.display().to_string()),
     ]);
     environment.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    environment.extend(spec.secrets.reveal().map(|(name, value)| (name.to_owned(), value.to_owned())));
     environment.insert("PORT".to_owned(), spec.port.to_string());
     environment
 }

@@ -1,8 +1,8 @@
 //! The shim: the parent of one instance's process. Small, single-threaded and without a runtime, since there are as many
 //! as there are instances, and none may fail.
 //!
-//! It is started by the agent in its own process group, with the instance's lock as its standard input and a pipe to
-//! answer on as its standard output. [`launch`] starts the process, [`supervise`] stays with it until it ends.
+//! It is started by the agent in its own process group, with the instance's lock as its standard input and as its
+//! standard output a socket, over which it is told the secrets of the instance and answers. [`launch`] starts the process, [`supervise`] stays with it until it ends.
 
 mod launch;
 mod output;
@@ -17,13 +17,18 @@ use output::Outputs;
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::{fd::AsFd as _, unix::net::UnixListener},
     path::{Path, PathBuf},
     process::ExitCode,
     time::SystemTime,
 };
-use tutti_model::Timestamp;
+use tutti_base::SecretValues;
+use tutti_model::{Timestamp, limits};
+use zeroize::Zeroizing;
+
+/// Most bytes of secrets that are heard. Each byte of a value takes at most six as JSON.
+const SECRETS_BYTES: u64 = (limits::SECRETS_PER_VERSION * (6 * limits::SECRET_VALUE_BYTES + 4096)) as u64;
 
 /// Runs the shim of the instance whose folder is the one argument. To be called first thing in `main`, before there are
 /// threads or open files.
@@ -57,7 +62,7 @@ fn run(folder: &Path) -> io::Result<ExitCode> {
     sys::replace_standard_streams([null.as_fd(); 3])?;
     drop(null);
 
-    let started = start(folder);
+    let started = secrets(&answer).and_then(|secrets| start(folder, secrets));
     let message = match &started {
         Ok(running) => Started::Running(running.state.clone()),
         Err(failed) => Started::Failed(failed.clone()),
@@ -82,7 +87,18 @@ struct Running {
     signals: std::os::fd::OwnedFd,
 }
 
-fn start(folder: &Path) -> Result<Running, Failed> {
+/// What the agent says before anything else: the secrets of the instance, until it closes its side.
+fn secrets(said: &File) -> Result<SecretValues, Failed> {
+    let mut values = Zeroizing::new(Vec::new());
+    said.take(SECRETS_BYTES)
+        .read_to_end(&mut values)
+        .map_err(|error| Failed::host("hearing the secrets", error))?;
+    // What is wrong with them is not said: it could be a part of one.
+    let unreadable = |_| Failed::host("hearing the secrets", io::Error::from(io::ErrorKind::InvalidData));
+    serde_json::from_slice(&values).map_err(unreadable)
+}
+
+fn start(folder: &Path, secrets: SecretValues) -> Result<Running, Failed> {
     let host = |what: &'static str| move |error: io::Error| Failed::host(what, error);
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGPIPE] {
         sys::on_signal(signal, Disposition::Ignore).map_err(host("ignoring signals"))?;
@@ -94,9 +110,10 @@ fn start(folder: &Path) -> Result<Running, Failed> {
     // From here on names are relative: the path of a socket may be at most 107 bytes long.
     std::env::set_current_dir(folder).map_err(host("entering the instance's folder"))?;
     let here = PathBuf::from(".");
-    let spec: ShimSpec = record::read(&here, record::SPEC)
+    let mut spec: ShimSpec = record::read(&here, record::SPEC)
         .and_then(|spec| spec.ok_or_else(|| io::ErrorKind::NotFound.into()))
         .map_err(host("reading spec.json"))?;
+    spec.secrets = secrets;
     record::remove(Path::new(record::SOCKET)).map_err(host("removing an old socket"))?;
     let listener = UnixListener::bind(record::SOCKET).map_err(host("making its socket"))?;
     listener.set_nonblocking(true).map_err(host("making its socket"))?;
@@ -112,6 +129,8 @@ fn start(folder: &Path) -> Result<Running, Failed> {
     });
     match state {
         Ok((launched, state)) => {
+            // The program has them; the shim needs them no longer.
+            spec.secrets = SecretValues::default();
             Ok(Running { spec, folder: here, state, launched, listener, outputs, signals })
         }
         Err(failed) => {

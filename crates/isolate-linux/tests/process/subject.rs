@@ -194,6 +194,7 @@ pub(crate) fn spec(folder: &Path, number: u64, sample: &Sample) -> StartSpec {
         version: "example.com:web@1.0".parse().unwrap(),
         artifact: sample.artifact.clone(),
         manifest: sample.manifest.clone(),
+        secrets: tutti_base::SecretValues::default(),
     }
 }
 

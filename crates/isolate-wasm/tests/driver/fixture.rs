@@ -47,6 +47,7 @@ impl Host {
             version: "example.com:web@1.2".to_owned().try_into().unwrap(),
             artifact,
             manifest,
+            secrets: tutti_base::SecretValues::default(),
             folder: self.folder.path().join("instance"),
             logs: self.folder.path().join("logs"),
             instance,

@@ -96,6 +96,7 @@ impl Host {
             version: format!("example.com:{service}@1.2").try_into().unwrap(),
             artifact,
             manifest,
+            secrets: tutti_base::SecretValues::default(),
             folder: self.folder.path().join("instance"),
             logs: self.folder.path().join("logs"),
             instance: InstanceId::from_bits(7),

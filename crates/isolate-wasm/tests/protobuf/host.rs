@@ -86,6 +86,7 @@ impl Host {
             version: format!("test.wide:{SERVICE}@1.0").try_into().unwrap(),
             artifact: Artifact { digest: layers[0].digest.clone(), layers },
             manifest: Manifest { memory: ByteSize::mib(64), timeout: Millis(30_000), ..Manifest::default() },
+            secrets: tutti_base::SecretValues::default(),
             folder: folder.path().join("instance"),
             logs: folder.path().join("logs"),
             instance: InstanceId::from_bits(9),

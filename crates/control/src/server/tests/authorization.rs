@@ -28,6 +28,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "deployments" => deployment,
         "instances" => instance,
         "routes" => "shop.example.com",
+        "secrets" => "example.com:key",
         "nodes" => "n1",
         "tokens" => "viewer",
         "users" => "ada",
@@ -44,6 +45,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
     let names: &[&str] = match operation.id {
         "explain" => &["service", "example.com:web"],
         "remove_alias" => &[name, "example.net"],
+        "read_instance_secrets" => &[name, instance],
         "set_member" | "remove_member" => &[name, "bob"],
         "verify_domain" => &["claimed.org"],
         _ => &[name],
@@ -69,6 +71,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "report_ingress" => {
             Some(json!({ "ingress": "i1", "spec": { "http": "" }, "reached": 0, "stats": [] }))
         }
+        "set_secret" => Some(json!({ "value": "hunter2" })),
         "cordon_node" => Some(json!({ "cordoned": true })),
         "logs" => {
             path.push_str("?service=example.com:web");

@@ -43,6 +43,7 @@ fn case(operation: &Operation, of: &Pair) -> Case {
         | "report_instances"
         | "report_ingress"
         | "leave_ingress"
+        | "read_instance_secrets"
         | "read_blob" => return Case::Nobodys,
         "create_user" => return Case::Nobodys,
         "get_user" | "delete_user" => {
@@ -62,6 +63,12 @@ fn case(operation: &Operation, of: &Pair) -> Case {
         "list_deployments" => lists(domain, "deployments"),
         "list_instances" => lists(domain, "instances"),
         "list_routes" => lists(domain, "routes"),
+        "list_secrets" => ["", "?limit=1", &format!("?domain={domain}")]
+            .into_iter()
+            .map(|query| (format!("/v1/secrets{query}"), None))
+            .collect(),
+        "get_secret" | "delete_secret" => named(&format!("{domain}:shop")),
+        "set_secret" => with(&format!("{domain}:shop"), json!({ "value": "x" })),
 
         "create_domain" => with("", json!({ "name": domain })),
         "verify_domain" | "leave_domain" | "get_domain" | "delete_domain" => named(domain),
@@ -114,6 +121,7 @@ fn case(operation: &Operation, of: &Pair) -> Case {
             ("deployment", &of.deployment),
             ("instance", &of.instance),
             ("route", &format!("shop.{domain}")),
+            ("secret", &format!("{domain}:shop")),
         ]
         .into_iter()
         .map(|(kind, name)| (format!("/v1/explain/{kind}/{name}"), None))
@@ -155,6 +163,9 @@ async fn two_tenants() -> (Api, Pair, Pair) {
     api.member("ours.org", "mine", "owner").await;
     api.push("ours.org:web@1.0").await.expect(201);
     api.post("/v1/domains/example.com/aliases", json!({ "alias": "example.net" })).await.expect(201);
+    api.call("admin", Method::PUT, "/v1/secrets/example.com:shop", Some(json!({ "value": "hunter2" })))
+        .await
+        .expect(201);
     let ci = json!({ "name": "ci", "role": "deployer", "domain": "example.com" });
     api.call("bob", Method::POST, "/v1/tokens", Some(ci)).await.expect(201);
     api.call("bob", Method::POST, "/v1/domains", Some(json!({ "name": "example.info" }))).await.expect(202);

@@ -35,6 +35,7 @@ over_both!(
     reports_follow_the_state_machine,
     a_node_reports_of_its_own_instances_only,
     an_ingress_lives_by_its_reports,
+    a_node_is_given_the_secrets_of_its_own_instances,
     a_watch_begins_after_a_revision,
     a_slow_reader_misses_nothing,
     objects_of_the_largest_size_pass,
@@ -95,6 +96,45 @@ async fn a_node_sees_its_instances_in_whole_transactions(world: World) {
     world.objects.write().delete(&gone).commit().await.unwrap().unwrap();
     assert_eq!(reader.next().await, [one.name]);
     assert_eq!(reader.known.len(), 1);
+}
+
+async fn a_node_is_given_the_secrets_of_its_own_instances(world: World) {
+    let api_key = world.objects.make(
+        "example.com:api-key",
+        tutti_model::secret::SecretSpec {
+            secret: "example.com:api-key".parse().unwrap(),
+            sealed: String::new(),
+        },
+    );
+    let mut stored = api_key.clone();
+    let identity = crate::secrets::identity(&stored);
+    stored.spec.sealed = keyring().seal(&identity, "hunter2 ü\n".as_bytes()).await.unwrap();
+    let mut named = world.instance(1, "n1");
+    named.spec.manifest.secrets.insert("API_KEY".into(), "api-key".parse().unwrap());
+    let mut astray = world.instance(2, "n1");
+    astray.spec.manifest.secrets.insert("API_KEY".into(), "other".parse().unwrap());
+    let (plain, elsewhere) = (world.instance(3, "n1"), world.instance(4, "n2"));
+    let write = world.objects.write().create(&stored).create(&named).create(&astray);
+    write.create(&plain).create(&elsewhere).commit().await.unwrap().unwrap();
+    let ask = async |bits: u64| world.zone.instance_secrets(&node("n1"), &InstanceId::from_bits(bits)).await;
+    let given = ask(1).await.unwrap();
+    assert_eq!(given.reveal().collect::<Vec<_>>(), [("API_KEY", "hunter2 ü\n")]);
+    assert_eq!(ask(3).await.unwrap().reveal().count(), 0);
+    let missing = ask(2).await.unwrap_err();
+    assert_eq!(missing.code, ErrorCode::NotFound);
+    assert!(missing.hint.unwrap().contains("tutti secret set example.com:other"));
+    assert_eq!(ask(4).await.unwrap_err().code, ErrorCode::Forbidden);
+    assert_eq!(ask(5).await.unwrap_err().code, ErrorCode::NotFound);
+    // What was sealed under another key is refused by name.
+    let mut other =
+        world.objects.get::<tutti_model::secret::SecretSpec>("example.com:api-key").await.unwrap();
+    let bytes = zeroize::Zeroizing::new([2; tutti_seal::key::KEY_BYTES]);
+    let other_key = tutti_seal::SealingKey::new(&bytes).unwrap();
+    other.spec.sealed = other_key.seal(&identity, b"hunter2").unwrap();
+    world.objects.write().update(&other).commit().await.unwrap().unwrap();
+    let refused = ask(1).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable);
+    assert!(refused.detail.contains("secret example.com:api-key") && refused.detail.contains(other_key.id()));
 }
 
 fn is(state: InstanceState) -> InstanceStatus {
