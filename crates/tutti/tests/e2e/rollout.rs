@@ -125,7 +125,7 @@ fn a_step_with_too_few_answers_waits_and_says_so() {
         "--no-wait",
     ]);
     deployment_when(&cloud, SERVICE, "it says that it waits for answers", |deployment| {
-        deployment["status"]["message"].as_str().is_some_and(|message| message.contains("answers of the 50"))
+        deployment["status"]["message"].as_str().is_some_and(|message| message.contains("of the 50 answers"))
     });
     let said = cloud.tutti(&["explain", SERVICE]);
     assert!(said.out.contains("send it requests") && said.out.contains("promote"), "{}", said.out);
