@@ -120,6 +120,7 @@ impl Instance {
             (self.memory, copied),
             gauge,
             Arc::clone(meter),
+            Arc::clone(self.ticker.lane()),
         );
         (store, outputs)
     }

@@ -29,6 +29,7 @@ pub mod grpc;
 mod guest;
 mod handler;
 mod instance;
+mod lane;
 mod loader;
 mod log;
 mod outgoing;
