@@ -236,19 +236,7 @@ impl KeepAlive {
 
     /// One exchange; the answer must have a length.
     pub fn get(&mut self, path: &str) -> Answer {
-        self.exchange(&format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host))
-    }
-
-    /// One exchange with JSON to send; the answer must have a length.
-    pub fn post(&mut self, path: &str, json: &str) -> Answer {
-        self.exchange(&format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}",
-            self.host,
-            json.len()
-        ))
-    }
-
-    fn exchange(&mut self, text: &str) -> Answer {
+        let text = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
         self.stream.get_mut().write_all(text.as_bytes()).expect("a request is sent");
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("a status line");
