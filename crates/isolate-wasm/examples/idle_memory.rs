@@ -73,7 +73,8 @@ async fn measure(count: u32, grpc: bool, same: bool) -> Result<(), Box<dyn Error
         times.push(started.elapsed());
     }
     times.sort();
-    println!("first call of each: median {:?}, worst {:?}", times[times.len() / 2], times[times.len() - 1]);
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    println!("first call of each: median {median:?}, worst {:?}", times.last().copied().unwrap_or_default());
     println!("after a call of each: {} KiB, own {}", resident()?[0], resident()?[1]);
     tokio::time::sleep(Duration::from_secs(IDLE)).await;
     println!("some seconds later: {} KiB, own {}", resident()?[0], resident()?[1]);
