@@ -81,6 +81,11 @@ impl Runnable {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn resident(&self) -> bool {
+        self.idle.resident.load(Ordering::Relaxed)
+    }
+
     /// What is instantiated for each request.
     pub(crate) fn instance_pre(&self) -> &InstancePre<State> {
         match &self.kind {
