@@ -1,6 +1,8 @@
 //! What a guest can reach: the data of its store, its limits, and the hooks that say no.
 
-use crate::{engine::TABLE_ELEMENTS, grpc::Call, guest::Meter, lane::Lane, outgoing::Outgoing};
+use crate::{
+    denied::Denials, engine::TABLE_ELEMENTS, grpc::Call, guest::Meter, lane::Lane, outgoing::Outgoing,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -129,6 +131,13 @@ pub(crate) fn store(
         Err(exceeded) => Err(exceeded.into()),
     });
     store
+}
+
+impl State {
+    /// Where the guest is told what it may not do.
+    pub(crate) fn denials(&self) -> &Denials {
+        self.outgoing.denials()
+    }
 }
 
 /// Bounds the memory of one request, over all its memories and tables together.
