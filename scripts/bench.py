@@ -3,6 +3,7 @@
 
     bench.py TUTTI GUESTS OUTPUT [--seconds N]
     bench.py TUTTI GUESTS --deploys
+    bench.py TUTTI GUESTS --idle [--versions N...]
     bench.py TUTTI GUESTS --grpc [--native PROGRAM] [--wasmtime PROGRAM] [--in-process PROGRAM]
 
 Both are measured in one run, on the same machine, by the same wrk, on loopback, with what they front: Tutti's ingress
@@ -11,6 +12,7 @@ counted for the processes in front of the load (/proc/PID/stat), so that wrk and
 """
 
 import argparse
+import concurrent.futures
 import http.client
 import json
 import os
@@ -29,6 +31,7 @@ import time
 TICKS = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
 DEPLOYS = 5
+PUSHES_AT_ONCE = 4
 # Nothing here takes nearly so long on a machine that works.
 PATIENCE = 60
 
@@ -335,25 +338,55 @@ def load_wasmtime(guests, wasmtime, seconds):
         process.wait(PATIENCE)
 
 
-def idle_memory(tutti, guests, folder, counts):
-    """Resident MiB with so many idle versions, each of bytes of its own and called once, in the order of `counts`."""
-    component = folder / "idle/component.wasm"
-    component.parent.mkdir()
-    # So little that a thousand fit on a small machine: what is promised to an idle version is not what it takes.
-    (component.parent / "tutti.toml").write_text('[service]\nisolate = "wasm"\nmemory = "4Mi"\ncpu = "1m"\n')
+def idle_memory(binary, guests, counts, same):
+    """Resident MiB with so many idle versions, in the order of `counts`, each of bytes of its own or all of the same, and
+    before the first. A process of its own for each, so that nothing else has been there. Nobody has called them."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-idle-"))
+    tutti = Tutti(binary, folder)
     original = (guests / "hello_wasm.wasm").read_bytes()
-    before, deployed, found = resident_mib([tutti.process.pid]), 0, []
-    for count in counts:
-        print(f"{count} idle versions", file=sys.stderr)
-        while deployed < count:
-            component.write_bytes(unlike(original, f"idle-{deployed}"))
-            tutti.run("push", component, f"example.com:idle{deployed}@1.0")
-            tutti.run("deploy", f"example.com:idle{deployed}@1.0", "100%")
-            deployed += 1
-        # Memory of the pushes is given back.
+
+    def deploy(number):
+        place = folder / f"idle-{number}"
+        place.mkdir()
+        # So little that a thousand fit on a small machine: what is promised to an idle version is not what it takes.
+        (place / "tutti.toml").write_text('[service]\nisolate = "wasm"\nmemory = "4Mi"\ncpu = "1m"\n')
+        (place / "component.wasm").write_bytes(original if same else unlike(original, f"idle-{number}"))
+        tutti.run("push", place / "component.wasm", f"example.com:idle{number}@1.0")
+        tutti.run("deploy", f"example.com:idle{number}@1.0", "100%")
+        shutil.rmtree(place)
+
+    try:
+        # Caches of the start, and what a first version brings along for all, are not a version's.
         time.sleep(5)
-        found.append((count, resident_mib([tutti.process.pid]), before))
-    return found
+        before, deployed, found = resident_mib([tutti.process.pid]), 0, []
+        for count in counts:
+            print(f"{count} idle versions, {'the same' if same else 'other'} bytes", file=sys.stderr)
+            # Most of a push is waiting for what others do: the compiler, the store, loops.
+            with concurrent.futures.ThreadPoolExecutor(PUSHES_AT_ONCE) as pool:
+                list(pool.map(deploy, range(deployed, count)))
+            deployed = max(deployed, count)
+            # Memory of the pushes is given back.
+            time.sleep(5)
+            found.append((count, resident_mib([tutti.process.pid]), before))
+        return found
+    finally:
+        tutti.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def idle_rows(memory):
+    lines = []
+    for bytes_, found in memory.items():
+        for count, resident, before in found:
+            aim = "300 MiB" if count == 1000 else ""
+            what = f"resident memory with {count:,} idle wasm versions {bytes_} ({before:.0f} MiB without)"
+            lines.append(f"| {what} | {resident:.0f} MiB | | 1 | {aim} |")
+    return lines
+
+
+def measure_idle(binary, guests, counts):
+    what = {"of other bytes each": False, "of the same bytes": True}
+    return {name: idle_memory(binary, guests, counts, same) for name, same in what.items()}
 
 
 def grpc_rows(rows):
@@ -368,9 +401,7 @@ def grpc_report(rows, answers, micros, memory):
     if micros:
         lines.append(f"| a call in process, from request to encoded reply, p50 | {micros['p50_us']:.0f} µs | | 20000 | 50 µs |")
         lines.append(f"| the same, p99 | {micros['p99_us']:.0f} µs | | 20000 | |")
-    for count, resident, before in memory:
-        aim = "300 MiB" if count == 1000 else ""
-        lines.append(f"| resident memory with {count:,} idle wasm versions ({before:.0f} MiB without) | {resident:.0f} MiB | | 1 | {aim} |")
+    lines += idle_rows(memory)
     return "\n".join(lines) + "\n"
 
 
@@ -445,14 +476,19 @@ def main():
     parser.add_argument("output", type=pathlib.Path, nargs="?")
     parser.add_argument("--deploys", action="store_true", help="only pushes and deploys, without writing a page")
     parser.add_argument("--grpc", action="store_true", help="only gRPC, without writing a page")
+    parser.add_argument("--idle", action="store_true", help="only the memory of idle versions, without writing a page")
     parser.add_argument("--native", type=pathlib.Path, help="a release build of samples/hello-grpc")
     parser.add_argument("--wasmtime", type=pathlib.Path, help="wasmtime's own program")
     parser.add_argument("--in-process", type=pathlib.Path, help="the example grpc_latency of the wasm isolate")
     parser.add_argument("--versions", type=int, nargs="*", default=[1, 100, 1000], help="idle versions to hold")
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    if not (options.output or options.deploys or options.grpc):
+    if not (options.output or options.deploys or options.grpc or options.idle):
         parser.error("where is the page to be written?")
+    if options.idle:
+        memory = measure_idle(options.tutti.resolve(), options.guests.resolve(), options.versions)
+        print("\n".join(idle_rows(memory)))
+        return
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tutti-bench-"))
     load_before = os.getloadavg()[0]
     tutti = Tutti(options.tutti.resolve(), folder)
@@ -464,7 +500,9 @@ def main():
         text = "" if options.grpc else report(load_before, *measure(tutti, guests, folder, options.seconds), options.seconds)
         programs = options.native, options.wasmtime, options.in_process
         calls = measure_grpc(tutti, guests, folder, options.seconds, *programs)
-        text += "\n" * bool(text) + grpc_report(*calls, idle_memory(tutti, guests, folder, options.versions))
+        tutti.stop()
+        memory = measure_idle(tutti.binary, guests, options.versions)
+        text += "\n" * bool(text) + grpc_report(*calls, memory)
     finally:
         tutti.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -188,7 +188,7 @@ async fn call(
 ) -> Result<Response<Body>, HopError> {
     let (parts, body) = request.into_parts();
     // The guest is not to blame for a slow upload: its time starts again while the request's body moves.
-    let (body, progress) = upload::Progress::watch(body);
+    let (body, progress) = upload::Progress::watch(&parts.headers, body);
     let handled = handler.handle(Request::from_parts(parts, body));
     let first_byte = deadline.saturating_duration_since(Instant::now());
     match upload::within(first_byte, progress.as_ref(), handled).await {

@@ -9,6 +9,7 @@ mod explain;
 pub(crate) mod fixtures;
 mod logs;
 mod nouns;
+mod preload;
 mod ps;
 mod push;
 mod secret;

@@ -11,12 +11,15 @@
 //!   A torn, truncated or rotten file is removed, and the component compiled again.
 //! - Files are put in place whole and never changed after, only removed; a removed file lives on while it is mapped.
 //!
+//! For the same reason the pages of an idle component need not stay in memory: they can be had from the file again.
+//!
 //! The SHA-256 is there against accidents. Against somebody who can write as this user there is no defence here, nor
 //! need there be: they could replace the agent.
 
 #![expect(unsafe_code, reason = "loading compiled code is unsafe in the engine's interface")]
 
 use crate::compiler::{self, Code};
+use rustix::mm::{Advice, madvise};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Seek as _},
@@ -204,6 +207,21 @@ fn load_file(engine: &Engine, path: &Path, sha256: &str) -> Result<Component, St
     // What orders removal. If it fails the entry is only removed earlier.
     let _ = file.set_modified(SystemTime::now());
     Ok(component)
+}
+
+/// Takes a component's pages out of this process's memory: its code, and what the engine looks up in its file. Whoever
+/// needs one again, even this moment, has it from the kernel's cache of the file, a few microseconds later.
+pub(crate) fn give_back(component: &Component) {
+    let image = component.image_range();
+    let bytes = image.end.addr().saturating_sub(image.start.addr());
+    // SAFETY: the range is a whole private mapping of a file, since components are only ever loaded by the functions
+    // above, from a file. Nothing has been written to it that would be lost: the engine refuses images with relocations
+    // and makes the mapping read-only once it is loaded (a test compares it with its file). So dropping its pages
+    // changes no byte that anybody can read.
+    let result = unsafe { madvise(image.start.cast_mut().cast(), bytes, Advice::LinuxDontNeed) };
+    if let Err(error) = result {
+        tracing::debug!(%error, "the pages of an idle component stay in memory");
+    }
 }
 
 fn digest(mut file: &File) -> io::Result<Digest> {

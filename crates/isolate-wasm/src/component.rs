@@ -1,8 +1,12 @@
 //! What can be run: which bytes are a component, of which world, and what it needs.
 
-use crate::{grpc::Service, state::State};
-use std::sync::Arc;
+use crate::{compiled, grpc::Service, state::State};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use tutti_isolate::{Artifact, DriverError, Layer};
+use tutti_model::version::WASM_INTERFACES;
 use wasmtime::{
     Engine,
     component::{Component, InstancePre, Linker},
@@ -31,6 +35,16 @@ pub(crate) struct Runnable {
     pub(crate) initial_memory: u64,
     /// Its compiled code, in bytes of address space; the pages that are used are in memory.
     pub(crate) code: u64,
+    pub(crate) idle: Idle,
+}
+
+/// Whether a component's pages are worth their memory. A thousand versions that nobody calls should weigh little.
+#[derive(Debug, Default)]
+pub(crate) struct Idle {
+    /// A guest was made since the last look.
+    used: AtomicBool,
+    /// One was made since the pages were given back.
+    resident: AtomicBool,
 }
 
 /// What requests to a component are.
@@ -42,6 +56,36 @@ pub(crate) enum Kind {
 }
 
 impl Runnable {
+    /// Says that a guest is being made of it.
+    pub(crate) fn used(&self) {
+        // Written only where it changes something, since all requests share it.
+        if !self.idle.used.load(Ordering::Relaxed) {
+            self.idle.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes its pages out of memory if no guest was made of it since the last look.
+    pub(crate) fn look(&self) {
+        if self.idle.used.swap(false, Ordering::Relaxed) {
+            self.idle.resident.store(true, Ordering::Relaxed);
+        } else if self.idle.resident.swap(false, Ordering::Relaxed) {
+            compiled::give_back(self.instance_pre().component());
+        }
+    }
+
+    /// Takes its pages out of memory, where nobody has called it yet.
+    pub(crate) fn rest(&self) {
+        if !self.idle.resident.load(Ordering::Relaxed) {
+            self.idle.used.store(false, Ordering::Relaxed);
+            compiled::give_back(self.instance_pre().component());
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn resident(&self) -> bool {
+        self.idle.resident.load(Ordering::Relaxed)
+    }
+
     /// What is instantiated for each request.
     pub(crate) fn instance_pre(&self) -> &InstancePre<State> {
         match &self.kind {
@@ -121,6 +165,18 @@ pub(crate) fn link(
             "the component does not export \"{HANDLER}x\", so it cannot answer HTTP; it exports {exports}"
         ));
     }
+    let missing: Vec<_> = kind
+        .imports(engine)
+        .filter(|(name, _)| !WASM_INTERFACES.iter().any(|offered| name.starts_with(offered)))
+        .map(|(name, _)| format!("\"{name}\""))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "the component needs what the wasm isolate does not offer: {}; it offers WASI 0.2 and wasi:http",
+            missing.join(", ")
+        ));
+    }
+    // A function that an interface of the right name does not have is found here.
     let pre = linker
         .instantiate_pre(component)
         .map_err(|error| format!("the component needs what the wasm isolate does not offer: {error:#}"))?;
@@ -136,5 +192,6 @@ pub(crate) fn runnable(component: &Component, kind: Kind) -> Result<Runnable, St
     let largest = needs.max_initial_memory_size.unwrap_or(0);
     let code = component.image_range();
     let code = (code.end.addr() as u64).saturating_sub(code.start.addr() as u64);
-    Ok(Runnable { kind, initial_memory: largest.saturating_mul(PAGE_BYTES), code })
+    let initial_memory = largest.saturating_mul(PAGE_BYTES);
+    Ok(Runnable { kind, initial_memory, code, idle: Idle::default() })
 }

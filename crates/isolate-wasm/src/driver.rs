@@ -10,6 +10,7 @@ use crate::{
     log::Log,
     state::MemoryGauge,
     ticker::Ticker,
+    tls::Tls,
 };
 use async_trait::async_trait;
 use std::{fmt, io, path::Path, sync::Arc};
@@ -29,6 +30,7 @@ pub struct WasmDriver {
     loader: Loader,
     ticker: Arc<Ticker>,
     memory: Arc<MemoryGauge>,
+    tls: Arc<Tls>,
     clock: Arc<dyn Clock>,
     /// What is weaker here than it should be.
     notes: Vec<String>,
@@ -62,6 +64,7 @@ impl WasmDriver {
             loader,
             ticker: Arc::new(ticker),
             memory: MemoryGauge::node(options.memory),
+            tls: Tls::new(options.roots),
             clock: options.clock,
             notes: notes.into_iter().collect(),
             fingerprint: OnceCell::new(),
@@ -136,10 +139,11 @@ impl Driver for WasmDriver {
         let (folder, id) = (spec.logs.clone(), spec.instance.clone());
         let writer = blocking(&spec.logs, "open the log folder", move || Writer::open(&folder, id)).await?;
         let log = Log::start(writer, Arc::clone(&self.clock));
-        let instance = Instance::new(spec, runnable, log, Arc::clone(&self.ticker), &self.memory);
+        let instance = Instance::new(spec, runnable, log, Arc::clone(&self.ticker), &self.memory, &self.tls);
         match try_out(&instance).await {
             // A node that is busy now says nothing about the component.
             Ok(()) | Err(HandleError::Full(_)) => {
+                instance.runnable.rest();
                 Ok(Arc::new(RunningInstance::new(instance, spec.manifest.state)))
             }
             Err(failure) => {

@@ -1,11 +1,11 @@
 //! One request inside a guest: a future that is polled while the answer is wanted, on the clock.
 
-use crate::ticker::Ticker;
+use crate::{lane::Place, ticker::Ticker};
 use std::{
     fmt::Write as _,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -28,6 +28,8 @@ pub(crate) struct Meter {
     used: AtomicU64,
     polled_at: AtomicU64,
     memory_refused: AtomicBool,
+    /// The guest's place in the lane, within a poll.
+    place: Mutex<Option<Place>>,
 }
 
 /// The guest has used up its time on a thread.
@@ -48,6 +50,7 @@ impl Meter {
             used: AtomicU64::new(0),
             polled_at: AtomicU64::new(0),
             memory_refused: AtomicBool::new(false),
+            place: Mutex::new(None),
         }
     }
 
@@ -63,7 +66,17 @@ impl Meter {
     fn end(&self) -> u64 {
         let took = self.now().saturating_sub(self.polled_at.load(Ordering::Relaxed));
         self.used.fetch_add(took, Ordering::Relaxed);
+        drop(self.place());
         took
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Keeps a place in the lane until the poll that is under way ends.
+    pub(crate) fn keep(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
     }
 
     /// Whether the guest may go on; asked in the middle of a poll.

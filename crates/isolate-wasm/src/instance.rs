@@ -2,6 +2,7 @@
 
 use crate::{
     component::{Kind, Runnable},
+    denied::Denials,
     grpc::{Calls, Front, Kept, codec},
     guest::{Guest, Meter, Work},
     handler::Requests,
@@ -9,6 +10,7 @@ use crate::{
     outgoing::{Outgoing, Policy},
     state::{self, Held, MemoryGauge, State},
     ticker::Ticker,
+    tls::Tls,
 };
 use std::{
     fmt,
@@ -63,6 +65,7 @@ impl Instance {
         log: Log,
         ticker: Arc<Ticker>,
         memory: &Arc<MemoryGauge>,
+        tls: &Arc<Tls>,
     ) -> Self {
         let manifest = &spec.manifest;
         let mut environment: Vec<_> =
@@ -82,7 +85,7 @@ impl Instance {
             message_bytes: usize::try_from(manifest.grpc.max_message.0).unwrap_or(usize::MAX),
             memory: manifest.memory.0,
             memory_held: MemoryGauge::instance(memory, manifest.memory.0),
-            outgoing: Policy::new(&manifest.outgoing, Arc::clone(&log)),
+            outgoing: Policy::new(&manifest.outgoing, Denials::new(Arc::clone(&log)), Arc::clone(tls)),
             log,
             environment,
             ticker,
@@ -109,6 +112,7 @@ impl Instance {
         let pipe = |output| Pipe::new(Arc::clone(&self.log), output);
         let outputs = Outputs { stdout: pipe(Output::Stdout), stderr: pipe(Output::Stderr) };
         let gauge = Arc::clone(&self.memory_held);
+        self.runnable.used();
         let engine = self.runnable.instance_pre().engine();
         // A reply is copied as values.
         let copied = match self.runnable.kind {
@@ -122,6 +126,7 @@ impl Instance {
             (self.memory, copied),
             gauge,
             Arc::clone(meter),
+            Arc::clone(self.ticker.lane()),
         );
         (store, outputs)
     }

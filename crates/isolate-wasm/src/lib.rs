@@ -5,8 +5,8 @@
 //! other's data, a version that nobody calls costs next to nothing, and starting one takes no time worth naming.
 //!
 //! Guests are hostile. What they get is clocks, randomness, standard output and error (to the instance's log) and the
-//! environment of their manifest. There are no files and no sockets, and
-//! requests only to the hosts that the manifest allows ([`outgoing`]). Memory, cpu time,
+//! environment of their manifest. There are no files and no sockets, which their log tells them ([`denied`]), and
+//! requests only to the hosts that the manifest allows ([`outgoing`], [`tls`]). Memory, cpu time,
 //! time to the head of an answer, stack, tables, handles and what they make the host keep are bounded, each by a named
 //! constant or by the manifest.
 //!
@@ -22,6 +22,7 @@ mod answer;
 mod compiled;
 pub mod compiler;
 mod component;
+mod denied;
 mod driver;
 mod engine;
 #[doc(hidden)]
@@ -29,11 +30,13 @@ pub mod grpc;
 mod guest;
 mod handler;
 mod instance;
+mod lane;
 mod loader;
 mod log;
 mod outgoing;
 mod state;
 mod ticker;
+mod tls;
 
 pub use driver::WasmDriver;
 
@@ -62,6 +65,9 @@ pub struct WasmOptions {
     pub compiler_args: Vec<String>,
     /// What compiling one component may take.
     pub compile_limits: Limits,
+    /// Root certificates, in PEM, that servers of guests' requests have to show a certificate of; `None`: the host's, or
+    /// those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Read when they are first needed.
+    pub roots: Option<PathBuf>,
     /// What log lines are stamped with. Time limits are the machine's own time: they bound real work.
     pub clock: Arc<dyn Clock>,
 }
@@ -83,6 +89,7 @@ impl WasmOptions {
             compiler: "/proc/self/exe".into(),
             compiler_args: vec!["compile".into()],
             compile_limits: Limits::default(),
+            roots: None,
             clock,
         }
     }

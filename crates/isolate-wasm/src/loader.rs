@@ -5,14 +5,15 @@ use crate::{
     compiled::{self, Cache},
     compiler::{Compiler, Stop},
     component::{self, Kind, Layers, Runnable},
+    denied,
     grpc::{self, Service},
     state::State,
 };
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::{Arc, Mutex, Once, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tutti_base::sha256;
@@ -29,8 +30,13 @@ const READY: usize = 64;
 /// Turns for loading. Two components share one with a chance of one in 64 and then wait for each other.
 const TURNS: usize = 64;
 
+/// How often is looked for components that nobody has called since: those are taken out of memory, so that one that is
+/// called once a minute stays.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 pub(crate) struct Loader {
     shared: Arc<Shared>,
+    looking: Once,
     /// Whoever loads a component holds the turn of its digest, so that the next finds it ready.
     turns: Vec<Arc<AsyncMutex<()>>>,
     compiling: Arc<Semaphore>,
@@ -45,6 +51,8 @@ struct Shared {
     compiler: Compiler,
     /// The most recently used last.
     ready: Mutex<Vec<Ready>>,
+    /// Every component that something holds.
+    loaded: Mutex<Vec<Weak<Runnable>>>,
     #[cfg(test)]
     compiled: std::sync::atomic::AtomicUsize,
 }
@@ -54,6 +62,7 @@ impl Loader {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker))
+            .and_then(|()| denied::add_to_linker(&mut linker))
             .and_then(|()| grpc::add_call_to_linker(&mut linker))
             .map_err(|error| engine_error("link what guests may call", &error))?;
         let cache = Cache::open(options.cache.clone(), options.cache_bytes, &engine).map_err(|source| {
@@ -73,11 +82,13 @@ impl Loader {
             cache,
             compiler,
             ready: Mutex::default(),
+            loaded: Mutex::default(),
             #[cfg(test)]
             compiled: std::sync::atomic::AtomicUsize::new(0),
         };
         Ok(Loader {
             shared: Arc::new(shared),
+            looking: Once::new(),
             turns: (0..TURNS).map(|_| Arc::default()).collect(),
             compiling: Arc::new(Semaphore::new(options.compilers.max(1))),
             _stop: stop,
@@ -91,6 +102,7 @@ impl Loader {
         artifact: &Artifact,
         service: Option<&str>,
     ) -> Result<Arc<Runnable>, DriverError> {
+        self.looking.call_once(|| drop(tokio::spawn(look(Arc::downgrade(&self.shared)))));
         let wanted = Arc::new(Wanted::of(component::layers(artifact)?, service));
         if let Some(runnable) = self.shared.find(&wanted) {
             return Ok(runnable);
@@ -187,6 +199,27 @@ impl Shared {
         Some(runnable)
     }
 
+    fn hold(&self, runnable: &Arc<Runnable>) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only when it would grow, so that a thousand that are loaded one after the other are not gone over each time.
+        if loaded.len() == loaded.capacity() {
+            loaded.retain(|one| one.strong_count() > 0);
+        }
+        loaded.push(Arc::downgrade(runnable));
+    }
+
+    /// Takes what nobody has called since the last look out of memory.
+    fn look(&self) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|one| match one.upgrade() {
+            Some(runnable) => {
+                runnable.look();
+                true
+            }
+            None => false,
+        });
+    }
+
     fn keep_ready(&self, one: Ready) {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if ready.len() >= READY {
@@ -238,6 +271,8 @@ impl Shared {
             }
         };
         let runnable = Arc::new(runnable);
+        runnable.rest();
+        self.hold(&runnable);
         let component = wanted.component.digest.clone();
         self.keep_ready(Ready { component, grpc, runnable: Arc::clone(&runnable) });
         Ok(runnable)
@@ -258,6 +293,17 @@ impl Shared {
         tracing::info!(component = %layer.digest.short(), bytes = bytes.len(), %took, "compiled");
         let component = self.cache.keep_and_load(&self.engine, &layer.digest, code).map_err(named)?;
         self.link(&component, wanted, Some(&bytes))
+    }
+}
+
+/// Looks from time to time, as long as the loader is there.
+async fn look(at: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        match at.upgrade() {
+            Some(shared) => shared.look(),
+            None => return,
+        }
     }
 }
 

@@ -1,20 +1,22 @@
 //! Requests that guests make themselves: to the hosts of the manifest's `outgoing`, and to no other.
 //!
 //! A name may lead anywhere, so that the address it resolves to is looked at too: private ones are reached only where
-//! the manifest names the address itself. There is no TLS here, so that `https` is refused, with that reason.
+//! the manifest names the address itself.
 
-use crate::{log::Log, state::BODY_PIECE_BYTES};
+use crate::{
+    denied::{Denials, Kind},
+    state::BODY_PIECE_BYTES,
+    tls::{self, Tls},
+};
 use http::{Request, Response, Uri, uri::Scheme};
 use http_body_util::BodyExt as _;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -24,23 +26,19 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, io::Tok
 /// Requests that the guests of an instance have under way at once: a handful for each of its own requests, well below
 /// what sockets a process may have.
 const AT_ONCE: usize = 256;
-/// Longest time to connect, and to wait for the head of an answer, whatever a guest asks for: its own caller waits.
+/// Longest time to connect, TLS included, and to wait for the head of an answer, whatever a guest asks for: its own caller waits.
 const CONNECT: Duration = Duration::from_secs(10);
 const FIRST_BYTE: Duration = Duration::from_secs(60);
 /// Addresses of a name that are tried.
 const TRIES: usize = 4;
-/// At most one line about denied requests in this time, so that a guest cannot fill its log with them.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the guests of an instance may reach.
 #[derive(Debug)]
 pub(crate) struct Policy {
     allowed: Vec<Destination>,
-    log: Arc<Log>,
+    denials: Denials,
+    tls: Arc<Tls>,
     under_way: Arc<Semaphore>,
-    begun: Instant,
-    /// When the next line about a denial may be written, in milliseconds since `begun`.
-    next_note: AtomicU64,
 }
 
 /// A request's host and port.
@@ -48,19 +46,15 @@ pub(crate) struct Policy {
 struct To {
     host: String,
     port: u16,
+    tls: bool,
     /// Whether the manifest names the address itself.
     by_address: bool,
 }
 
 impl Policy {
-    pub(crate) fn new(allowed: &[Destination], log: Arc<Log>) -> Arc<Policy> {
-        Arc::new(Policy {
-            allowed: allowed.to_vec(),
-            log,
-            under_way: Arc::new(Semaphore::new(AT_ONCE)),
-            begun: Instant::now(),
-            next_note: AtomicU64::new(0),
-        })
+    pub(crate) fn new(allowed: &[Destination], denials: Denials, tls: Arc<Tls>) -> Arc<Policy> {
+        let under_way = Arc::new(Semaphore::new(AT_ONCE));
+        Arc::new(Policy { allowed: allowed.to_vec(), denials, tls, under_way })
     }
 
     /// Decides about a request.
@@ -77,14 +71,8 @@ impl Policy {
             ));
             return Err(Error::HttpRequestDenied);
         };
-        if tls {
-            self.note(format!(
-                "a request to https://{host} was denied: components can only use http for now"
-            ));
-            return Err(Error::HttpRequestDenied);
-        }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(To { host, port, by_address: matches!(entry.host, Host::Address(_)) })
+        Ok(To { host, port, tls, by_address: matches!(entry.host, Host::Address(_)) })
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
@@ -95,17 +83,23 @@ impl Policy {
     }
 
     fn note(&self, line: String) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let pause = u64::try_from(NOTE_EVERY.as_millis()).unwrap_or(u64::MAX);
-        let due = |next: u64| (next <= now).then(|| now.saturating_add(pause));
-        if self.next_note.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok() {
-            self.log.note(&line);
-        }
+        self.denials.say(Kind::Request, || line);
     }
 }
 
 /// One guest's hook for its requests.
 pub(crate) struct Outgoing(pub(crate) Arc<Policy>);
+
+impl Outgoing {
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.0.denials
+    }
+}
+
+/// A connection, with or without TLS.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
@@ -138,7 +132,7 @@ async fn send(
     let within = |asked: Option<Duration>, most: Duration| asked.map_or(most, |asked| asked.min(most));
     let connect_time = within(options.and_then(|options| options.connect_timeout), CONNECT);
     let first_byte = within(options.and_then(|options| options.first_byte_timeout), FIRST_BYTE);
-    let stream = tokio::time::timeout(connect_time, connect(&policy, &to))
+    let stream = tokio::time::timeout(connect_time, open(&policy, &to))
         .await
         .map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -155,14 +149,30 @@ async fn send(
             _ = &mut connection => answer.await,
         }
     };
-    let response =
-        tokio::time::timeout(first_byte, answer).await.map_err(|_| Error::ConnectionReadTimeout)??;
+    let response = tokio::time::timeout(first_byte, answer)
+        .await
+        .map_err(|_| Error::ConnectionReadTimeout)?
+        .map_err(tls::later)?;
     let ended = async move {
-        let result = connection.await.map_err(Error::from);
+        let result = connection.await.map_err(tls::later);
         drop(place);
         result
     };
-    Ok((response.map(|body| body.map_err(Error::from).boxed_unsync()), Box::new(ended)))
+    Ok((response.map(|body| body.map_err(tls::later).boxed_unsync()), Box::new(ended)))
+}
+
+async fn open(policy: &Policy, to: &To) -> Result<Box<dyn Connection>, Error> {
+    let stream = connect(policy, to).await?;
+    if !to.tls {
+        return Ok(Box::new(stream));
+    }
+    match policy.tls.connect(&to.host, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(fault) => {
+            policy.note(format!("a request to https://{}:{} failed: {}", to.host, to.port, fault.why));
+            Err(fault.error)
+        }
+    }
 }
 
 async fn connect(policy: &Policy, to: &To) -> Result<TcpStream, Error> {

@@ -1,6 +1,8 @@
 //! What a guest can reach: the data of its store, its limits, and the hooks that say no.
 
-use crate::{engine::TABLE_ELEMENTS, grpc::Call, guest::Meter, outgoing::Outgoing};
+use crate::{
+    denied::Denials, engine::TABLE_ELEMENTS, grpc::Call, guest::Meter, lane::Lane, outgoing::Outgoing,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -110,6 +112,7 @@ pub(crate) fn store(
     (memory, copied): (u64, usize),
     gauge: Arc<MemoryGauge>,
     meter: Arc<Meter>,
+    lane: Arc<Lane>,
 ) -> Store<State> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(HOST_RESOURCES);
@@ -121,10 +124,20 @@ pub(crate) fn store(
     store.limiter(|state| &mut state.limits);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| match meter.check() {
-        Ok(()) => Ok(UpdateDeadline::Yield(1)),
+        Ok(()) => {
+            let (lane, meter) = (Arc::clone(&lane), Arc::clone(&meter));
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(async move { meter.keep(lane.turn().await) })))
+        }
         Err(exceeded) => Err(exceeded.into()),
     });
     store
+}
+
+impl State {
+    /// Where the guest is told what it may not do.
+    pub(crate) fn denials(&self) -> &Denials {
+        self.outgoing.denials()
+    }
 }
 
 /// Bounds the memory of one request, over all its memories and tables together.

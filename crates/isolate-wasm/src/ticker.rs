@@ -2,6 +2,7 @@
 //!
 //! It is a thread, not a task: a task would wait behind the very guests that it is to interrupt.
 
+use crate::lane::Lane;
 use std::{
     sync::{
         Arc,
@@ -12,13 +13,14 @@ use std::{
 };
 use wasmtime::EngineWeak;
 
-/// How long a guest may keep a thread before others get a turn. Short enough that a handful of endless loops delay
-/// others by tens of milliseconds, long enough that changing turns costs well under a thousandth.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// How long a guest may keep a thread before others get a turn, and before it needs a place in the lane. Short enough that
+/// one endless loop after another delays others by about as much as a request takes, long enough that changing turns costs
+/// well under a hundredth.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
 
 /// Ticks without a guest after which the thread goes to sleep: one second, so that requests in a row don't wake it each
 /// time.
-const IDLE_TICKS: u32 = 100;
+const IDLE_TICKS: u32 = 500;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -32,6 +34,7 @@ struct Shared {
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
     thread: Thread,
+    lane: Arc<Lane>,
 }
 
 /// A guest is running as long as this exists.
@@ -44,7 +47,14 @@ impl Ticker {
         let theirs = Arc::clone(&shared);
         let handle =
             thread::Builder::new().name("wasm-ticker".to_owned()).spawn(move || tick(&theirs, &engine))?;
-        Ok(Ticker { shared, thread: handle.thread().clone() })
+        // As many as tokio has workers.
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Ticker { shared, thread: handle.thread().clone(), lane: Lane::beside(threads) })
+    }
+
+    /// Where guests take turns that compute for longer than a tick.
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     /// Call before each poll of a guest.

@@ -196,7 +196,7 @@ impl Rollout<'_> {
                 self.say(format!("observing {aim} for {}{judged}", spec.every));
             }
             Verdict::TooFew { answers } => self.say(format!(
-                "{aim} has had its {}, but only {answers} answers of the {} needed to judge it",
+                "{aim} has had its {}, but only {answers} of the {} answers needed to judge it",
                 spec.every,
                 tutti_model::limits::JUDGE_ANSWERS
             )),

@@ -33,7 +33,6 @@ use async_trait::async_trait;
 use read::Readers;
 use std::{
     fmt,
-    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -90,7 +89,7 @@ struct Shared {
     thread: Mutex<Option<JoinHandle<()>>>,
     expiry: Mutex<Option<AbortHandle>>,
     /// Held for as long as the store is open; the last field, so that it is let go last.
-    _lock: File,
+    _lock: open::Lock,
 }
 
 impl SqliteStore {

@@ -238,6 +238,36 @@ async fn echo_server() -> SocketAddr {
     address
 }
 
+/// Answers once its request has come.
+struct Listening;
+
+#[async_trait]
+impl Handler for Listening {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, HandleError> {
+        Ok(Response::new(body::full(request.into_body().collect().await.unwrap().to_bytes())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_grpc_may_begin_as_late_as_its_client_likes() {
+    let bench = Bench::new();
+    open(&bench, 1, Target::Handler(Arc::new(Listening)));
+    let late = || {
+        let frames = futures_util::stream::once(async {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"late")))
+        });
+        Request::post("http://web.example.com/").body(http_body_util::StreamBody::new(frames).boxed_unsync())
+    };
+    let mut stream = late().unwrap();
+    stream.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let answer = bench.send_request(1, stream).await.unwrap();
+    assert_eq!(text_of(answer.into_body()).await, "late");
+    // An upload that stands still is another matter.
+    let error = bench.send_request(1, late().unwrap()).await.unwrap_err();
+    assert!(matches!(error, HopError::Timeout(_)), "{error}");
+}
+
 #[tokio::test]
 async fn an_address_is_reached_and_a_closed_one_gives_the_request_back() {
     let bench = Bench::new();

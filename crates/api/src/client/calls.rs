@@ -3,7 +3,8 @@
 use super::{Client, Query, fault, lines::Lines};
 use crate::wire::{
     ClusterStatus, Cordon, CreateDeployment, CreateRoute, CreateService, CreateToken, CreateVersion,
-    CreatedToken, Explanation, Page, ProblemBody, Promote, Release, Scale, ServiceSummary, SetSecret, WhoAmI,
+    CreatedToken, Explanation, Page, Preload, Preloaded, ProblemBody, Promote, Release, Scale,
+    ServiceSummary, SetSecret, WhoAmI,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tutti_model::{
@@ -293,6 +294,14 @@ impl Client {
     /// Whatever the API answers.
     pub async fn abort(&self, deployment: &str) -> Result<Resource<DeploymentSpec>, Problem> {
         self.call("abort_deployment", &[deployment], &Query::default()).await
+    }
+
+    /// Asks nodes to hold a version ready to start, and gives what each of them has made of it.
+    ///
+    /// # Errors
+    /// Whatever the API answers.
+    pub async fn preload(&self, version: &str, preload: &Preload) -> Result<Preloaded, Problem> {
+        self.call_with("preload_version", &[version], preload).await
     }
 
     /// Says whether a node takes new instances.

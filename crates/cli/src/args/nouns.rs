@@ -202,6 +202,21 @@ pub enum VersionCommand {
         #[arg(value_name = "NAME@VERSION")]
         version: VersionText,
     },
+    /// Ask nodes to hold a version ready to start, and show what each makes of it
+    Preload {
+        /// Its name
+        #[arg(value_name = "NAME@VERSION")]
+        version: VersionText,
+        /// Ask this node, as often as there are nodes to ask; every node that could run it without this
+        #[arg(long = "node", value_name = "NODE")]
+        nodes: Vec<NodeName>,
+        /// How long to wait for them, at most 20s
+        #[arg(long, value_name = "TIME", default_value = "20s", conflicts_with = "no_wait")]
+        timeout: Millis,
+        /// Don't wait
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Delete a version that has no share
     Delete {
         /// Its name

@@ -3,7 +3,7 @@
 use super::{
     Session,
     deploy::{Wanted, follow, serving},
-    now, ps, show, tables,
+    now, preload, ps, show, tables,
 };
 use crate::{
     args::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use tutti_api::{
     client::Filter,
-    wire::{CreateRoute, CreateService, CreateToken},
+    wire::{CreateRoute, CreateService, CreateToken, Preload},
 };
 use tutti_model::{
     DeploymentId, ErrorCode, Kind, Problem, Resource, deployment::DeploymentSpec, instance::InstanceSpec,
@@ -79,6 +79,10 @@ pub(super) async fn version(session: &Session<'_>, command: VersionCommand) -> R
                 show::version(version, ui, now())
             })
             .await
+        }
+        VersionCommand::Preload { version, nodes, timeout, no_wait } => {
+            let wait = (!no_wait).then_some(timeout);
+            preload::preload(session, &version, Preload { nodes, wait }).await
         }
         VersionCommand::Delete { version } => session.delete(Kind::Version, &version.to_string()).await,
     }

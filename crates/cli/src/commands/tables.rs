@@ -6,14 +6,14 @@ use crate::{
     text::{service as short, since, size, version as short_version},
     ui::Tone,
 };
-use tutti_api::wire::{Invitation, ServiceSummary};
+use tutti_api::wire::{Invitation, Preloaded, ServiceSummary};
 use tutti_model::{
     Resource, Timestamp,
     claim::ClaimSpec,
     deployment::{DeploymentSpec, Intent},
     domain::{DomainSpec, Member, MemberState, Ownership},
     instance::InstanceSpec,
-    node::{NodeSpec, NodeStatus},
+    node::{NodeSpec, NodeStatus, Readiness},
     route::RouteSpec,
     secret::SecretSpec,
     service::ServiceSpec,
@@ -119,6 +119,21 @@ pub(crate) fn services(services: &[Resource<ServiceSpec>], now: Timestamp) -> Ta
             text(service.status.deployment.as_ref().map_or_else(String::new, ToString::to_string)),
             text(since(service.created_at, now)),
         ]);
+    }
+    table
+}
+
+/// What each node makes of a version that it was asked to hold.
+pub(crate) fn preloaded(said: &Preloaded) -> Table {
+    let mut table = Table::new(&["NODE", "HOLDS IT", "WHY"], "no node was asked").yielding("WHY");
+    for node in &said.nodes {
+        let (holds, why) = match &node.readiness {
+            Some(Readiness::Ready { took }) => (toned("ready", Tone::Good), format!("prepared in {took}")),
+            Some(Readiness::Delayed { reason }) => (toned("delayed", Tone::Busy), reason.clone()),
+            Some(Readiness::Unrunnable { reason }) => (toned("cannot run", Tone::Bad), reason.clone()),
+            None => (toned("asked", Tone::Busy), "it has not said anything yet".to_owned()),
+        };
+        table.row([text(&node.node), holds, text(why)]);
     }
     table
 }

@@ -33,7 +33,7 @@ pub(super) async fn to_instance(
     let turn = service.lasting.turns.next();
     let began = Instant::now();
     let (parts, body) = request.into_parts();
-    let (body, progress) = upload::Progress::watch(body);
+    let (body, progress) = upload::Progress::watch(&parts.headers, body);
     let mut request = Request::from_parts(parts, body);
     let mut tried: Vec<InstanceId> = Vec::new();
     let mut refused: Option<(Arc<Counters>, HopError)> = None;

@@ -100,6 +100,63 @@ fn unfinished_files_are_removed_and_other_engines_left_alone() {
 }
 
 #[test]
+fn what_is_mapped_stays_the_file_s_so_that_its_pages_can_be_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, cache) = cache(&folder, u64::MAX);
+    // Code that calls, traps, and has data and a table: everything that an image is made of.
+    let text = r#"(component
+        (core module $m
+            (memory 1) (data (i32.const 8) "data") (table 2 funcref) (elem (i32.const 0) $g $f)
+            (func $g (result i32) (i32.load (i32.const 8)))
+            (func $f (export "f") (result i32)
+                (i32.div_u (call_indirect (result i32) (i32.const 0)) (i32.trunc_f64_s (f64.const 1)))))
+        (core instance $i (instantiate $m))
+        (func (export "f") (result u32) (canon lift (core func $i "f"))))"#;
+    let code = Code::compiled_here(&engine, text.as_bytes()).unwrap();
+    let component = cache.keep_and_load(&engine, &sha256::digest(text.as_bytes()), code).unwrap();
+    let call = || {
+        let mut store = wasmtime::Store::new(&engine, ());
+        let linker = wasmtime::component::Linker::new(&engine);
+        let instance = linker.instantiate(&mut store, &component).unwrap();
+        let function = instance.get_typed_func::<(), (u32,)>(&mut store, "f").unwrap();
+        function.call(&mut store, ()).unwrap().0
+    };
+    let answer = u32::from_le_bytes(*b"data");
+    assert_eq!(call(), answer);
+
+    // The mapping's own pages, of which there are none as long as nothing was written, are told as "Anonymous".
+    let start = component.image_range().start.addr();
+    let end = component.image_range().end.addr();
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut inside, mut found, mut resident, mut own) = (false, 0, 0, 0);
+    let mut count = |maps: &str| {
+        (found, resident, own) = (0, 0, 0);
+        for line in maps.lines() {
+            let address = |text: &str| usize::from_str_radix(text, 16).ok();
+            let first = line.split_whitespace().next().unwrap();
+            if let Some((from, to)) = first.split_once('-').and_then(|(a, b)| address(a).zip(address(b))) {
+                inside = start <= from && to <= end.next_multiple_of(4096);
+                found += usize::from(inside);
+            } else if inside {
+                let kib = || line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+                match first {
+                    "Rss:" => resident += kib(),
+                    "Anonymous:" => own += kib(),
+                    _ => {}
+                }
+            }
+        }
+        (found, resident, own)
+    };
+    let (found, resident, own) = count(&maps);
+    assert!(found > 0 && resident > 0 && own == 0, "{found} mappings, {resident} KiB, own {own} KiB");
+    give_back(&component);
+    let (_, resident, own) = count(&fs::read_to_string("/proc/self/smaps").unwrap());
+    assert_eq!((resident, own), (0, 0));
+    assert_eq!(call(), answer);
+}
+
+#[test]
 fn runs_without_a_place_to_keep_it() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, cache) = cache(&folder, u64::MAX);

@@ -45,7 +45,7 @@ async fn is_compiled_once_however_many_ask_and_whoever_gives_up() {
 fn components_kept_ready_are_bounded_and_the_least_used_goes() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(&folder);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let runnable = runtime.block_on(loader.load(&sample(), None)).unwrap();
     loader.shared.ready.lock().unwrap().clear();
     for number in 0..READY {
@@ -56,6 +56,36 @@ fn components_kept_ready_are_bounded_and_the_least_used_goes() {
     assert!(loader.shared.find(&wanted(0)).is_some(), "it was used last");
     assert!(loader.shared.find(&wanted(1)).is_none());
     assert_eq!(loader.shared.ready.lock().unwrap().len(), READY);
+}
+
+#[tokio::test]
+async fn what_nobody_calls_leaves_memory_after_a_whole_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = loader(&folder);
+    let runnable = loader.load(&sample(), None).await.unwrap();
+    let look = || {
+        loader.shared.look();
+        runnable.resident()
+    };
+    assert!(!look(), "nobody has called it");
+    runnable.used();
+    assert!(look(), "it was called since the last look");
+    runnable.used();
+    assert!(look(), "and again");
+    assert!(!look());
+    assert!(!look());
+    // An instance that nobody has called yet gives back what trying it out took; one that serves keeps it.
+    runnable.used();
+    runnable.rest();
+    assert!(!look());
+    runnable.used();
+    assert!(look());
+    runnable.rest();
+    assert!(runnable.resident());
+    drop(runnable);
+    loader.shared.ready.lock().unwrap().clear();
+    loader.shared.look();
+    assert!(loader.shared.loaded.lock().unwrap().is_empty(), "what is gone is not remembered");
 }
 
 #[tokio::test]

@@ -52,10 +52,20 @@ async fn a_component_of_another_world_is_told_what_it_lacks() {
     assert!(text.contains("\"wasi:cli/run@0.2.0\""), "{text}");
     let needy = r#"(component
         (import "acme:gpu/compute@1.0.0" (instance (export "run" (func))))
+        (import "wasi:cli/environment@0.2.0" (instance))
+        (import "wasi:keyvalue/store@0.2.0-draft" (instance))
+        (import "bare" (func))
         (instance $i)
         (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#;
     let text = refusal(&host, &component(&host, needy)).await;
-    assert!(text.contains("acme:gpu/compute@1.0.0"), "{text}");
+    let all = r#"does not offer: "acme:gpu/compute@1.0.0", "wasi:keyvalue/store@0.2.0-draft", "bare"; "#;
+    assert!(text.contains(all), "{text}");
+    let newer = r#"(component
+        (import "wasi:random/random@0.2.0" (instance (export "roll-dice" (func (result u64)))))
+        (instance $i)
+        (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#;
+    let text = refusal(&host, &component(&host, newer)).await;
+    assert!(text.contains("does not offer") && text.contains("roll-dice"), "{text}");
     let hollow = r#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#;
     let text = refusal(&host, &component(&host, hollow)).await;
     assert!(text.contains("not as it should be"), "{text}");

@@ -4,7 +4,7 @@ use crate::fixture::{Host, get, guest, manifest, text};
 use http::{Request, StatusCode};
 use tutti_base::body;
 use tutti_isolate::{Driver as _, Recovery};
-use tutti_model::version::Isolate;
+use tutti_model::{log::LogLine, version::Isolate};
 
 #[tokio::test]
 async fn the_sample_says_hello_with_its_version() {
@@ -71,10 +71,35 @@ async fn a_request_without_a_host_is_answered_too() {
 async fn files_sockets_and_outgoing_requests_are_denied_and_randomness_is_not() {
     let host = Host::new();
     let service = host.hostile().await;
-    assert!(service.text("/files").await.starts_with("Err("));
-    assert!(service.text("/connect").await.starts_with("Err("));
+    for path in ["/files", "/connect", "/udp", "/lookup"] {
+        assert!(service.text(path).await.starts_with("Err("), "{path}");
+    }
     assert!(service.text("/fetch").await.contains("HttpRequestDenied"));
     assert_ne!(service.text("/random").await, service.text("/random").await);
+}
+
+#[tokio::test]
+async fn what_is_denied_is_said_in_the_log_once_for_a_while() {
+    let host = Host::new();
+    let service = host.hostile().await;
+    for _ in 0..10 {
+        for path in ["/hello", "/files", "/connect", "/udp", "/lookup"] {
+            service.text(path).await;
+        }
+    }
+    let last = |lines: &[LogLine]| lines.iter().any(|line| line.line.contains("last"));
+    service.text("/log?line=last").await;
+    let lines = service.log_until(last).await;
+    let about = |what: &str| lines.iter().filter(|line| line.line.contains(what)).count();
+    for what in [
+        "files were asked for and there are none",
+        "a TCP socket was denied",
+        "a UDP socket was denied",
+        "looking up the address of \"api.example.org\" was denied",
+    ] {
+        assert_eq!(about(what), 1, "{what}: {lines:?}");
+    }
+    assert_eq!(about("listed as outgoing in [service]"), 3, "{lines:?}");
 }
 
 #[tokio::test]

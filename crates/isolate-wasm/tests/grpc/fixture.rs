@@ -69,14 +69,12 @@ impl Host {
 
     pub(crate) fn with(change: impl FnOnce(&mut WasmOptions)) -> Host {
         let folder = tempfile::tempdir().unwrap();
-        // Components are compiled once for all tests.
-        let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("grpc-cache");
-        let mut options = WasmOptions::new(cache, Arc::new(SystemClock));
-        options.requests = 100;
-        options.compiler = env!("CARGO_BIN_EXE_tutti-compile").into();
-        options.compiler_args.clear();
-        change(&mut options);
-        Host { driver: WasmDriver::new(options).unwrap(), folder }
+        Host { driver: driver(change), folder }
+    }
+
+    /// Another driver in the same folder.
+    pub(crate) fn again(self, change: impl FnOnce(&mut WasmOptions)) -> Host {
+        Host { driver: driver(change), folder: self.folder }
     }
 
     pub(crate) fn artifact(&self) -> Artifact {
@@ -108,6 +106,17 @@ impl Host {
         let idle = running.usage().await.memory;
         Service { running, idle, logs: self.folder.path().join("logs") }
     }
+}
+
+fn driver(change: impl FnOnce(&mut WasmOptions)) -> WasmDriver {
+    // Components are compiled once for all tests.
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("grpc-cache");
+    let mut options = WasmOptions::new(cache, Arc::new(SystemClock));
+    options.requests = 100;
+    options.compiler = env!("CARGO_BIN_EXE_tutti-compile").into();
+    options.compiler_args.clear();
+    change(&mut options);
+    WasmDriver::new(options).unwrap()
 }
 
 pub(crate) fn layer(media_type: &str, path: PathBuf) -> Layer {

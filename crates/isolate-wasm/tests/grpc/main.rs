@@ -13,6 +13,7 @@
 
 mod calls;
 mod fixture;
+mod https;
 mod json;
 mod kept;
 mod limits;

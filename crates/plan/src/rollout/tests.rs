@@ -167,7 +167,7 @@ fn steps_walk_by_time_and_wait_for_answers() {
     story.seconds(31).answers(49, 0).look();
     assert_eq!(story.phase(), Phase::Observing);
     assert!(
-        story.deployment.status.message.contains("only 49 answers of the 50"),
+        story.deployment.status.message.contains("only 49 of the 50 answers"),
         "{}",
         story.deployment.status.message
     );

@@ -225,7 +225,7 @@ async fn exchange(
     timeouts: &Timeouts,
 ) -> Result<Response<Body>, Broken> {
     let (parts, body) = request.into_parts();
-    let (body, progress) = upload::Progress::watch(body);
+    let (body, progress) = upload::Progress::watch(&parts.headers, body);
     let mut answer = std::pin::pin!(connection.sender.try_send_request(Request::from_parts(parts, body)));
     let answer = std::future::poll_fn(|cx| {
         // Whatever ends the connection shows in the answer, which is therefore polled after it.

@@ -217,7 +217,7 @@ pub(super) async fn send(
         let mut sender = stream.0.sender.clone();
         let (attempt, sent) = Attempt::new(request);
         let (parts, body) = sent.into_parts();
-        let (body, progress) = upload::Progress::watch(body);
+        let (body, progress) = upload::Progress::watch(&parts.headers, body);
         let sent = Request::from_parts(parts, body);
         let answered =
             upload::within(timeouts.first_byte, progress.as_ref(), sender.try_send_request(sent)).await;

@@ -17,8 +17,21 @@ const CACHE_KIB: i64 = 2048;
 /// To what size the log is cut back after a burst, in bytes.
 const LOG_BYTES: i64 = 16 * 1024 * 1024;
 
+/// A store's file is open here, as long as this exists.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing would not do: a child that is forked at this moment, whatever for, has a copy of the file until it runs its
+    /// own program, and the lock would last as long as that.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "a store's lock is let go by closing it");
+        }
+    }
+}
+
 /// Keeps other processes, and other stores of this one, out for as long as the returned file is open.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<Lock, StoreError> {
     let lock = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -26,7 +39,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
         .open(beside(path, "-lock"))
         .map_err(|error| failure::file(&error, path))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => {
             Err(StoreError::Unavailable(format!("{} is open in another process", path.display())))
         }
@@ -113,4 +126,22 @@ pub(super) fn leases(path: &Path, connection: &Connection) -> Result<Vec<(LeaseI
             .collect()
     };
     load().map_err(|error| failure::sqlite(&error, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_store_whoever_has_a_copy_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let held = lock(&path).unwrap();
+        // As a child has it between being forked and running its program.
+        let copy = held.0.try_clone().unwrap();
+        assert!(matches!(lock(&path), Err(StoreError::Unavailable(_))));
+        drop(held);
+        lock(&path).unwrap();
+        drop(copy);
+    }
 }

@@ -130,6 +130,10 @@ fn a_user_proves_a_domain_deploys_to_it_and_shares_it() {
     assert!(unseen(&bob.tutti(&["service", "show", "ada.org:web"])));
     ada.ok(&["domain", "invite", "ada.org", "bob@example.net", "--role", "viewer"]);
     assert!(unseen(&bob.tutti(&["service", "show", "ada.org:web"])), "an invitation shows nothing");
+    let said = ada.ok(&["explain", "domain/ada.org"]);
+    for line in ["has 1 member, of whom 1 is an owner", "has as owner ada", "bob@example.net as viewer"] {
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
     bob.ok(&["domain", "accept", "ada.org"]);
     assert!(bob.ok(&["status"]).contains("ada.org:web"));
     assert_eq!(bob.tutti(&["rollback", "ada.org:web"]).code, 5, "viewers change nothing");

@@ -81,6 +81,11 @@ fn a_deployment_by_reflection_alone_from_the_lock_to_its_release() {
     let preload = json!({ "service": SERVICE, "version": "2.0", "wait": "20s" });
     let preloaded = call(&cloud, &token, "tutti.v1.Control/Preload", &preload);
     assert_eq!(answer(&preloaded)["ready"], true, "{preloaded:#}");
+    // The command line asks the same.
+    let shown = cloud.ok(&["version", "preload", &format!("{SERVICE}@2.0")]);
+    assert!(shown.contains("HOLDS IT") && shown.contains("ready"), "{shown}");
+    let absent = cloud.tutti(&["version", "preload", &format!("{SERVICE}@2.0"), "--node", "nowhere"]);
+    assert!(absent.code == 6 && absent.err.contains("tutti node list"), "{}", absent.err);
     let half = json!({ "service": SERVICE, "version": "2.0", "percent": 50 });
     let half = call(&cloud, &token, "tutti.v1.Domains/Deploy", &half);
     let half = json!({ "deployment": answer(&half)["deployment"] });

@@ -24,6 +24,7 @@ mod explain;
 mod faults;
 mod first_deploy;
 mod grpc_api;
+mod grpc_streams;
 mod ingress;
 mod load;
 mod logs;

@@ -105,6 +105,13 @@ pub fn curl(arguments: &[&str]) -> crate::harness::Said {
     said(command.output().expect("curl runs"))
 }
 
+/// What `/metrics` says.
+pub fn metrics(cloud: &Cloud) -> String {
+    run(clean("curl")
+        .args(["-sSf", "--max-time", "60", "-H", &format!("Authorization: Bearer {}", cloud.token())])
+        .arg(format!("http://{}/metrics", cloud.api)))
+}
+
 /// Constant load by wrk.
 pub struct Wrk(Option<Child>);
 

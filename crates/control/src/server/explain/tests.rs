@@ -4,6 +4,7 @@ use super::*;
 use tutti_model::{
     InstanceId, Share, Split,
     deployment::{DeploymentStatus, Failure, Intent, Phase, Target},
+    domain::{MemberRole, Ownership},
     ingress::IngressSpec,
     instance::{Goal, InstanceState},
     manifest::Manifest,
@@ -241,7 +242,7 @@ fn is_paused() {
 
 #[test]
 fn waits_for_answers() {
-    let text = "2.0 at 10% has had its 30s, but only 12 answers of the 50 needed to judge it";
+    let text = "2.0 at 10% has had its 30s, but only 12 of the 50 answers needed to judge it";
     let snapshot = deploying(Phase::Observing, text, Progress::Settled, &[]);
     insta::assert_json_snapshot!(explain(&snapshot));
 }
@@ -267,6 +268,8 @@ fn every_kind_has_words() {
     snapshot.about =
         About::Domain(Box::new(object("example.com", DomainSpec::default())), vec!["example.com:web".into()]);
     assert!(!explain(&snapshot).well, "unverified");
+    let texts: Vec<String> = explain(&snapshot).reasons.into_iter().map(|reason| reason.text).collect();
+    assert_eq!(texts, ["has 1 service", "has no member, so that only admins can change it"]);
     let spec = RouteSpec {
         r#match: "web.example.com.localhost".parse().unwrap(),
         service: "example.com:web".parse().unwrap(),
@@ -290,6 +293,31 @@ fn every_kind_has_words() {
     for said in ["is held ready to start on 1 of 2 nodes", "this is not a component"] {
         assert!(explanation.reasons.iter().any(|reason| reason.text == said), "{said}");
     }
+}
+
+#[test]
+fn a_domain_with_its_members_and_invitations() {
+    let mut spec = DomainSpec::default();
+    let life = Uid::from_bits(3);
+    for (user, role) in [("ada", MemberRole::Owner), ("bob", MemberRole::Viewer), ("eve", MemberRole::Owner)]
+    {
+        spec.invite(&user.parse().unwrap(), role).unwrap();
+        spec.accept(&"example.com".parse().unwrap(), &user.parse().unwrap(), &life).unwrap();
+    }
+    spec.invite(&"zoe@example.com".parse().unwrap(), MemberRole::Deployer).unwrap();
+    let mut domain = object("example.com", spec);
+    domain.status.ownership = Ownership::Verified;
+    let mut snapshot = well();
+    snapshot.about = About::Domain(Box::new(domain.clone()), vec!["example.com:web".into()]);
+    insta::assert_json_snapshot!(explain(&snapshot));
+    // However many there are, an explanation stays one that people read.
+    for number in 0..30 {
+        let user = format!("user{number:02}").parse().unwrap();
+        domain.spec.invite(&user, MemberRole::Viewer).unwrap();
+    }
+    snapshot.about = About::Domain(Box::new(domain), Vec::new());
+    let invited = explain(&snapshot).reasons.last().unwrap().text.clone();
+    assert!(invited.ends_with("user19 as viewer and 11 more"), "{invited}");
 }
 
 /// No report, table or instance at all, in every phase: there are always words.

@@ -1,5 +1,7 @@
 //! The words of an explanation, as a pure function of what was read.
 
+mod domain;
+
 use super::{About, Snapshot};
 use crate::server::{
     facts::ServiceFacts,
@@ -9,7 +11,6 @@ use tutti_api::wire::{Explanation, Reason};
 use tutti_model::{
     Resource, Share,
     deployment::{DeploymentSpec, Intent, Phase, Target},
-    domain::{DomainSpec, Ownership},
     instance::{Goal, InstanceSpec, InstanceState},
     node::NodeSpec,
     quantity::ByteSize,
@@ -41,7 +42,7 @@ pub(in crate::server) fn explain(snapshot: &Snapshot) -> Explanation {
 }
 
 /// How the rollout's message says that too few answers came; see `tutti_plan::rollout`.
-const TOO_FEW: &str = "answers of the";
+const TOO_FEW: &str = "answers needed to judge";
 
 /// What an explanation says at its head: the object, whether it is well, and its state.
 type Head = (String, bool, String);
@@ -417,16 +418,6 @@ impl<'a> Words<'a> {
             );
         }
         (object, true, "it is ready and takes instances".to_owned())
-    }
-
-    fn domain(&mut self, domain: &Resource<DomainSpec>, services: &[String]) -> Head {
-        let object = domain.object();
-        self.say(&object, format!("has {}", count(services.len(), "service")));
-        match domain.status.ownership {
-            Ownership::Vouched => (object, true, "it serves; its user vouches for it, as in dev".to_owned()),
-            Ownership::Verified => (object, true, "it serves; a DNS record shows whose it is".to_owned()),
-            Ownership::Unverified => (object, false, "it was not shown yet whose it is".to_owned()),
-        }
     }
 
     fn zone_says(&mut self, report: Option<&Resource<ReportSpec>>) {

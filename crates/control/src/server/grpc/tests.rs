@@ -122,15 +122,19 @@ fn every_method_stands_in_the_table_and_the_table_has_no_other() {
 
 /// A message for a method about what [`Api::populate`] makes.
 fn message(method: &str, deployment: &str) -> Vec<u8> {
-    let deployment = deployment.to_owned();
+    message_about(method, "example.com:web", deployment)
+}
+
+fn message_about(method: &str, service: &str, deployment: &str) -> Vec<u8> {
+    let (service, deployment) = (service.to_owned(), deployment.to_owned());
     match method.rsplit('/').next().unwrap() {
-        "Deploy" => deploying("3.0", 10.0).encode_to_vec(),
+        "Deploy" => DeployRequest { service, ..deploying("3.0", 10.0) }.encode_to_vec(),
         "GetDeployment" => GetDeploymentRequest { deployment }.encode_to_vec(),
         "WatchDeployment" => WatchDeploymentRequest { deployment }.encode_to_vec(),
-        "Rollback" => RollbackRequest { service: "example.com:web".into() }.encode_to_vec(),
+        "Rollback" => RollbackRequest { service }.encode_to_vec(),
         "Abort" => AbortRequest { deployment }.encode_to_vec(),
         "Preload" => {
-            let (service, version) = ("example.com:web".into(), "3.0".into());
+            let version = "3.0".into();
             PreloadRequest { service, version, nodes: vec!["n1".into()], wait: None }.encode_to_vec()
         }
         "ServerReflectionInfo" => {
@@ -191,6 +195,35 @@ async fn every_method_for_every_caller() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_refused_like_what_is_not_there() {
+    let api = Api::with_roles().await;
+    let (deployment, _) = api.populate().await;
+    let nobodys = tutti_model::DeploymentId::from_bits(99).to_string();
+    let said = async |who: &str, method: &str, service: &str, deployment: &str| {
+        let token = api.tokens.get(who).cloned().expect("a token");
+        let said = send(&api, request(&token, method, &message_about(method, service, deployment))).await;
+        let mut info = said.info();
+        info.metadata.remove("request_id");
+        let metadata: std::collections::BTreeMap<_, _> = info.metadata.into_iter().collect();
+        let text = format!("{:?} {} {} {metadata:?}", said.status.code(), said.status.message(), info.reason);
+        assert!(said.messages.is_empty() && !text.contains("did you mean"), "{method} by {who}: {text}");
+        text.replace(service.trim_end_matches(":web"), "DOMAIN").replace(deployment, "DEPLOYMENT")
+    };
+    let mut tried = 0;
+    for operation in OPERATIONS.iter().filter(|operation| operation.right != Right::Public) {
+        for method in operation.grpc {
+            for who in ["other viewer", "other owner"] {
+                let theirs = said(who, method, "example.com:web", &deployment).await;
+                let missing = said(who, method, "exampla.com:web", &nobodys).await;
+                assert_eq!(theirs, missing, "{method} by {who}");
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 12, "six methods of two strangers");
 }
 
 #[tokio::test]

@@ -282,6 +282,41 @@ async fn over_every_operation_what_is_anothers_is_as_if_it_were_not_there() {
     assert_eq!(status.body["services"].as_array().unwrap().len(), 2);
 }
 
+/// The registry's routes are one operation of the table, and of more methods than one.
+#[tokio::test]
+async fn every_method_of_the_registry_hides_what_is_anothers() {
+    let (api, there, absent) = two_tenants().await;
+    let blob = format!("blobs/{PUSHED}");
+    let tries = [
+        (Method::GET, "tags/list"),
+        (Method::GET, "manifests/1.0"),
+        (Method::HEAD, "manifests/1.0"),
+        (Method::PUT, "manifests/1.0"),
+        (Method::DELETE, "manifests/1.0"),
+        (Method::GET, &blob),
+        (Method::HEAD, &blob),
+        (Method::DELETE, &blob),
+        (Method::POST, "blobs/uploads/"),
+        (Method::POST, "blobs/uploads/?mount=sha256:00&from=ours.org/web"),
+        (Method::GET, "blobs/uploads/one"),
+        (Method::PATCH, "blobs/uploads/one"),
+        (Method::PUT, "blobs/uploads/one?digest=sha256:00"),
+        (Method::DELETE, "blobs/uploads/one"),
+    ];
+    for who in ["mine", "mallory", "other owner"] {
+        for (method, rest) in &tries {
+            let ask = async |of: &Pair| {
+                let path = format!("/v2/{}/web/{rest}", of.domain);
+                api.call(who, method.clone(), &path, None).await
+            };
+            let (seen, missing) = (ask(&there).await, ask(&absent).await);
+            let what = format!("{method} {rest} by {who}");
+            assert!(seen.status.is_client_error(), "{what}: {} {}", seen.status, seen.body);
+            assert_eq!(plain(seen, &there, &there), plain(missing, &absent, &there), "{what}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn remembered_answers_are_ones_own() {
     let (api, ..) = two_tenants().await;

@@ -70,6 +70,11 @@ impl Guest for Hostile {
             "/fetch" => text(answer, &fetch()),
             "/files" => text(answer, &format!("{:?}\n", std::fs::read_dir("/").map(|_| "read it"))),
             "/connect" => text(answer, &format!("{:?}\n", std::net::TcpStream::connect("127.0.0.1:1"))),
+            "/udp" => text(answer, &format!("{:?}\n", std::net::UdpSocket::bind("127.0.0.1:0"))),
+            "/lookup" => {
+                let found = std::net::ToSocketAddrs::to_socket_addrs("api.example.org:80");
+                text(answer, &format!("{:?}\n", found.map(|_| "found it")));
+            }
             "/random" => text(answer, &format!("{:?}\n", wasip2::random::random::get_random_bytes(16))),
             _ => text(answer, "unknown\n"),
         }
