@@ -125,7 +125,7 @@ impl TxtLookup for Records {
 fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions {
     ServerOptions {
         objects: objects.clone(),
-        zone: Arc::new(LocalZone::new(objects.clone(), Observed::new(objects.clock().now()))),
+        zone: Arc::new(LocalZone::new(objects.clone(), Observed::new())),
         blobs: Arc::new(Blobs),
         logs: lines,
         registry: axum::Router::new()

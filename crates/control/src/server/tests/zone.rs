@@ -58,7 +58,7 @@ impl World {
     fn over(store: Arc<dyn Store>, clock: VirtualClock) -> World {
         let shared: Arc<dyn tutti_base::Clock> = Arc::new(clock.clone());
         let objects = Objects::new(store, ZoneName::local(), shared, Random::seeded(7));
-        let zone = Arc::new(LocalZone::new(objects.clone(), Observed::new(objects.clock().now())));
+        let zone = Arc::new(LocalZone::new(objects.clone(), Observed::new()));
         World { objects, clock, zone, served: None }
     }
 
