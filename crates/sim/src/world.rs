@@ -327,7 +327,9 @@ impl World {
     }
 
     fn node_falls_silent(&mut self) {
-        let (at, span) = (self.any(self.nodes.len()), Millis(self.random.below(30_000)));
+        // Now and then for longer than it takes to be replaced.
+        let most = if self.random.below(2) == 0 { 30_000 } else { 120_000 };
+        let (at, span) = (self.any(self.nodes.len()), Millis(self.random.below(most)));
         let until = self.clock.now().plus(span);
         if let Some(node) = self.nodes.get_mut(at) {
             node.silent_until = until;
