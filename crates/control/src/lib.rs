@@ -1,11 +1,12 @@
 //! Control: the API, who may call it, and the reconcilers that make what is so.
 //!
-//! Stateless over the store. [`objects`] puts kinds into keys; [`server`] answers the API; [`reconcile`] watches,
+//! Stateless over the store, so that there may be several over one. [`leadership`] says whose reconcilers run. [`objects`] puts kinds into keys; [`server`] answers the API; [`reconcile`] watches,
 //! decides with `tutti-plan` and writes; [`zone`] is what agents and ingresses talk to, [`node_logs`]
 //! asks them for lines; [`observed`] holds what
 //! changes too often to be an object (heartbeats, figures).
 
 pub mod keys;
+pub mod leadership;
 pub mod node_logs;
 pub mod objects;
 pub mod observed;

@@ -18,6 +18,8 @@ pub struct Objects {
     zone: ZoneName,
     clock: Arc<dyn Clock>,
     random: Random,
+    /// What every write compares beside its own.
+    fence: Option<Compare>,
 }
 
 /// Objects read together.
@@ -35,7 +37,14 @@ impl Objects {
     /// Objects of the global tier and of `zone` in `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, zone: ZoneName, clock: Arc<dyn Clock>, random: Random) -> Self {
-        Objects { store, zone, clock, random }
+        Objects { store, zone, clock, random, fence: None }
+    }
+
+    /// The same objects, for writes that take effect only while this object is at its revision.
+    #[must_use]
+    pub fn fenced<S: Object>(&self, by: &Resource<S>) -> Self {
+        let fence = Compare::Modified(self.key::<S>(&by.name), by.revision);
+        Objects { fence: Some(fence), ..self.clone() }
     }
 
     /// The store beneath.
@@ -125,7 +134,8 @@ impl Objects {
 
     /// Starts a transaction.
     pub fn write(&self) -> Write {
-        Write { objects: self.clone(), txn: Txn::new(), fault: None }
+        let txn = Txn { compares: self.fence.iter().cloned().collect(), ..Txn::new() };
+        Write { objects: self.clone(), txn, fault: None }
     }
 }
 

@@ -14,7 +14,8 @@ use tutti_model::{
 };
 use tutti_store::LeaseId;
 
-/// Silence after which a node counts as unreachable: three of its heartbeats and some slack.
+/// Silence after which a node counts as unreachable: three of its heartbeats and some slack. Its presence is bound to a
+/// lease of that length.
 pub const NODE_SILENCE: Millis = Millis::seconds(10);
 
 /// Names the figures of one version; `None` for a service of plain upstreams.
@@ -32,13 +33,20 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    since: Timestamp,
-    nodes: BTreeMap<NodeName, (Timestamp, NodeHeartbeat)>,
+    nodes: BTreeMap<NodeName, Node>,
     ingresses: BTreeMap<String, Ingress>,
     /// What ingresses that have left had counted, so that sums never go back.
     departed: HashMap<Of, VersionStats>,
     /// What a deployment's version had answered when its step began to be observed.
     baselines: BTreeMap<DeploymentId, (usize, VersionStats)>,
+}
+
+#[derive(Debug)]
+struct Node {
+    heard: Timestamp,
+    heartbeat: NodeHeartbeat,
+    /// What keeps its presence.
+    lease: Option<LeaseId>,
 }
 
 #[derive(Debug, Default)]
@@ -52,12 +60,17 @@ struct Ingress {
     stats: HashMap<Of, VersionStats>,
 }
 
+impl Default for Observed {
+    fn default() -> Self {
+        Observed::new()
+    }
+}
+
 impl Observed {
-    /// Nothing observed yet, at `now`.
+    /// Nothing observed yet.
     #[must_use]
-    pub fn new(now: Timestamp) -> Self {
+    pub fn new() -> Self {
         let state = State {
-            since: now,
             nodes: BTreeMap::new(),
             ingresses: BTreeMap::new(),
             departed: HashMap::new(),
@@ -70,24 +83,25 @@ impl Observed {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A node lives.
-    pub fn heartbeat(&self, now: Timestamp, node: &NodeName, heartbeat: NodeHeartbeat) {
-        self.state().nodes.insert(node.clone(), (now, heartbeat));
+    /// A node lives. Gives the lease that keeps its presence, if this control keeps it.
+    pub fn heartbeat(&self, now: Timestamp, node: &NodeName, heartbeat: NodeHeartbeat) -> Option<LeaseId> {
+        let mut state = self.state();
+        let lease = state.nodes.get(node).and_then(|node| node.lease);
+        state.nodes.insert(node.clone(), Node { heard: now, heartbeat, lease });
+        lease
     }
 
-    /// Whether a node has been heard of lately. One that was not heard since this control started gets the time that
-    /// any node has.
-    #[must_use]
-    pub fn is_heard(&self, now: Timestamp, node: &NodeName) -> bool {
-        let state = self.state();
-        let last = state.nodes.get(node).map_or(state.since, |(last, _)| *last);
-        now.since(last) <= NODE_SILENCE
+    /// A node's presence is kept by this lease; by none of this control's any more, with `None`.
+    pub fn present(&self, node: &NodeName, lease: Option<LeaseId>) {
+        if let Some(node) = self.state().nodes.get_mut(node) {
+            node.lease = lease;
+        }
     }
 
-    /// The last heartbeat of a node, and when it came.
+    /// The last heartbeat of a node that this control was told, and when.
     #[must_use]
     pub fn last_heartbeat(&self, node: &NodeName) -> Option<(Timestamp, NodeHeartbeat)> {
-        self.state().nodes.get(node).cloned()
+        self.state().nodes.get(node).map(|node| (node.heard, node.heartbeat.clone()))
     }
 
     /// Takes an ingress's figures. Gives what of its object must be written: its lease, and whether `reached` is new.
@@ -206,7 +220,7 @@ mod tests {
 
     #[test]
     fn repeated_reports_and_restarted_ingresses_never_count_twice_or_back() {
-        let observed = Observed::new(Timestamp(0));
+        let observed = Observed::new();
         let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
         let answers = || observed.figures(&service, Some(&version)).answers;
         observed.ingress(&report("a", 0));
@@ -226,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_control_that_starts_does_not_judge_by_what_was_counted_before() {
-        let observed = Observed::new(Timestamp(0));
+        let observed = Observed::new();
         let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
         let deployment = DeploymentId::from_bits(1);
         assert_eq!(observed.since_step(&deployment, 0, &service, &version).answers, 0);
@@ -238,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_step_counts_from_its_own_beginning() {
-        let observed = Observed::new(Timestamp(0));
+        let observed = Observed::new();
         let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
         let deployment = DeploymentId::from_bits(1);
         observed.ingress(&report("a", 100));
@@ -246,15 +260,5 @@ mod tests {
         observed.ingress(&report("a", 130));
         assert_eq!(observed.since_step(&deployment, 0, &service, &version).answers, 30);
         assert_eq!(observed.since_step(&deployment, 1, &service, &version).answers, 0);
-    }
-
-    #[test]
-    fn silence_counts_from_the_start_of_control() {
-        let observed = Observed::new(Timestamp(1000));
-        let node = "a".parse().unwrap();
-        assert!(observed.is_heard(Timestamp(11_000), &node));
-        assert!(!observed.is_heard(Timestamp(11_001), &node));
-        observed.heartbeat(Timestamp(12_000), &node, NodeHeartbeat::default());
-        assert!(observed.is_heard(Timestamp(22_000), &node));
     }
 }

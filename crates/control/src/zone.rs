@@ -9,7 +9,8 @@ use tutti_api::{
 };
 use tutti_base::SecretValues;
 use tutti_model::{
-    InstanceId, Millis, Problem, Resource,
+    InstanceId, Millis, Problem, Resource, Timestamp,
+    control::PresenceSpec,
     ingress::{IngressSpec, IngressStatus},
     instance::InstanceSpec,
     limits,
@@ -82,6 +83,34 @@ impl LocalZone {
             }
         }
         Err(Problem::conflict(format!("the instances of node {node} change too fast to take its report")))
+    }
+
+    /// Notes that a node is heard, and keeps its presence in the store.
+    async fn hear(&self, now: Timestamp, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem> {
+        if let Some(lease) = self.observed.heartbeat(now, node, heartbeat) {
+            match self.objects.store().keep_alive(lease).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::LeaseGone(_)) => self.observed.present(node, None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for _ in 0..ATTEMPTS {
+            let lease = self.objects.store().grant(crate::observed::NODE_SILENCE).await?;
+            let write = match self.objects.find::<PresenceSpec>(node.as_str()).await? {
+                // The node was heard by another control until now, or by this one's last life.
+                Some(known) => self.objects.write().update_leased(&known, lease),
+                None => {
+                    let made = self.objects.make(node.as_str(), PresenceSpec { node: node.clone() });
+                    self.objects.write().create_leased(&made, lease)
+                }
+            };
+            if write.commit().await?.is_some() {
+                self.observed.present(node, Some(lease));
+                return Ok(());
+            }
+            self.objects.store().revoke(lease).await?;
+        }
+        Err(Problem::conflict(format!("the presence of node {node} changes too fast to be kept")))
     }
 
     async fn store_ingress(&self, report: &IngressReport) -> Result<(), Problem> {
@@ -198,11 +227,11 @@ impl ZoneApi for LocalZone {
             let now = self.objects.clock().now();
             if let Some(known) = &found
                 && known.status.address != status.address
-                && self.observed.is_heard(now, node)
+                && self.objects.find::<PresenceSpec>(node.as_str()).await?.is_some()
             {
                 return Err(taken(known));
             }
-            self.observed.heartbeat(now, node, NodeHeartbeat::default());
+            self.hear(now, node, NodeHeartbeat::default()).await?;
             let write = match found {
                 Some(known) if known.status == status => return Ok(()),
                 Some(mut known) => {
@@ -229,8 +258,7 @@ impl ZoneApi for LocalZone {
     }
 
     async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem> {
-        self.observed.heartbeat(self.objects.clock().now(), node, heartbeat);
-        Ok(())
+        self.hear(self.objects.clock().now(), node, heartbeat).await
     }
 
     async fn report_instances(&self, node: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem> {

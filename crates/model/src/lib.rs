@@ -8,6 +8,7 @@
 
 pub mod assignment;
 pub mod claim;
+pub mod control;
 pub mod deployment;
 pub mod digest;
 pub mod domain;

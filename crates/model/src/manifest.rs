@@ -56,6 +56,8 @@ pub struct Manifest {
     pub standby: Millis,
     /// How long a draining instance may finish what it serves before it is stopped.
     pub drain: Millis,
+    /// How long a node may be silent before its instances are replaced on others.
+    pub grace: Millis,
     /// Longest time to the first byte of an answer.
     pub timeout: Millis,
     /// Whether calls of a gRPC component share one instance, which keeps what it has in memory, and take turns in it
@@ -93,6 +95,7 @@ impl Default for Manifest {
             // Long enough to notice a bad release and take it back at once.
             standby: Millis::seconds(300),
             drain: Millis::seconds(30),
+            grace: Millis::seconds(30),
             timeout: Millis::seconds(30),
             state: false,
             outgoing: Vec::new(),
@@ -178,6 +181,7 @@ const KEYS: [&str; 18] = [
     "max",
     "standby",
     "drain",
+    "grace",
     "timeout",
     "state",
     "outgoing",
@@ -331,6 +335,7 @@ impl Reader {
             }),
             standby: self.parsed(section, "standby").unwrap_or(plain.standby),
             drain: self.parsed(section, "drain").unwrap_or(plain.drain),
+            grace: self.parsed(section, "grace").unwrap_or(plain.grace),
             timeout: self.parsed(section, "timeout").unwrap_or(plain.timeout),
             state: self.flag(section, "state"),
             outgoing: self.outgoing(section),
@@ -542,6 +547,7 @@ mod tests {
             max = 4
             standby = "1m"
             drain = "5s"
+            grace = "10s"
             timeout = "3s"
             state = true
             outgoing = ["api.example.org", "*.example.net:8080", "10.0.0.7", "[fd00::1]:9000"]

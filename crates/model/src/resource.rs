@@ -42,11 +42,15 @@ pub enum Kind {
     Table,
     /// A living ingress and the table revision it has reached. Zone.
     Ingress,
+    /// A sign that a node is heard, bound to a lease that is kept alive while it is. Zone.
+    Presence,
+    /// The control whose reconcilers run, bound to a lease that it keeps alive. Zone.
+    Leader,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -64,6 +68,8 @@ impl Kind {
         Kind::Instance,
         Kind::Table,
         Kind::Ingress,
+        Kind::Presence,
+        Kind::Leader,
     ];
 
     /// The singular noun.
@@ -87,6 +93,8 @@ impl Kind {
             Kind::Instance => "instance",
             Kind::Table => "table",
             Kind::Ingress => "ingress",
+            Kind::Presence => "presence",
+            Kind::Leader => "leader",
         }
     }
 
@@ -111,6 +119,8 @@ impl Kind {
             Kind::Instance => "instances",
             Kind::Table => "tables",
             Kind::Ingress => "ingresses",
+            Kind::Presence => "presences",
+            Kind::Leader => "leaders",
         }
     }
 

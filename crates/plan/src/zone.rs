@@ -156,6 +156,9 @@ struct Pass<'a> {
     versions: BTreeMap<VersionName, VersionPass<'a>>,
     /// Nodes whose agents are heard.
     alive: BTreeSet<&'a NodeName>,
+    /// Instances that are not waited for any more: their nodes are gone, or have been silent for longer than their
+    /// manifests' `grace`.
+    lost: BTreeSet<InstanceId>,
     create: Vec<NewInstance>,
     make_room: Vec<InstanceId>,
     goals: BTreeMap<InstanceId, Goal>,
@@ -170,6 +173,17 @@ impl<'a> Pass<'a> {
             .unwrap_or_default();
         let alive: BTreeSet<&NodeName> =
             view.nodes.iter().filter(|node| node.heard).map(|node| &node.node).collect();
+        let mut wake = None;
+        let mut lost = BTreeSet::new();
+        for instance in view.instances {
+            match lost_at(&view, &alive, instance) {
+                Some(when) if when <= view.now => {
+                    lost.insert(instance.spec.instance.clone());
+                }
+                Some(when) => wake = earlier(wake, when),
+                None => {}
+            }
+        }
         let versions = specs(&view, &serving).into_iter().map(|(name, spec)| {
             let of_version = |instance: &&&Resource<InstanceSpec>| instance.spec.version.version == name;
             let mine: Vec<_> = view.instances.iter().filter(of_version).copied().collect();
@@ -177,23 +191,28 @@ impl<'a> Pass<'a> {
             let pass = VersionPass {
                 need: need(&spec, share, view.assignment.workers, rising_load(&view, &serving, &name)),
                 spec,
-                serving: mine.iter().filter(|instance| is_serving(instance)).copied().collect(),
+                serving: mine
+                    .iter()
+                    .filter(|instance| is_serving(instance) && !lost.contains(&instance.spec.instance))
+                    .copied()
+                    .collect(),
                 failed: mine.iter().filter(|instance| is_failed(instance)).copied().collect(),
                 unplaced: 0,
             };
             (name, pass)
         });
-        let versions = versions.collect();
+        let versions: BTreeMap<_, _> = versions.collect();
         Pass {
             view,
             serving,
             versions,
             alive,
+            lost,
             create: Vec::new(),
             make_room: Vec::new(),
             goals: BTreeMap::new(),
             reasons: Vec::new(),
-            wake: None,
+            wake,
         }
     }
 
@@ -241,6 +260,22 @@ fn specs<'a>(view: &ServiceView<'a>, serving: &Split) -> BTreeMap<VersionName, C
 fn rising_load(view: &ServiceView<'_>, serving: &Split, name: &VersionName) -> Load {
     let rises = view.assignment.split.share(name) > serving.share(name);
     if rises { view.load } else { Load::default() }
+}
+
+/// When an instance of a node that is not heard counts as lost; `None` while its node is heard. How long a node has been
+/// silent stands in the instance itself, so that another control goes on from there.
+fn lost_at(
+    view: &ServiceView<'_>,
+    alive: &BTreeSet<&NodeName>,
+    instance: &Resource<InstanceSpec>,
+) -> Option<Timestamp> {
+    if alive.contains(&instance.spec.node) {
+        return None;
+    }
+    if !view.nodes.iter().any(|node| node.node == instance.spec.node) {
+        return Some(view.now);
+    }
+    instance.silent_since().map(|since| since.plus(instance.spec.manifest.grace))
 }
 
 fn is_serving(instance: &Resource<InstanceSpec>) -> bool {

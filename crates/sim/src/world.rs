@@ -11,12 +11,7 @@ use tutti_api::{
     zone::{IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_base::{Clock as _, Random, Tasks, clock::VirtualClock};
-use tutti_control::{
-    Objects,
-    observed::Observed,
-    reconcile::{self, ReconcileOptions},
-    zone::LocalZone,
-};
+use tutti_control::{Objects, leadership, observed::Observed, reconcile::ReconcileOptions, zone::LocalZone};
 use tutti_model::{
     Millis, Problem, Resource, Timestamp,
     ingress::IngressSpec,
@@ -35,6 +30,8 @@ use tutti_store::{
 
 /// Turns that every task gets after each event: more than the longest chain of tasks that wake one another.
 const TURNS: usize = 200;
+/// Names of controls: one that takes over, one that is stopped, and another.
+const CONTROLS: [&str; 4] = ["one", "two", "three", "four"];
 /// What a node has: room for six instances, so that services are in each other's way.
 const NODE: Resources =
     Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(6 * 128), bandwidth: Bandwidth(0) };
@@ -45,10 +42,15 @@ pub struct World {
     pub(crate) random: Random,
     /// The store as it is, for looking.
     pub(crate) real: Objects,
-    /// The store as control sees it.
-    seen: Objects,
-    faults: Faults,
-    control: Option<(Tasks, LocalZone)>,
+    memory: Arc<MemoryStore>,
+    seed: u64,
+    /// The control that agents and ingresses talk to.
+    control: Option<Control>,
+    /// Those that were stopped in the middle of what they did and go on later, not knowing what has happened since.
+    paused: Vec<(Timestamp, Control)>,
+    /// How many controls there ever were.
+    controls: u64,
+    rates: Rates,
     nodes: Vec<Node>,
     ingresses: Vec<Ingress>,
     /// How many ingresses there ever were.
@@ -60,6 +62,15 @@ pub struct World {
     checker: Checker,
     /// What happened, for the story of a failing seed.
     pub story: Vec<String>,
+}
+
+/// One of several controls over the store.
+struct Control {
+    name: NodeName,
+    tasks: Tasks,
+    zone: LocalZone,
+    /// What happens between it and the store.
+    faults: Faults,
 }
 
 struct Node {
@@ -85,22 +96,21 @@ impl World {
         let clock = VirtualClock::at(Timestamp(1_000_000));
         let random = Random::seeded(seed);
         let memory = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
-        let faulty = Faulty::new(Arc::clone(&memory), Random::seeded(seed ^ 0xfa), Arc::new(clock.clone()));
-        let faults = faulty.faults();
-        let over = |store: Arc<dyn Store>| {
-            Objects::new(store, ZoneName::local(), Arc::new(clock.clone()), random.clone())
-        };
-        let real = over(Arc::clone(&memory) as _);
-        let seen = over(Arc::new(faulty));
+        let store = Arc::clone(&memory) as Arc<dyn Store>;
+        let real = Objects::new(store, ZoneName::local(), Arc::new(clock.clone()), random.clone());
         let checker = Checker::start(memory.as_ref()).await;
+        let first = CONTROLS[0].parse()?;
         let names = ["a", "b", "c"].iter().filter_map(|name| name.parse().ok());
         let mut world = World {
             clock,
             random,
             real,
-            seen,
-            faults,
+            memory,
+            seed,
             control: None,
+            paused: Vec::new(),
+            controls: 0,
+            rates: Rates::default(),
             nodes: names.map(|name| Node { name, silent_until: Timestamp(0) }).collect(),
             ingresses: Vec::new(),
             started: 0,
@@ -114,35 +124,80 @@ impl World {
         for name in SERVICES {
             world.make_service(name).await?;
         }
-        world.restart_control().await;
+        world.start_control(first).await;
         Ok(world)
     }
 
-    /// Kills control, if it runs, and starts another that knows only what is stored.
+    /// Kills control, if it runs, and starts it again: it knows only what is stored.
     pub async fn restart_control(&mut self) {
-        if let Some((tasks, _)) = self.control.take() {
-            tasks.stop();
+        let Some(control) = self.control.take() else { return };
+        control.tasks.stop();
+        self.turns().await;
+        self.start_control(control.name).await;
+    }
+
+    /// Another control takes over from one that is killed, or stopped for a while and goes on.
+    async fn replace_control(&mut self) {
+        let Some(before) = self.control.take() else { return };
+        // It must not have the name of one that still lives.
+        let taken = |name: &&&str| self.paused.iter().all(|(_, control)| control.name.as_str() != **name);
+        let mut free = CONTROLS.iter().filter(|name| **name != before.name.as_str());
+        let Some(name) = free.find(taken).and_then(|name| name.parse().ok()) else {
+            self.control = Some(before);
+            return;
+        };
+        if self.random.below(2) == 0 {
+            self.note(format!("control {} is killed; {name} takes over", before.name));
+            before.tasks.stop();
+            self.turns().await;
+        } else {
+            let until = self.clock.now().plus(Millis(self.random.below(40_000)));
+            self.note(format!("control {} is stopped until {}; {name} takes over", before.name, until.0));
+            before.faults.pause();
+            self.paused.push((until, before));
+        }
+        self.start_control(name).await;
+    }
+
+    /// Controls that were stopped go on where they were; they end once they know that another leads.
+    async fn resume_controls(&mut self, now: Timestamp) {
+        let (due, paused) =
+            std::mem::take(&mut self.paused).into_iter().partition(|(until, _)| *until <= now);
+        self.paused = paused;
+        for (_, control) in due {
+            self.note(format!("control {} goes on", control.name));
+            control.faults.resume();
+            self.turns().await;
+            control.tasks.stop();
             self.turns().await;
         }
-        let observed = Observed::new(self.clock.now());
+    }
+
+    async fn start_control(&mut self, name: NodeName) {
+        self.controls += 1;
+        let random = Random::seeded(self.seed ^ (0xfa << 32) ^ self.controls);
+        let faulty = Faulty::new(Arc::clone(&self.memory), random, Arc::new(self.clock.clone()));
+        let faults = faulty.faults();
+        faults.set_rates(self.rates);
+        let store = Arc::new(faulty);
+        let objects =
+            Objects::new(store, ZoneName::local(), Arc::new(self.clock.clone()), self.random.clone());
+        let observed = Observed::new();
         let tasks = Tasks::new();
         let zone = LocalZone::new(
-            self.seen.clone(),
-            observed.clone(), // No version here names a secret.
+            objects.clone(),
+            observed.clone(),
+            // No version here names a secret.
             tutti_seal::Keyring::at(tutti_seal::Source::File("no-key".into())),
         );
-        let options = ReconcileOptions {
-            objects: self.seen.clone(),
-            observed,
-            host_suffixes: vec!["localhost".into()],
-        };
-        reconcile::start(options, &tasks);
-        self.control = Some((tasks, zone));
+        let options = ReconcileOptions { objects, observed, host_suffixes: vec!["localhost".into()] };
+        leadership::start(name.clone(), options, &tasks);
+        self.control = Some(Control { name, tasks, zone, faults });
         self.register_nodes().await;
     }
 
     async fn register_nodes(&self) {
-        let Some((_, zone)) = &self.control else { return };
+        let Some(Control { zone, .. }) = &self.control else { return };
         for node in self.nodes.iter().filter(|node| self.is_heard(node.silent_until)) {
             let status = NodeStatus {
                 ready: true,
@@ -173,13 +228,10 @@ impl World {
 
     /// Faults from now on happen so often, in a thousandth.
     pub fn set_faults(&mut self, rate: u64) {
-        self.faults.set_rates(Rates {
-            before: rate,
-            after: rate,
-            no_space: rate / 2,
-            watch_breaks: rate,
-            latency: Millis(0),
-        });
+        self.rates =
+            Rates { before: rate, after: rate, no_space: rate / 2, watch_breaks: rate, latency: Millis(0) };
+        let controls = self.control.iter().chain(self.paused.iter().map(|(_, control)| control));
+        controls.for_each(|control| control.faults.set_rates(self.rates));
         self.broken = rate;
     }
 
@@ -228,12 +280,16 @@ impl World {
             94..=95 => self.ingress_falls_silent(),
             96 => self.ingress_is_replaced().await,
             97 => {
-                self.note("control is killed");
-                self.restart_control().await;
+                if self.random.below(2) == 0 {
+                    self.note("control is killed, and starts again");
+                    self.restart_control().await;
+                } else {
+                    self.replace_control().await;
+                }
             }
             _ => {
                 self.note("watches break");
-                self.faults.break_watches();
+                self.control.iter().for_each(|control| control.faults.break_watches());
             }
         }
         self.turns().await;
@@ -266,15 +322,19 @@ impl World {
 
     pub(crate) async fn time_passes(&mut self, span: Millis) {
         self.clock.advance(span);
+        self.memory.expire_leases();
         self.turns().await;
-        let Some((_, zone)) = &self.control else { return };
+        self.resume_controls(self.clock.now()).await;
+        let Some(Control { zone, .. }) = &self.control else { return };
         for node in self.nodes.iter().filter(|node| self.is_heard(node.silent_until)) {
             let _ = zone.heartbeat(&node.name, NodeHeartbeat::default()).await;
         }
     }
 
     fn node_falls_silent(&mut self) {
-        let (at, span) = (self.any(self.nodes.len()), Millis(self.random.below(30_000)));
+        // Now and then for longer than it takes to be replaced.
+        let most = if self.random.below(2) == 0 { 30_000 } else { 120_000 };
+        let (at, span) = (self.any(self.nodes.len()), Millis(self.random.below(most)));
         let until = self.clock.now().plus(span);
         if let Some(node) = self.nodes.get_mut(at) {
             node.silent_until = until;
@@ -305,7 +365,7 @@ impl World {
         let in_order = self.random.below(2) > 0;
         self.note(format!("{} ends, in order: {in_order}", gone.name));
         self.start_ingress();
-        if let Some((_, zone)) = &self.control
+        if let Some(Control { zone, .. }) = &self.control
             && in_order
         {
             let _ = zone.leave_ingress(&gone.name).await;
@@ -333,7 +393,7 @@ impl World {
             status.observed_generation = instance.generation;
             status.reason = (next == InstanceState::Failed).then(|| "it was told to".into());
             let report = InstanceReport { instance: instance.spec.instance.clone(), status };
-            if let Some((_, zone)) = &self.control {
+            if let Some(Control { zone, .. }) = &self.control {
                 // An agent tries again until it is heard; here that is its next turn.
                 let _ = zone.report_instances(&instance.spec.node, vec![report]).await;
             }
@@ -386,7 +446,7 @@ impl World {
             reached: ingress.reached,
             stats,
         };
-        if let Some((_, zone)) = &self.control {
+        if let Some(Control { zone, .. }) = &self.control {
             let _ = zone.report_ingress(report).await;
         }
     }

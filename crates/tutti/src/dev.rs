@@ -18,10 +18,10 @@ use tutti_agent::{Agent, AgentOptions, Shutdown};
 use tutti_api::zone::Blob;
 use tutti_base::{Clock, Random, SystemClock, Tasks};
 use tutti_control::{
-    Objects,
+    Objects, leadership,
     node_logs::ZoneLogs,
     observed::Observed,
-    reconcile::{self, ReconcileOptions},
+    reconcile::ReconcileOptions,
     server::{self, ArtifactIndex, BlobSource, ServerOptions},
     zone::LocalZone,
 };
@@ -70,7 +70,7 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     let agent = parts.agent(&settings, &folder)?;
     agent.run(tasks.clone())?;
     let first_token = parts.first_objects().await?;
-    reconcile::start(parts.reconciling(&settings), &tasks);
+    leadership::start(settings.node.clone(), parts.reconciling(&settings), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
     let router = parts.api(&settings, &agent, &ingress, &tasks)?;
     tasks.spawn("api", server::serve(listeners.api, router.clone(), tasks.clone()));
@@ -168,7 +168,7 @@ impl Parts {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&absolute(folder, &settings.store), options)?);
         let blobs = FolderBlobs::open(absolute(folder, &settings.blobs)).await?;
         let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
-        let observed = Observed::new(clock.now());
+        let observed = Observed::new();
         let keyring = keys::of_control(&objects, settings.key.as_ref(), folder.path()).await?;
         let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
         Ok(Parts { clock, random, objects, observed, zone, keyring, blobs })

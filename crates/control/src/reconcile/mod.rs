@@ -3,7 +3,7 @@
 //! Two loops, one for each tier. Both hold what they watch in a [`cache`], plan the services that something changed
 //! for, and write what the plan says in one transaction that compares everything the plan was decided from; a refused
 //! transaction is decided anew when the change that refused it arrives. They take no other input, may be stopped at
-//! any point, and resume from what is stored.
+//! any point, and resume from what is stored. Of several controls over one store one runs them ([`crate::leadership`]).
 //!
 //! * [`global`]: deployments, hand-down to zones, removal of services.
 //! * [`zone`]: instances, tables, preloading and reports of one zone.
@@ -16,6 +16,7 @@ pub mod wake;
 pub mod zone;
 
 use crate::{Objects, observed::Observed};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tutti_base::Tasks;
 
 /// What reconcilers need to know of this control.
@@ -29,8 +30,9 @@ pub struct ReconcileOptions {
     pub host_suffixes: Vec<String>,
 }
 
-/// Starts both loops.
-pub fn start(options: ReconcileOptions, tasks: &Tasks) {
-    tasks.spawn("global reconciler", global::run(options.clone(), tasks.stopping()));
-    tasks.spawn("zone reconciler", zone::run(options, tasks.stopping()));
+/// Starts both loops among `tasks`; they end with `over`, and `running` tells when they have.
+pub fn start(options: ReconcileOptions, tasks: &Tasks, running: &TaskTracker, over: &CancellationToken) {
+    let global = global::run(options.clone(), over.clone());
+    tasks.spawn("global reconciler", running.track_future(global));
+    tasks.spawn("zone reconciler", running.track_future(zone::run(options, over.clone())));
 }

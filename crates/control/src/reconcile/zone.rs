@@ -22,8 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{WatchEvent, WatchStream};
 use tutti_model::{
-    ErrorCode, Millis, Problem, Resource,
+    ErrorCode, Millis, Problem, Resource, Timestamp,
     assignment::AssignmentSpec,
+    control::PresenceSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
     manifest::Manifest,
@@ -39,8 +40,8 @@ use tutti_plan::{
     zone::{ServicePlan, ServiceView, plan_service},
 };
 
-/// How often nodes are looked at for having fallen silent: often enough to notice within [`crate::observed::NODE_SILENCE`]
-/// and a little.
+/// How often marks of silence that could not be written are tried again, and how soon it is noticed that a node has
+/// never been heard at all.
 const SILENCE_CHECK: Millis = Millis::seconds(2);
 
 /// Stands among the services to be looked at for the plan of what nodes preload; no service has this name.
@@ -70,6 +71,7 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
             Some(event) = streams.instances.next() => tier.instances_changed(event),
             Some(event) = streams.nodes.next() => tier.nodes_changed(event),
             Some(event) = streams.ingresses.next() => tier.ingresses_changed(event),
+            Some(event) = streams.presences.next() => tier.presences_changed(event),
             () = sleep_until(&objects, next) => {}
         }
         // Whatever woke it: there may always be another event, most likely when nodes fail.
@@ -87,6 +89,7 @@ struct Streams {
     instances: WatchStream<InstanceSpec>,
     nodes: WatchStream<NodeSpec>,
     ingresses: WatchStream<IngressSpec>,
+    presences: WatchStream<PresenceSpec>,
 }
 
 impl Streams {
@@ -97,6 +100,7 @@ impl Streams {
             instances: objects.watch(None),
             nodes: objects.watch(None),
             ingresses: objects.watch(None),
+            presences: objects.watch(None),
         }
     }
 }
@@ -109,6 +113,10 @@ struct Zone {
     instances: Cache<InstanceSpec>,
     nodes: Cache<NodeSpec>,
     ingresses: Cache<IngressSpec>,
+    /// Nodes that are heard.
+    presences: Cache<PresenceSpec>,
+    /// When this loop began: a node that is not heard yet may only not have had the time to find this control.
+    began: Timestamp,
     /// Instances by service, so that one service's plan does not read all others'.
     by_service: Index,
     /// The last report on each service, to write only what is new.
@@ -148,6 +156,7 @@ struct Written {
 
 impl Zone {
     fn new(options: ReconcileOptions) -> Self {
+        let began = options.objects.clock().now();
         Zone {
             objects: options.objects,
             observed: options.observed,
@@ -156,6 +165,8 @@ impl Zone {
             instances: Cache::default(),
             nodes: Cache::default(),
             ingresses: Cache::default(),
+            presences: Cache::default(),
+            began,
             by_service: Index::default(),
             reported: BTreeMap::new(),
             unsettled: BTreeSet::new(),
@@ -179,6 +190,7 @@ impl Zone {
             && self.instances.is_synced()
             && self.nodes.is_synced()
             && self.ingresses.is_synced()
+            && self.presences.is_synced()
     }
 
     /// Forgets that anything is complete, until the watches have begun again.
@@ -188,6 +200,7 @@ impl Zone {
         self.instances.doubt();
         self.nodes.doubt();
         self.ingresses.doubt();
+        self.presences.doubt();
         self.written.clear();
         self.reported.clear();
         self.promised.clear();
@@ -254,6 +267,14 @@ impl Zone {
             for name in &self.unsettled {
                 self.wake.now(name.clone());
             }
+        }
+    }
+
+    /// Its lease has run out, or it is heard again.
+    fn presences_changed(&mut self, event: Result<WatchEvent<PresenceSpec>, Problem>) {
+        if !apply(&mut self.presences, event).is_empty() && self.is_synced() {
+            self.check_silence();
+            self.silence_due = true;
         }
     }
 

@@ -296,6 +296,8 @@ async fn named(
         | Kind::Zone
         | Kind::Table
         | Kind::Ingress
+        | Kind::Presence
+        | Kind::Leader
         | Kind::Report
         | Kind::Assignment => {
             return Err(if caller.is_admin() {

@@ -130,7 +130,7 @@ fn keyring() -> Keyring {
 }
 
 fn local_zone(objects: &Objects) -> LocalZone {
-    LocalZone::new(objects.clone(), Observed::new(objects.clock().now()), keyring())
+    LocalZone::new(objects.clone(), Observed::new(), keyring())
 }
 
 /// What an API over these objects needs.

@@ -26,7 +26,7 @@ pub(super) fn retire(pass: &mut Pass<'_>, weights: &Weights) {
     }
     bound_standby(pass);
     for instance in pass.view.instances {
-        if let Some(goal) = onward(pass, instance, weights) {
+        if let Some(goal) = given_up(pass, instance).or_else(|| onward(pass, instance, weights)) {
             pass.goals.insert(instance.spec.instance.clone(), goal);
         }
     }
@@ -110,6 +110,23 @@ fn bound_standby(pass: &mut Pass<'_>) {
     for id in early {
         pass.goals.insert(id, Goal::Standby { until: pass.view.now });
     }
+}
+
+/// An instance that is lost is to stop, should its node come back, once others do its work: what comes back goes by
+/// today's state. Before that it is welcome. One that was on its way out anyway is given up at once.
+fn given_up(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Option<Goal> {
+    if !pass.lost.contains(&instance.spec.instance) || instance.spec.goal == Goal::Stop {
+        return None;
+    }
+    let replaced = match instance.spec.goal {
+        Goal::Serve => pass.versions.get(&instance.spec.version.version).is_none_or(|version| {
+            pass.ready(version).len() >= usize::try_from(version.need.workers).unwrap_or(usize::MAX)
+        }),
+        Goal::Standby { until } => until <= pass.view.now,
+        Goal::Drain | Goal::Stop => true,
+    };
+    // It leaves the table first, like everyone who stops.
+    (replaced && !in_table(pass, instance)).then_some(Goal::Stop)
 }
 
 /// The next goal of an instance that is on its way out, if it is time for it.

@@ -7,7 +7,9 @@ use crate::{
     room::spare,
     zone::fixtures::{node, version},
 };
-use tutti_model::{Uid, deployment::Failure, report::Progress, table::Backend};
+use tutti_model::{
+    Condition, Uid, deployment::Failure, manifest::Manifest, node::HEARD, report::Progress, table::Backend,
+};
 
 /// A zone of three nodes that does what it is told, one event at a time.
 struct World {
@@ -484,4 +486,86 @@ fn what_stood_by_last_is_not_crowded_out_by_what_may_stand_by_longer() {
         world.now = world.now.plus(Millis(10));
     }
     assert_eq!((world.count("0.8", |_| true), world.count("1.0", standby)), (0, 1));
+}
+
+/// Marks a node, and what runs there, as silent since now.
+fn falls_silent(world: &mut World, at: &str) {
+    world.nodes.iter_mut().filter(|node| node.node.as_str() == at).for_each(|node| node.heard = false);
+    let since = world.now;
+    for instance in world.instances.iter_mut().filter(|instance| instance.spec.node.as_str() == at) {
+        instance.set_condition(Condition {
+            r#type: HEARD.to_owned(),
+            met: false,
+            reason: "for a test".to_owned(),
+            since,
+        });
+    }
+}
+
+fn is_heard_again(world: &mut World, at: &str) {
+    world.nodes.iter_mut().filter(|node| node.node.as_str() == at).for_each(|node| node.heard = true);
+    for instance in world.instances.iter_mut().filter(|instance| instance.spec.node.as_str() == at) {
+        instance.conditions.clear();
+    }
+}
+
+fn of_node(world: &World, at: &str) -> Vec<Goal> {
+    let there = world.instances.iter().filter(|instance| instance.spec.node.as_str() == at);
+    there.map(|instance| instance.spec.goal).collect()
+}
+
+#[test]
+fn a_silent_nodes_instances_are_replaced_after_their_grace_and_stop_if_it_comes_back() {
+    let mut world = World::new(3);
+    world.assign(&[("1.0", "100%")], false).settle();
+    assert_eq!(of_node(&world, "a"), [Goal::Serve]);
+    falls_silent(&mut world, "a");
+    let grace = Manifest::default().grace;
+    assert_eq!(world.plan().wake, Some(world.now.plus(grace)), "time alone will change something");
+    world.pass();
+    assert_eq!(world.instances.len(), 3, "for now it is only left out of the table");
+    world.now = world.now.plus(Millis(grace.0 - 1));
+    world.pass();
+    assert_eq!(world.instances.len(), 3);
+
+    world.now = world.now.plus(Millis(1));
+    world.pass();
+    assert_eq!(world.instances.len(), 4);
+    assert_eq!(of_node(&world, "a"), [Goal::Serve], "welcome until another is ready in its place");
+    for instance in world.instances.iter_mut().filter(|instance| instance.spec.node.as_str() != "a") {
+        instance.status.state = InstanceState::Ready;
+    }
+    for _ in 0..3 {
+        world.pass();
+    }
+    assert_eq!(of_node(&world, "a"), [Goal::Stop]);
+    is_heard_again(&mut world, "a");
+    world.settle();
+    assert_eq!(world.instances.len(), 3);
+    assert!(of_node(&world, "a").is_empty(), "what it ran yesterday has stopped");
+}
+
+#[test]
+fn a_node_that_is_back_before_its_instances_are_replaced_keeps_them() {
+    let mut world = World::new(3);
+    world.assign(&[("1.0", "100%")], false).settle();
+    let before: Vec<String> = world.instances.iter().map(|instance| instance.name.clone()).collect();
+    falls_silent(&mut world, "a");
+    world.now = world.now.plus(Manifest::default().grace);
+    world.pass();
+    assert_eq!(world.instances.len(), 4, "another is on its way");
+    is_heard_again(&mut world, "a");
+    world.settle();
+    let now: Vec<String> = world.instances.iter().map(|instance| instance.name.clone()).collect();
+    assert_eq!(now, before, "what is ready stays; what only starts goes");
+}
+
+#[test]
+fn a_node_that_is_gone_is_not_waited_for() {
+    let mut world = World::new(3);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.nodes.retain(|node| node.node.as_str() != "a");
+    world.settle();
+    assert_eq!(world.instances.len(), 3);
+    assert!(of_node(&world, "a").is_empty());
 }

@@ -2,7 +2,7 @@
 //! agent's last word for how things are. What becomes of their instances is the plan's to decide.
 
 use super::Zone;
-use crate::Objects;
+use crate::{Objects, observed::NODE_SILENCE};
 use std::collections::BTreeSet;
 use tutti_model::{
     Condition, Problem, Resource, Timestamp, instance::InstanceSpec, name::NodeName, node::HEARD,
@@ -16,13 +16,14 @@ const MARKS: usize = 64;
 impl Zone {
     /// A node that falls silent, or is heard again, matters to all that may run there.
     pub(super) fn check_silence(&mut self) {
-        let now = self.objects.clock().now();
+        let is_new = self.objects.clock().now().since(self.began) <= NODE_SILENCE;
         let silent: BTreeSet<NodeName> = self
             .nodes
             .iter()
-            .map(|node| &node.spec.node)
-            .filter(|node| !self.observed.is_heard(now, node))
-            .cloned()
+            .filter(|node| self.presences.get(&node.name).is_none())
+            // Whoever was called silent before stays so until it is heard.
+            .filter(|node| !is_new || node.silent_since().is_some())
+            .map(|node| node.spec.node.clone())
             .collect();
         if silent != self.silent {
             tracing::info!(?silent, "nodes that are not heard have changed");
@@ -44,27 +45,29 @@ impl Zone {
         write(&self.objects, &instances).await
     }
 
-    /// The object with its mark as it is to be, if it is another. A control that has just started has heard nobody yet,
-    /// and leaves the marks of the one before it.
+    /// The object with its mark as it is to be, if it is another. A node that is neither heard nor called silent yet
+    /// keeps the mark it has.
     fn marked<S: Object>(
         &self,
         now: Timestamp,
         node: &NodeName,
         object: &Resource<S>,
     ) -> Option<Resource<S>> {
-        let heard = self.observed.last_heartbeat(node).map(|(at, _)| at);
+        // Another control may have heard it last.
+        let heard = self.observed.last_heartbeat(node).map_or(now, |(at, _)| at);
+        let is_present = self.presences.get(node.as_str()).is_some();
         let condition = match (self.silent.contains(node), object.silent_since()) {
             (true, None) => Condition {
                 r#type: HEARD.to_owned(),
                 met: false,
                 reason: format!("the agent of node {node} is silent"),
-                since: heard.unwrap_or(now),
+                since: heard,
             },
-            (false, Some(_)) => Condition {
+            (false, Some(_)) if is_present => Condition {
                 r#type: HEARD.to_owned(),
                 met: true,
                 reason: format!("the agent of node {node} is heard again"),
-                since: heard?,
+                since: heard,
             },
             _ => return None,
         };
