@@ -110,6 +110,7 @@ fn spec(folder: &Path, bytes: u32, number: u32, grpc: bool) -> Result<StartSpec,
         version: format!("example.com:com.example.Echo@1.{number}").try_into()?,
         artifact: Artifact { digest, layers },
         manifest: Manifest::default(),
+        secrets: tutti_base::SecretValues::default(),
         folder: folder.join("instance"),
         logs: folder.join("logs"),
     })

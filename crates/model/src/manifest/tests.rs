@@ -1,0 +1,74 @@
+use super::*;
+
+#[test]
+fn reads_every_key() {
+    let manifest = Manifest::from_toml(
+        r#"
+        [service]
+        isolate = "process"
+        run = "python3 main.py --fast"
+        port = 9000
+        env = { GREETING = "hi", COUNT = 3 }
+        secrets = { API_KEY = "api-key", DB_PASSWORD = "db" }
+        memory = "64Mi"
+        cpu = 0.5
+        bandwidth = "10Mbit"
+        concurrency = 7
+        health = { http = "/up", start = "9s", interval = "1s", timeout = "500ms", failures = 2 }
+        min = 2
+        max = 4
+        standby = "1m"
+        drain = "5s"
+        grace = "10s"
+        timeout = "3s"
+        state = true
+        outgoing = ["api.example.org", "*.example.net:8080", "10.0.0.7", "[fd00::1]:9000"]
+        grpc = { max_message = "4Mi" }
+        "#,
+    )
+    .unwrap();
+    insta::assert_json_snapshot!(manifest);
+}
+
+#[test]
+fn an_empty_manifest_is_the_default() {
+    assert_eq!(Manifest::from_toml("").unwrap(), Manifest::default());
+    assert!(Manifest::default().faults().is_empty());
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let faults = Manifest::from_toml(
+        r#"
+        [service]
+        memroy = "64Mi"
+        cpu = "fast"
+        port = 70000
+        min = 3
+        max = 2
+        concurrency = 0
+        standby = "5 minutes"
+        env = { PORT = "1", "A-B" = "x", TWICE = "x" }
+        secrets = { PORT = "a", "C-D" = "b", TWICE = "c", KEY = "Not A Name", NUMBER = 7 }
+        health = { http = "/", tcp = true, retries = 1 }
+        state = "yes"
+        outgoing = ["http://example.com/", "*", 7, "example.com:0"]
+        grpc = { max_message = "1Gi", max = 1 }
+        "#,
+    )
+    .unwrap_err();
+    let lines: Vec<String> = faults
+        .iter()
+        .map(|fault| match &fault.hint {
+            Some(hint) => format!("{fault} ({hint})"),
+            None => fault.to_string(),
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    let faults = Manifest::from_toml("[service]\nmemory = \n").unwrap_err();
+    assert!(faults[0].detail.starts_with("line 2 is not TOML"), "{}", faults[0]);
+}
