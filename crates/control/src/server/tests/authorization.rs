@@ -161,6 +161,8 @@ impl Api {
             api.member("example.com", user, role).await;
         }
         api.member("other.org", "oscar", "owner").await;
+        let secret = Some(json!({ "value": "hunter2" }));
+        api.call("admin", Method::PUT, "/v1/secrets/example.com:key", secret).await.expect(201);
         let invited = json!({ "user": "ivy", "role": "viewer" });
         api.post("/v1/domains/example.com/members", invited).await.expect(200);
         api.post("/v1/domains/example.com/aliases", json!({ "alias": "example.net" })).await.expect(201);
