@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a server may take to start, after a crash too.
@@ -21,7 +21,7 @@ const VERSIONS: std::ops::Range<u32> = 15..30;
 
 /// A running server.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     folder: tempfile::TempDir,
     programs: PathBuf,
     user: Option<(u32, u32)>,
@@ -31,21 +31,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with these settings beside those that all have; `None`, after saying so, where there is no PostgreSQL.
-    pub fn start(settings: &[&str]) -> Option<Server> {
+    /// One that does not run yet; `None`, after saying so, where there is no PostgreSQL.
+    pub(crate) fn made() -> Option<Server> {
         let Some(programs) = programs() else {
             eprintln!("SKIPPED: this test needs PostgreSQL 15 or newer (Debian's package postgresql)");
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Server {
-            folder,
-            programs,
-            user: another_user(),
-            settings: settings.iter().map(ToString::to_string).collect(),
-            child: None,
-            databases: AtomicU32::new(0),
-        };
+        let user = another_user();
+        let databases = AtomicU32::new(0);
+        let server = Server { folder, programs, user, settings: Vec::new(), child: None, databases };
         if let Some((user, group)) = server.user {
             std::os::unix::fs::chown(server.folder.path(), Some(user), Some(group)).unwrap();
         }
@@ -56,18 +51,34 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        Some(server)
+    }
+
+    /// One that runs and keeps what it acknowledges.
+    #[allow(dead_code, reason = "not every test is about the disk")]
+    pub(crate) fn durable() -> Option<Server> {
+        let mut server = Server::made()?;
         server.run();
         Some(server)
     }
 
-    /// One whose fsync is off: for what is not about the disk.
-    #[allow(dead_code, reason = "not every test has both")]
-    pub fn quick() -> Option<Server> {
-        Server::start(&["fsync=off", "full_page_writes=off"])
+    /// One that runs and does not wait for its disk: for what is not about that.
+    #[allow(dead_code, reason = "not every test is about something else")]
+    pub(crate) fn quick() -> Option<Server> {
+        let mut server = Server::made()?;
+        server.set("fsync=off");
+        server.set("full_page_writes=off");
+        server.run();
+        Some(server)
+    }
+
+    /// What it is told when it is run next; the last word counts.
+    pub(crate) fn set(&mut self, setting: impl Into<String>) {
+        self.settings.push(setting.into());
     }
 
     /// Its folder, where it has its socket too.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -76,7 +87,11 @@ impl Server {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+        self.owned(Command::new(self.programs.join(program)))
+    }
+
+    /// As the server's user, in a folder that any may be in.
+    fn owned(&self, mut command: Command) -> Command {
         command.current_dir("/").env("LC_ALL", "C");
         if let Some((user, group)) = self.user {
             command.uid(user).gid(group);
@@ -84,31 +99,26 @@ impl Server {
         command
     }
 
-    /// Starts it, again after it was killed.
-    pub fn run(&mut self) {
-        drop(self.child.take());
-        // The shell ends the server when this process goes: its end of the pipe is closed then.
-        let mut command = self.command("postgres");
-        let postgres = command.get_program().to_owned();
-        command = Command::new("sh");
-        command.current_dir("/").env("LC_ALL", "C");
-        if let Some((user, group)) = self.user {
-            command.uid(user).gid(group);
+    /// Starts it, again after it was killed: as often as it takes until what was killed has let go of its memory.
+    pub(crate) fn run(&mut self) {
+        let end = Instant::now() + START;
+        while let Err(said) = self.try_run() {
+            assert!(Instant::now() < end, "the server does not start:\n{said}");
+            std::thread::sleep(Duration::from_millis(100));
         }
-        command.args([
-            "-c",
-            "\"$@\" </dev/null & server=$!; read -r _; kill -QUIT $server; wait $server",
-            "sh",
-        ]);
-        command.arg(postgres).arg("-D").arg(self.data());
+    }
+
+    fn try_run(&mut self) -> Result<(), String> {
+        self.end();
+        let postgres = self.command("postgres").get_program().to_owned();
+        // The shell ends the server when this process goes: its end of the pipe is closed then.
+        let script = "exec 3<&0; \"$@\" </dev/null 3<&- & server=$!
+            { read -r _; kill -QUIT $server; } <&3 >/dev/null 2>&1 &
+            wait $server";
+        let mut command = self.owned(Command::new("sh"));
+        command.args(["-c", script, "sh"]).arg(postgres).arg("-D").arg(self.data());
         let socket = format!("unix_socket_directories={}", self.folder().display());
-        let all = [
-            &socket,
-            "listen_addresses=",
-            "max_connections=60",
-            "shared_buffers=32MB",
-            "log_checkpoints=off",
-        ];
+        let all = [socket.as_str(), "listen_addresses=", "max_connections=60", "shared_buffers=32MB"];
         for setting in all.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["-c", setting]);
         }
@@ -116,22 +126,22 @@ impl Server {
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         self.child = Some(child);
-        let (ready, is_ready) = mpsc::channel();
+        let (told, tells) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut said = Vec::new();
+            let mut said = String::new();
+            // To the end, so that the server can go on writing.
             for line in log.lines().map_while(Result::ok) {
                 if line.contains("ready to accept connections") {
-                    let _gone = ready.send(());
+                    let _once = told.send(Ok(()));
                 }
-                said.push(line);
-                // What a failed start said is printed; the rest is read so that the server can go on.
-                said.truncate(200);
+                if said.len() < 10_000 {
+                    said.push_str(&line);
+                    said.push('\n');
+                }
             }
-            if ready.send(()).is_ok() {
-                eprintln!("the server ended: {}", said.join("\n"));
-            }
+            let _started = told.send(Err(said));
         });
-        is_ready.recv_timeout(START).expect("the server did not start");
+        tells.recv_timeout(START).expect("the server neither starts nor ends")
     }
 
     /// The server's own process, which all others are children of.
@@ -142,7 +152,7 @@ impl Server {
 
     /// `kill -9` of all of its processes.
     #[allow(dead_code, reason = "not every test kills it")]
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let server = self.process();
         let mut all = vec![server];
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -167,24 +177,29 @@ impl Server {
     }
 
     /// Makes a database, and gives its address.
-    pub fn database(&self) -> String {
+    pub(crate) fn database(&self) -> String {
         let name = format!("db{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("CREATE DATABASE {name}"));
         self.address(&name)
     }
 
     /// The address of a database.
-    pub fn address(&self, database: &str) -> String {
+    pub(crate) fn address(&self, database: &str) -> String {
         format!("postgres://tutti@/{database}?host={}", self.folder().display())
     }
 
     /// What `psql` answers.
-    pub fn sql(&self, database: &str, statement: &str) -> String {
+    pub(crate) fn sql(&self, database: &str, statement: &str) -> String {
+        self.sql_at(5432, database, statement)
+    }
+
+    /// The same of a server that is on another port.
+    pub(crate) fn sql_at(&self, port: u16, database: &str, statement: &str) -> String {
         let output = self
             .command("psql")
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "tutti", "-h"])
             .arg(self.folder())
-            .args(["-d", database, "-c", statement])
+            .args(["-p", &port.to_string(), "-d", database, "-c", statement])
             .output()
             .unwrap();
         assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
@@ -193,7 +208,7 @@ impl Server {
 
     /// Gives a file in its folder that only the server may read.
     #[allow(dead_code, reason = "not every test has certificates")]
-    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder().join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
