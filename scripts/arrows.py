@@ -59,6 +59,7 @@ OWNERS = {
     "wasmtime-wasi": {"isolate-wasm"},
     "wasmtime-wasi-http": {"isolate-wasm"},
     "rusqlite": {"store"},
+    "tokio-postgres": {"store"},
     "hickory-resolver": {"resolve"},
     "landlock": {"isolate-linux"},
     "seccompiler": {"isolate-linux"},

@@ -243,6 +243,3 @@ impl History for Shared {
         &self.watchers
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -40,7 +40,11 @@ impl Follower {
                 }
                 Err(failure) => failure,
             };
-            tracing::debug!(%failure, "watches wait for the store's server");
+            if backoff.failures() == 0 {
+                tracing::warn!(%failure, "watches wait for the store's server");
+            } else {
+                tracing::debug!(%failure, "watches still wait for the store's server");
+            }
             tokio::time::sleep(backoff.fail().duration()).await;
         }
     }

@@ -222,24 +222,34 @@ impl Sessions {
     ) -> Result<T, StoreError> {
         let sessions = Arc::clone(self);
         let mut asking = InLine(tokio::spawn(async move {
-            let until = Instant::now() + PATIENCE;
             let gone = |_| StoreError::Unavailable("it was closed".into());
-            let _place = Arc::clone(&sessions.places).acquire_owned().await.map_err(gone)?;
-            let mut backoff = sessions.connector.backoff();
-            loop {
-                let failure = match sessions.attempt(&ask).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure @ Failure::Store(_)) => return Err(failure.told()),
-                    Err(failure) => failure,
-                };
-                let pause = backoff.fail().duration();
-                if Instant::now() + pause >= until {
-                    return Err(failure.told());
-                }
-                tokio::time::sleep(pause).await;
-            }
+            let place = Arc::clone(&sessions.places).acquire_owned().await.map_err(gone)?;
+            let asking = tokio::spawn(async move {
+                // Kept until it is answered, whether or not the caller still waits: a session that is left in the
+                // middle of an answer is lost.
+                let _place = place;
+                sessions.until_answered(&ask).await
+            });
+            asking.await.map_err(cut_off)?
         }));
         (&mut asking.0).await.map_err(cut_off)?
+    }
+
+    async fn until_answered<T: Send + 'static>(&self, ask: &impl AsyncAsk<T>) -> Result<T, StoreError> {
+        let until = Instant::now() + PATIENCE;
+        let mut backoff = self.connector.backoff();
+        loop {
+            let failure = match self.attempt(ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure @ Failure::Store(_)) => return Err(failure.told()),
+                Err(failure) => failure,
+            };
+            let pause = backoff.fail().duration();
+            if Instant::now() + pause >= until {
+                return Err(failure.told());
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     async fn attempt<T: Send + 'static>(&self, ask: &impl AsyncAsk<T>) -> Result<T, Failure> {
@@ -255,12 +265,6 @@ impl Sessions {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         }
         answer
-    }
-
-    /// Sessions that are connected and not in use.
-    #[cfg(test)]
-    pub(super) fn idle(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 

@@ -70,6 +70,31 @@ fn every_fault_is_told_with_its_source() {
 }
 
 #[test]
+fn a_store_is_a_file_or_a_database_whose_password_is_never_shown() {
+    let read =
+        |store: &str| Effective::read(&sources("data_dir = \"/d\"", &[], &[("store", store)])).unwrap();
+    let store = |text: &str| Settings::try_from(&read(text)).unwrap().store;
+    assert_eq!(store(""), StoreAddress::Sqlite("/d/store.db".into()));
+    assert_eq!(store("sqlite:/x.db"), StoreAddress::Sqlite("/x.db".into()));
+    let text = "postgres://me:hunter2@db.example/cloud";
+    assert_eq!(store(text), StoreAddress::Postgres(text.parse().unwrap()));
+    let effective = read(text);
+    let shown = effective.rows().find(|(setting, ..)| setting.key == "store").map(|(_, value, _)| value);
+    assert_eq!(shown.as_deref(), Some("postgres://me:[secret]@db.example/cloud"));
+    for wrong in ["postgres://me:hunter2@", "postgres://me:hunter2@h/d?sslmode=prefer", "postgres://h/d", "x"]
+    {
+        let faults = Settings::try_from(&read(wrong));
+        let Err(faults) = faults else { continue };
+        assert_eq!(faults.len(), 1);
+        assert!(
+            faults[0].detail.starts_with("store = \"") && !format!("{faults:?}").contains("hunter2"),
+            "{faults:?}"
+        );
+    }
+    assert!(Settings::try_from(&read("postgres://h/d")).is_err());
+}
+
+#[test]
 fn an_agent_has_settings_of_its_own_and_finds_the_control_of_this_machine() {
     let file = "data_dir = \"/d/dev\"\nnode = \"box\"\n[agent]\nnode = \"two\"\n";
     let read = |variables: &[(&str, &str)], flags: &[(&'static str, &str)]| {

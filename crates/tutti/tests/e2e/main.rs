@@ -27,8 +27,11 @@ mod grpc_api;
 mod ingress;
 mod load;
 mod logs;
+mod postgres;
 mod recovery;
 mod rollout;
+#[path = "../../../store/tests/server/postgres.rs"]
+mod server;
 mod split;
 mod traffic;
 mod wasm_grpc;
