@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod breaks;
+mod failover;
 mod leases;
 mod opening;
 #[path = "../server/postgres.rs"]

@@ -33,6 +33,28 @@ pub(crate) struct Server {
 impl Server {
     /// One that does not run yet; `None`, after saying so, where there is no PostgreSQL.
     pub(crate) fn made() -> Option<Server> {
+        let server = Server::empty()?;
+        server.done(
+            server
+                .command("initdb")
+                .args(["-U", "tutti", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8", "-D"])
+                .arg(server.data()),
+        );
+        Some(server)
+    }
+
+    /// One that runs and has everything from this one, now and as it comes.
+    #[allow(dead_code, reason = "not every test has two")]
+    pub(crate) fn standby(&self) -> Option<Server> {
+        let mut server = Server::empty()?;
+        let mut copy = server.command("pg_basebackup");
+        copy.args(["-U", "tutti", "-c", "fast", "-R", "-h"]).arg(self.folder()).arg("-D").arg(server.data());
+        server.done(&mut copy);
+        server.run();
+        Some(server)
+    }
+
+    fn empty() -> Option<Server> {
         let Some(programs) = programs() else {
             eprintln!("SKIPPED: this test needs PostgreSQL 15 or newer (Debian's package postgresql)");
             return None;
@@ -44,14 +66,12 @@ impl Server {
         if let Some((user, group)) = server.user {
             std::os::unix::fs::chown(server.folder.path(), Some(user), Some(group)).unwrap();
         }
-        let made = server
-            .command("initdb")
-            .args(["-U", "tutti", "--auth=trust", "--no-sync", "--locale=C", "-E", "UTF8", "-D"])
-            .arg(server.data())
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         Some(server)
+    }
+
+    fn done(&self, command: &mut Command) {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// One that runs and keeps what it acknowledges.
@@ -131,7 +151,7 @@ impl Server {
             let mut said = String::new();
             // To the end, so that the server can go on writing.
             for line in log.lines().map_while(Result::ok) {
-                if line.contains("ready to accept connections") {
+                if line.contains("ready to accept") {
                     let _once = told.send(Ok(()));
                 }
                 if said.len() < 10_000 {
