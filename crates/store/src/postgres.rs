@@ -40,8 +40,8 @@ use batch::{Outcome, Request};
 use failure::Failure;
 use follow::Follower;
 use read::{AskBounds, AskChanges, AskKey};
-use session::{Connector, PATIENCE, Sessions};
-use std::{fmt, sync::Arc};
+use session::{Connector, Sessions};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot},
     task::AbortHandle,
@@ -65,17 +65,22 @@ pub struct PostgresOptions {
     /// How many of the last revisions can be listed and watched from; older ones are forgotten little by little. At
     /// least 1. Where several processes differ, the least holds.
     pub retain_revisions: u64,
+    /// How long a request goes on trying to reach a server that is away, before it says so; twice as long where the
+    /// outcome of a commit is to be found out.
+    pub patience: Duration,
     /// Whether a server that does not wait for its disk (`fsync = off`) is refused. Only tests that are about something
     /// else go without.
     pub durable: bool,
 }
 
 impl Default for PostgresOptions {
-    /// As many revisions as the other engines, and nothing without the disk.
+    /// As many revisions as the other engines, 15 s, which a restart of the server takes less than, and nothing without
+    /// the disk.
     fn default() -> Self {
         PostgresOptions {
             random: Random::from_os(),
             retain_revisions: crate::memory::RETAIN_REVISIONS,
+            patience: Duration::from_secs(15),
             durable: true,
         }
     }
@@ -104,14 +109,14 @@ impl PostgresStore {
     /// Connects to the database, and makes the tables if there are none. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// `Unavailable` if the server is not reached within 15 s, refuses the user, is older than 15 or does not wait for
+    /// `Unavailable` if the server is not reached in time, refuses the user, is older than 15 or does not wait for
     /// its disk, or if the tables were written by a newer release; `Invalid` for what is wrong with the certificates
     /// that are named; the others as they say.
     pub async fn open(
         address: PostgresAddress,
         options: PostgresOptions,
     ) -> Result<PostgresStore, StoreError> {
-        let connector = Arc::new(Connector::new(address, options.random)?);
+        let connector = Arc::new(Connector::new(address, options.random, options.patience)?);
         prepare(&connector, options.durable).await?;
         let sessions = Arc::new(Sessions::new(Arc::clone(&connector)));
         let current = sessions.ask(AskBounds).await?.current;
@@ -130,7 +135,7 @@ impl PostgresStore {
 
 /// Sees that the tables are there, as soon as the server is.
 async fn prepare(connector: &Connector, durable: bool) -> Result<(), StoreError> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + connector.patience;
     let mut backoff = connector.backoff();
     loop {
         let prepared = async {

@@ -20,8 +20,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tutti_base::{Random, backoff::Backoff};
 use tutti_model::Millis;
 
-/// How long a request goes on trying to reach a server that is away: a restart takes seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// How long making a connection may take in all, over every host.
 const CONNECT: Duration = Duration::from_secs(20);
 /// How long the server may take to answer: longer than [`SETUP`] lets it work, so that it is the way that failed.
@@ -61,6 +59,8 @@ pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
     random: Random,
+    /// How long a request goes on trying to reach a server that is away.
+    pub(super) patience: Duration,
 }
 
 impl fmt::Debug for Connector {
@@ -70,10 +70,14 @@ impl fmt::Debug for Connector {
 }
 
 impl Connector {
-    pub(super) fn new(address: PostgresAddress, random: Random) -> Result<Connector, StoreError> {
+    pub(super) fn new(
+        address: PostgresAddress,
+        random: Random,
+        patience: Duration,
+    ) -> Result<Connector, StoreError> {
         let tls = tls::connector(&address)?;
         let config = address.config(|name| std::env::var_os(name));
-        Ok(Connector { place: address.to_string(), config, tls, address, random })
+        Ok(Connector { place: address.to_string(), config, tls, address, random, patience })
     }
 
     /// The database, as it is named to people.
@@ -212,7 +216,7 @@ impl Sessions {
         Sessions { connector, places: Arc::new(Semaphore::new(READERS)), idle: Mutex::default() }
     }
 
-    /// Asks something that may be asked again, until it is answered or [`PATIENCE`] is over.
+    /// Asks something that may be asked again, until it is answered or patience is over.
     ///
     /// A task of its own waits in line for a session and asks. The caller may be one that nobody polls for a while,
     /// such as a watch whose reader is busy with what it got: its turn would come and pass to nobody.
@@ -236,7 +240,7 @@ impl Sessions {
     }
 
     async fn until_answered<T: Send + 'static>(&self, ask: &impl AsyncAsk<T>) -> Result<T, StoreError> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.connector.patience;
         let mut backoff = self.connector.backoff();
         loop {
             let failure = match self.attempt(ask).await {

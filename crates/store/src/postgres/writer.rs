@@ -12,11 +12,11 @@ use super::{
     batch::{self, Current, Decided, Head, Outcome, Request, Stored},
     failure::Failure,
     read::Columns,
-    session::{Connector, PATIENCE, Parameters, Session},
+    session::{Connector, Parameters, Session},
 };
 use crate::{LeaseId, StoreError, rows::signed};
 use futures_util::join;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot},
     time::Instant,
@@ -29,9 +29,9 @@ const BATCH_REQUESTS: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Leases ended in one batch; the others follow in the next.
 const BATCH_LEASES: i64 = 64;
-/// How long it is asked whether a commit took effect whose answer was lost. Longer than other requests are tried: it is
-/// the only way for the caller to know.
-const UNKNOWN: Duration = Duration::from_secs(30);
+/// How many times as long as other requests are tried it is asked whether a commit took effect whose answer was lost:
+/// it is the only way for the caller to know.
+const UNKNOWN: u32 = 2;
 
 pub(super) type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
 
@@ -108,7 +108,7 @@ impl Writer {
                 count += 1;
                 take(job);
             }
-            let answers = self.serve(&requests, since + PATIENCE).await;
+            let answers = self.serve(&requests, since + self.connector.patience).await;
             for (reply, answer) in replies.into_iter().zip(answers) {
                 // The caller may have gone.
                 let _gone = reply.map(|reply| reply.send(answer));
@@ -127,7 +127,7 @@ impl Writer {
                 Attempt::Nothing(failure) => failure,
                 Attempt::Unknown { outcomes, moved, failure } => {
                     tracing::warn!(%failure, "the answer to a commit was lost; asking whether it took effect");
-                    match self.took_effect(Instant::now() + UNKNOWN).await {
+                    match self.took_effect(Instant::now() + self.connector.patience * UNKNOWN).await {
                         Ok(true) => {
                             if moved {
                                 self.compacted.notify_one();

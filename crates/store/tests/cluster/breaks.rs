@@ -153,7 +153,7 @@ async fn a_commit_that_took_no_effect_is_tried_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outcome_that_cannot_be_asked_for_is_said_to_be_unknown() {
     let Some(mut server) = Server::quick() else { return };
-    let store = open(&server.database()).await;
+    let store = PostgresStore::open(server.database().parse().unwrap(), impatient()).await.unwrap();
     commit(&store, Txn::new().put("a", *b"1")).await;
     server.sql(
         "db0",
@@ -259,7 +259,7 @@ async fn too_many_connections_are_waited_for_and_then_named() {
     future::try_join_all((0..20).map(|_| store.get("a"))).await.unwrap();
     let mut others = Vec::new();
     let refused = loop {
-        match PostgresStore::open(address.parse().unwrap(), options()).await {
+        match PostgresStore::open(address.parse().unwrap(), impatient()).await {
             Ok(other) => others.push(other),
             Err(error) => break error,
         }

@@ -23,8 +23,14 @@ use tutti_store::{
 /// How long anything that must happen may take to happen.
 const SOON: Duration = Duration::from_secs(60);
 
+/// As patient as a busy machine needs.
 fn options() -> PostgresOptions {
-    PostgresOptions { durable: false, ..PostgresOptions::default() }
+    PostgresOptions { durable: false, patience: SOON / 2, ..PostgresOptions::default() }
+}
+
+/// For what is to fail.
+fn impatient() -> PostgresOptions {
+    PostgresOptions { patience: Duration::from_secs(1), ..options() }
 }
 
 async fn open(address: &str) -> PostgresStore {

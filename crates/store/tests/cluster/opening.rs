@@ -12,22 +12,22 @@ async fn refused(address: &str, options: PostgresOptions) -> String {
 async fn what_cannot_be_a_store_is_named() {
     let Some(server) = Server::quick() else { return };
     let address = server.database();
-    let text = refused(&address, PostgresOptions::default()).await;
+    let text = refused(&address, PostgresOptions { durable: true, ..impatient() }).await;
     assert!(text.contains("fsync"), "{text}");
-    let text = refused(&server.address("none"), options()).await;
+    let text = refused(&server.address("none"), impatient()).await;
     assert!(text.contains("\"none\" does not exist"), "{text}");
     server.sql("db0", "CREATE ROLE poor LOGIN");
-    let text = refused(&address.replace("tutti@", "poor:secret@"), options()).await;
+    let text = refused(&address.replace("tutti@", "poor:secret@"), impatient()).await;
     assert!(text.contains("permission denied") && text.contains("poor@"), "{text}");
     server.sql("db0", "CREATE SCHEMA tutti; CREATE TABLE tutti.something (a integer)");
-    let text = refused(&address, options()).await;
+    let text = refused(&address, impatient()).await;
     assert!(text.contains("some other program's"), "{text}");
     server.sql("db0", "DROP SCHEMA tutti CASCADE");
     drop(open(&address).await);
     server.sql("db0", "UPDATE tutti.form SET version = 9");
-    let text = refused(&address, options()).await;
+    let text = refused(&address, impatient()).await;
     assert!(text.contains("form 9"), "{text}");
-    let text = refused("postgres://me:secret@127.0.0.1:1/db", options()).await;
+    let text = refused("postgres://me:secret@127.0.0.1:1/db", impatient()).await;
     assert!(text.contains("postgres://me@127.0.0.1:1/db") && text.contains("refused"), "{text}");
 }
 
@@ -85,16 +85,16 @@ async fn tls_is_what_the_address_says() {
             WHERE application_name = 'tutti'";
         assert_eq!(server.sql_at(port, "db", tls), "t");
     }
-    let text = refused(&at("localhost", "sslmode=disable"), options()).await;
+    let text = refused(&at("localhost", "sslmode=disable"), impatient()).await;
     assert!(text.contains("pg_hba.conf"), "{text}");
     let wrong = at("localhost", &good).replace("secret", "secretly");
-    let text = refused(&wrong, options()).await;
+    let text = refused(&wrong, impatient()).await;
     assert!(text.contains("password authentication failed"), "{text}");
     for (address, why) in [
         (at("127.0.0.1", &good), "not valid for name"),
         (at("localhost", "sslmode=verify-full&sslrootcert=/none"), "sslrootcert"),
     ] {
-        let text = refused(&address, options()).await;
+        let text = refused(&address, impatient()).await;
         assert!(text.contains(why), "{text}");
     }
 }
