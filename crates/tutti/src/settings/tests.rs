@@ -21,7 +21,7 @@ fn later_sources_win_and_are_named() {
         effective
             .rows()
             .find(|row| row.0.key == key)
-            .map(|row| (row.1.to_owned(), row.2.to_string()))
+            .map(|row| (row.1.into_owned(), row.2.to_string()))
             .unwrap()
     };
     assert_eq!(of("api"), ("127.0.0.1:1".into(), "tutti.toml".into()));
