@@ -60,6 +60,7 @@ OWNERS = {
     "wasmtime-wasi": {"isolate-wasm"},
     "wasmtime-wasi-http": {"isolate-wasm"},
     "rusqlite": {"store"},
+    "tokio-postgres": {"store"},
     "hickory-resolver": {"resolve"},
     "aws-lc-rs": {"seal"},
     "landlock": {"isolate-linux"},

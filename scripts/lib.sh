@@ -78,6 +78,20 @@ need_packages() {
         die "could not install: ${missing[*]}"
 }
 
+# PostgreSQL's server, for the tests of the store on it, which start servers of their own. Debian keeps it off the path.
+need_postgresql() {
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return 0
+    command -v initdb >/dev/null 2>&1 && return 0
+    need_packages initdb=postgresql
+    # The package makes a database of its own; nobody asked for that to run, now or after the next start.
+    local as_root=() version name rest
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
+    pg_lsclusters -h | while read -r version name rest; do
+        "${as_root[@]}" pg_ctlcluster "$version" "$name" stop 2>/dev/null || true
+        echo manual | "${as_root[@]}" tee "/etc/postgresql/$version/$name/start.conf" >/dev/null
+    done
+}
+
 # What a build needs beside Rust: a C compiler, for SQLite.
 need_build_tools() {
     need_toolchain

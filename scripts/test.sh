@@ -45,6 +45,7 @@ install_tools() {
     need_build_tools
     need_components fmt=rustfmt clippy=clippy
     need_packages curl=curl wrk=wrk python3=python3
+    need_postgresql
     need_python_tools
     need_node_client
 }

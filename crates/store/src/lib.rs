@@ -6,14 +6,16 @@
 //! JSON) is not known here.
 //!
 //! [`contract`] holds the trait and its types, [`suite`] the conformance suite that every engine passes. Engines:
-//! [`sqlite`] (embedded, the default) and [`memory`] (tests and simulation); [`faulty`] wraps any engine and injects
-//! faults.
+//! [`sqlite`] (embedded, the default), [`postgres`] (for several controls) and [`memory`] (tests and simulation);
+//! [`faulty`] wraps any engine and injects faults.
 
 mod check;
 pub mod contract;
 pub mod faulty;
 mod leases;
 pub mod memory;
+pub mod postgres;
+mod rows;
 pub mod sqlite;
 pub mod suite;
 mod watch;
@@ -24,4 +26,5 @@ pub use contract::{
     Watch, WatchEvent,
 };
 pub use memory::MemoryStore;
+pub use postgres::{PostgresAddress, PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};

@@ -109,6 +109,22 @@ impl Watchers {
         }
     }
 
+    /// Whether no watch runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).count == 0
+    }
+
+    /// Ends every watch as one that lags, after what it was told so far: what follows can no longer be told.
+    pub(crate) fn cut_off(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = std::mem::take(&mut registry.by_prefix);
+        registry.lengths.clear();
+        registry.count = 0;
+        for watcher in cut.into_values().flatten() {
+            watcher.shared.lagged.store(true, Ordering::Release);
+        }
+    }
+
     /// How many watches run.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
@@ -276,6 +292,22 @@ mod tests {
         }
         assert_eq!(live.next().await.unwrap_err(), StoreError::Lagged);
         assert_eq!(watchers.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn all_can_be_cut_off_after_what_they_have() {
+        let watchers = Arc::new(Watchers::default());
+        let mut live = watchers.register("a").unwrap();
+        watchers.publish(&[put(1, "a", 1)]);
+        watchers.cut_off();
+        assert!(watchers.is_idle());
+        watchers.publish(&[put(2, "a", 1)]);
+        assert_eq!(live.next().await.unwrap().revision, 1);
+        assert_eq!(live.next().await.unwrap_err(), StoreError::Lagged);
+        let mut again = watchers.register("a").unwrap();
+        drop(live);
+        watchers.publish(&[put(3, "a", 1)]);
+        assert_eq!(again.next().await.unwrap().revision, 3);
     }
 
     #[tokio::test]

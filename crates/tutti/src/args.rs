@@ -45,7 +45,7 @@ pub(crate) struct DevArgs {
     /// Address of the ingress, HTTP/1.1 and HTTP/2 [env: TUTTI_LISTEN_HTTP] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
-    /// Where state is kept: sqlite:PATH [env: TUTTI_STORE] [default: in the data folder]
+    /// Where state is kept: sqlite:PATH or postgres://USER@HOST/DATABASE [env: TUTTI_STORE] [default: in the data folder]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Folder of artifacts [env: TUTTI_BLOBS] [default: in the data folder]
@@ -193,14 +193,14 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
     let rows = effective.rows();
     rows.map(|(setting, value, origin)| {
         // What lies in the data folder unless said otherwise is shown by what that means.
-        let value = match (value, setting.key) {
-            ("", "agent.control") => "in the data folder of tutti dev",
-            ("", "resolver") => "this machine's",
-            ("", "key") => "in the configuration folder",
-            ("", _) => "in the data folder",
-            (value, _) => value,
+        let value = match (&*value, setting.key) {
+            ("", "agent.control") => "in the data folder of tutti dev".to_owned(),
+            ("", "resolver") => "this machine's".to_owned(),
+            ("", "key") => "in the configuration folder".to_owned(),
+            ("", _) => "in the data folder".to_owned(),
+            _ => value.into_owned(),
         };
-        (setting.shown(), value.to_owned(), origin.to_string())
+        (setting.shown(), value, origin.to_string())
     })
     .collect()
 }

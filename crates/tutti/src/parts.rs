@@ -1,12 +1,55 @@
 //! What more than one role is made of.
 
-use std::{path::Path, sync::Arc};
+use crate::{folder::DataFolder, settings::StoreAddress};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::net::UnixListener;
 use tutti_base::{Clock, Random, socket};
 use tutti_isolate::Driver;
 use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
 use tutti_isolate_wasm::{WasmDriver, WasmOptions};
 use tutti_model::{ErrorCode, Problem, node::RoleAddress};
+use tutti_store::{
+    PostgresOptions, PostgresStore, Store,
+    sqlite::{SqliteOptions, SqliteStore},
+};
+
+/// A path from the settings; relative ones are so to where the process was started.
+pub(crate) fn absolute(folder: &DataFolder, path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| folder.path().join(path))
+}
+
+/// Opens the store by the engine that its address is of.
+///
+/// # Errors
+/// What keeps it from being one, with its place.
+pub(crate) async fn store(
+    address: &StoreAddress,
+    folder: &DataFolder,
+    clock: &Arc<dyn Clock>,
+    random: &Random,
+) -> Result<Arc<dyn Store>, Problem> {
+    match address {
+        StoreAddress::Sqlite(path) => {
+            let options = SqliteOptions { clock: Arc::clone(clock), ..SqliteOptions::default() };
+            Ok(Arc::new(SqliteStore::open(&absolute(folder, path), options)?))
+        }
+        StoreAddress::Postgres(address) => {
+            let options = PostgresOptions { random: random.clone(), ..PostgresOptions::default() };
+            let store = PostgresStore::open(address.clone(), options).await.map_err(|error| {
+                let problem = Problem::from(error);
+                if problem.hint.is_some() { problem } else { problem.hint(POSTGRES_HINT) }
+            })?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// What to look at when a database cannot be opened.
+const POSTGRES_HINT: &str = "see that the server runs and is reached, that the user and the database exist, and that \
+    the user may create a schema there; the password is taken from PGPASSWORD or a password file";
 
 /// What runs instances on this machine, with files of its own in this folder.
 ///

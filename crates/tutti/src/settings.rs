@@ -8,6 +8,7 @@ mod agent;
 pub(crate) use agent::AgentSettings;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
@@ -18,6 +19,7 @@ use tutti_model::{
     Problem, name::NodeName, nearest::nearest, node::Resources, node::RoleAddress, quantity::Bandwidth,
 };
 use tutti_seal::Source;
+use tutti_store::postgres::{PostgresAddress, redacted};
 
 /// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
@@ -149,17 +151,25 @@ impl Effective {
         self.0.get(key).map_or("", |(value, _)| value)
     }
 
+    /// The same, as it may be shown: a store's address may have a password in it.
+    fn shown(&self, key: &str) -> Cow<'_, str> {
+        match self.text(key) {
+            text if key == "store" => Cow::Owned(redacted(text)),
+            text => Cow::Borrowed(text),
+        }
+    }
+
     /// Every setting with value and origin, in the order of [`SETTINGS`].
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (Setting, &str, &Origin)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Setting, Cow<'_, str>, &Origin)> {
         SETTINGS.iter().filter_map(|setting| {
-            let (value, origin) = self.0.get(setting.key)?;
-            Some((*setting, value.as_str(), origin))
+            let (_, origin) = self.0.get(setting.key)?;
+            Some((*setting, self.shown(setting.key), origin))
         })
     }
 
     fn fault(&self, key: &str, why: impl fmt::Display) -> Problem {
         let origin = self.0.get(key).map_or(&Origin::Default, |(_, origin)| origin);
-        Problem::invalid(format!("{key} = \"{}\" (from {origin}): {why}", self.text(key)))
+        Problem::invalid(format!("{key} = \"{}\" (from {origin}): {why}", self.shown(key)))
     }
 }
 
@@ -269,6 +279,15 @@ pub(crate) fn capacity(bandwidth: Option<Bandwidth>) -> Option<Resources> {
     bandwidth.map(|bandwidth| Resources { bandwidth, ..tutti_agent::capacity() })
 }
 
+/// Where state is kept, and by which engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreAddress {
+    /// A file of this machine.
+    Sqlite(PathBuf),
+    /// A database of some server.
+    Postgres(PostgresAddress),
+}
+
 /// Settings as a role uses them.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -278,8 +297,8 @@ pub(crate) struct Settings {
     pub(crate) api: SocketAddr,
     /// Address of the ingress.
     pub(crate) http: SocketAddr,
-    /// File of the store.
-    pub(crate) store: PathBuf,
+    /// Where the store is.
+    pub(crate) store: StoreAddress,
     /// Folder of artifacts.
     pub(crate) blobs: PathBuf,
     /// Where roles of this machine reach control.
@@ -312,7 +331,7 @@ impl TryFrom<&Effective> for Settings {
         let data_dir = PathBuf::from(effective.text("data_dir"));
         let api = address(effective, "api", &mut faults);
         let http = address(effective, "http", &mut faults);
-        let store = store_path(effective, &data_dir, &mut faults);
+        let store = store(effective, &data_dir, &mut faults);
         let blobs = match effective.text("blobs") {
             "" => data_dir.join("blobs"),
             text if text.starts_with("s3://") => {
@@ -336,7 +355,7 @@ impl TryFrom<&Effective> for Settings {
                 data_dir,
                 api: api?,
                 http: http?,
-                store,
+                store: store?,
                 blobs,
                 socket: socket?,
                 node,
@@ -475,24 +494,27 @@ fn address(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Optio
     parsed.ok()
 }
 
-fn store_path(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> PathBuf {
-    match effective.text("store") {
-        "" => data_dir.join("store.db"),
-        text => match text.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() => PathBuf::from(path),
-            Some(("etcd" | "postgres", _)) => {
-                faults.push(effective.fault(
-                    "store",
-                    "this release has the engine sqlite; etcd and PostgreSQL come with clusters",
-                ));
-                PathBuf::new()
-            }
-            _ => {
-                faults.push(effective.fault("store", "write sqlite:PATH"));
-                PathBuf::new()
+fn store(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> Option<StoreAddress> {
+    let text = effective.text("store");
+    let fault = match text.split_once(':') {
+        None if text.is_empty() => return Some(StoreAddress::Sqlite(data_dir.join("store.db"))),
+        Some(("sqlite", path)) if !path.is_empty() => return Some(StoreAddress::Sqlite(PathBuf::from(path))),
+        Some(("postgres" | "postgresql", _)) => match text.parse::<PostgresAddress>() {
+            Ok(address) => return Some(StoreAddress::Postgres(address)),
+            Err(problem) => {
+                let said = effective.fault("store", problem.detail);
+                match problem.hint {
+                    Some(hint) => said.hint(hint),
+                    None => said,
+                }
             }
         },
-    }
+        Some(("etcd", _)) => effective
+            .fault("store", "this release has the engines sqlite and postgres; etcd comes with clusters"),
+        _ => effective.fault("store", "write sqlite:PATH or postgres://USER@HOST/DATABASE"),
+    };
+    faults.push(fault);
+    None
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Tables, and how revisions, numbers and keys are written in them.
 //!
-//! `history` has one row for each change. Its row id is the revision times 64 plus the place among the transaction's
-//! changes (the contract allows 64), so that history in order is the table in order. A removal has no `created` and
-//! no `value`. The index on `key` ends in the row id, as all of SQLite's do: the versions of a key in order.
+//! `history` has one row for each change, with a row id of [`crate::rows`]. A removal has no `created` and no
+//! `value`. The index on `key` ends in the row id, as all of SQLite's do: the versions of a key in order.
 //!
 //! `current` has one row for each key there is, so that the present can be read without passing over history.
 //!
@@ -11,6 +10,7 @@
 
 use super::failure::Failure;
 use crate::Revision;
+pub(super) use crate::rows::{first_id, past, revision_of, signed};
 use rusqlite::{Connection, Row};
 use std::path::Path;
 
@@ -81,21 +81,6 @@ impl Position {
     }
 }
 
-/// The row id of a revision's first change. A revision that no store will live to see gives the largest id.
-pub(super) fn first_id(revision: Revision) -> i64 {
-    signed(revision).checked_mul(64).unwrap_or(i64::MAX)
-}
-
-/// The revision that a row id is of.
-pub(super) fn revision_of(id: i64) -> Revision {
-    u64::try_from(id / 64).unwrap_or(0)
-}
-
-/// A number as SQLite keeps it. Revisions, leases and spans stay far below the limit; above it, they stand still.
-pub(super) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// A number that cannot be negative unless the file is damaged.
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
@@ -110,16 +95,6 @@ pub(super) fn unsigned_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result
             u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
         })
         .transpose()
-}
-
-/// The first key that is past all those that start with `prefix`. No byte of UTF-8 is 0xff.
-pub(super) fn past(prefix: &str) -> Vec<u8> {
-    let mut bytes = prefix.as_bytes().to_vec();
-    match bytes.last_mut() {
-        Some(last) => *last = last.saturating_add(1),
-        None => bytes.push(0xff),
-    }
-    bytes
 }
 
 /// What every connection is told. 2 MiB of cache hold the upper levels of every index of a bounded history; the

@@ -1,13 +1,15 @@
-//! Whatever is asked of them, in whatever order, SQLite (closed and opened again on the way) and memory give the same
-//! answers, the same history at every retained revision, and the same watch.
+//! Whatever is asked of them, in whatever order, the engines (closed and opened again on the way) and memory give the
+//! same answers, the same history at every retained revision, and the same watch.
 
-use futures_util::StreamExt as _;
-use proptest::prelude::*;
-use std::{path::Path, sync::Arc, time::Duration};
+use crate::postgres::Server;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use proptest::{prelude::*, test_runner::TestRunner};
+use std::{sync::Arc, time::Duration};
 use tutti_base::clock::VirtualClock;
 use tutti_model::{Millis, Timestamp};
 use tutti_store::{
-    Compare, LeaseId, List, MemoryStore, SqliteOptions, SqliteStore, Store, StoreError, Txn, WatchEvent,
+    Compare, LeaseId, List, MemoryStore, PostgresAddress, PostgresOptions, PostgresStore, SqliteOptions,
+    SqliteStore, Store, StoreError, Txn, WatchEvent,
 };
 
 /// One thing to ask. Keys are few, so that they meet.
@@ -61,10 +63,10 @@ fn build(compares: &[(u8, u8, u64)], puts: &[(u8, u8, bool)], deletes: &[u8], le
     deletes.iter().fold(txn, |txn, number| txn.delete(key(*number)))
 }
 
-fn open(path: &Path) -> SqliteStore {
-    let clock = Arc::new(VirtualClock::at(Timestamp(1)));
-    SqliteStore::open(path, SqliteOptions { clock, ..SqliteOptions::default() }).unwrap()
-}
+/// Longer than a test takes, where time cannot stand still.
+const TTL: Millis = Millis::seconds(3600);
+
+type Open<'a> = &'a dyn Fn() -> BoxFuture<'static, Arc<dyn Store>>;
 
 /// Every state there ever was and is still known, then every change.
 async fn whole(store: &dyn Store) -> (Vec<String>, Vec<WatchEvent>) {
@@ -87,42 +89,40 @@ async fn whole(store: &dyn Store) -> (Vec<String>, Vec<WatchEvent>) {
     (states, events)
 }
 
-async fn agree(steps: Vec<Step>) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.db");
+async fn agree(steps: Vec<Step>, open: Open<'_>) {
     let memory = MemoryStore::new(Arc::new(VirtualClock::at(Timestamp(1))));
-    let mut sqlite = open(&path);
+    let mut engine = open().await;
     let mut lease = None;
     for step in steps {
         match &step {
             Step::Txn { compares, puts, deletes } => {
                 let txn = build(compares, puts, deletes, lease);
-                assert_eq!(sqlite.txn(txn.clone()).await, memory.txn(txn).await, "{step:?}");
+                assert_eq!(engine.txn(txn.clone()).await, memory.txn(txn).await, "{step:?}");
             }
             Step::Grant => {
-                let granted = sqlite.grant(Millis(1000)).await;
-                assert_eq!(granted, memory.grant(Millis(1000)).await);
+                let granted = engine.grant(TTL).await;
+                assert_eq!(granted, memory.grant(TTL).await);
                 lease = granted.ok();
             }
             Step::Revoke(id) => {
                 let id = LeaseId(*id);
-                assert_eq!(sqlite.revoke(id).await, memory.revoke(id).await, "{step:?}");
+                assert_eq!(engine.revoke(id).await, memory.revoke(id).await, "{step:?}");
             }
             Step::Compact(at) => {
-                assert_eq!(sqlite.compact(*at).await, memory.compact(*at).await, "{step:?}");
+                assert_eq!(engine.compact(*at).await, memory.compact(*at).await, "{step:?}");
             }
             Step::List { prefix, at, after, limit } => {
                 let prefix = ["", "a", "a/", "b/é"][usize::from(*prefix)].to_owned();
                 let list = List { prefix, at: *at, after: after.map(key), limit: *limit };
-                assert_eq!(sqlite.list(list.clone()).await, memory.list(list).await, "{step:?}");
+                assert_eq!(engine.list(list.clone()).await, memory.list(list).await, "{step:?}");
             }
             Step::Reopen => {
-                drop(sqlite);
-                sqlite = open(&path);
+                drop(engine);
+                engine = open().await;
             }
         }
     }
-    assert_eq!(whole(&sqlite).await, whole(&memory).await);
+    assert_eq!(whole(&*engine).await, whole(&memory).await);
 }
 
 proptest! {
@@ -130,7 +130,37 @@ proptest! {
 
     #[test]
     fn sqlite_and_memory_agree(steps in prop::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(agree(steps));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        block_on(agree(steps, &move || {
+            let clock = Arc::new(VirtualClock::at(Timestamp(1)));
+            let options = SqliteOptions { clock, ..SqliteOptions::default() };
+            let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, options).unwrap());
+            std::future::ready(store).boxed()
+        }));
     }
+}
+
+#[test]
+fn postgresql_and_memory_agree() {
+    let Some(server) = Server::quick() else { return };
+    let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(step(), 1..60), |steps| {
+        let address: PostgresAddress = server.database().parse().unwrap();
+        block_on(agree(steps, &move || {
+            let options = PostgresOptions { durable: false, ..PostgresOptions::default() };
+            let address = address.clone();
+            async move {
+                let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address, options).await.unwrap());
+                store
+            }
+            .boxed()
+        }));
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+fn block_on(agreement: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(agreement);
 }

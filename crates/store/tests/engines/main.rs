@@ -2,13 +2,15 @@
 #![cfg(test)]
 
 mod agreement;
+#[path = "../server/postgres.rs"]
+mod postgres;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use std::{sync::Arc, time::Instant};
 use tutti_base::{Random, clock::VirtualClock};
 use tutti_model::{Millis, Timestamp};
 use tutti_store::{
-    MemoryStore, SqliteOptions, SqliteStore, Store,
+    MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store,
     faulty::Faulty,
     suite::{self, Failure, Subject},
 };
@@ -40,6 +42,15 @@ fn sqlite() -> Result<Subject, Failure> {
     Ok(Subject { store: Arc::new(store), advance, keep: Box::new(folder) })
 }
 
+/// A store in a database of its own; its leases expire by the server's clock, which really has to pass.
+async fn in_database(server: Arc<postgres::Server>) -> Result<Subject, Failure> {
+    let address = server.database().parse().map_err(|error| Failure::new(format!("{error}")))?;
+    let options = PostgresOptions { durable: false, ..PostgresOptions::default() };
+    let store = PostgresStore::open(address, options).await?;
+    let advance = Box::new(|span: Millis| tokio::time::sleep(span.duration()).boxed());
+    Ok(Subject { store: Arc::new(store), advance, keep: Box::new(server) })
+}
+
 fn faultless() -> Subject {
     let Subject { store, advance, keep } = memory();
     let store: Arc<dyn Store> =
@@ -67,6 +78,15 @@ async fn memory_keeps_the_contract_on_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_keeps_the_contract() {
     run("sqlite", sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_keeps_the_contract() {
+    let start = Instant::now();
+    let Some(server) = postgres::Server::quick().map(Arc::new) else { return };
+    let outcome = suite::run_all(&|| in_database(Arc::clone(&server)).boxed()).await;
+    let cases = outcome.unwrap_or_else(|failure| panic!("postgresql:\n{failure}"));
+    println!("postgresql: {cases} cases in {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

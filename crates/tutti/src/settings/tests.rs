@@ -21,7 +21,7 @@ fn later_sources_win_and_are_named() {
         effective
             .rows()
             .find(|row| row.0.key == key)
-            .map(|row| (row.1.to_owned(), row.2.to_string()))
+            .map(|row| (row.1.into_owned(), row.2.to_string()))
             .unwrap()
     };
     assert_eq!(of("api"), ("127.0.0.1:1".into(), "tutti.toml".into()));
@@ -67,6 +67,31 @@ fn every_fault_is_told_with_its_source() {
         "{}",
         texts[0]
     );
+}
+
+#[test]
+fn a_store_is_a_file_or_a_database_whose_password_is_never_shown() {
+    let read =
+        |store: &str| Effective::read(&sources("data_dir = \"/d\"", &[], &[("store", store)])).unwrap();
+    let store = |text: &str| Settings::try_from(&read(text)).unwrap().store;
+    assert_eq!(store(""), StoreAddress::Sqlite("/d/store.db".into()));
+    assert_eq!(store("sqlite:/x.db"), StoreAddress::Sqlite("/x.db".into()));
+    let text = "postgres://me:hunter2@db.example/cloud";
+    assert_eq!(store(text), StoreAddress::Postgres(text.parse().unwrap()));
+    let effective = read(text);
+    let shown = effective.rows().find(|(setting, ..)| setting.key == "store").map(|(_, value, _)| value);
+    assert_eq!(shown.as_deref(), Some("postgres://me:[secret]@db.example/cloud"));
+    for wrong in ["postgres://me:hunter2@", "postgres://me:hunter2@h/d?sslmode=prefer", "postgres://h/d", "x"]
+    {
+        let faults = Settings::try_from(&read(wrong));
+        let Err(faults) = faults else { continue };
+        assert_eq!(faults.len(), 1);
+        assert!(
+            faults[0].detail.starts_with("store = \"") && !format!("{faults:?}").contains("hunter2"),
+            "{faults:?}"
+        );
+    }
+    assert!(Settings::try_from(&read("postgres://h/d")).is_err());
 }
 
 #[test]

@@ -28,8 +28,11 @@ mod grpc_streams;
 mod ingress;
 mod load;
 mod logs;
+mod postgres;
 mod recovery;
 mod rollout;
+#[path = "../../../store/tests/server/postgres.rs"]
+mod server;
 mod split;
 mod traffic;
 mod wasm_grpc;
