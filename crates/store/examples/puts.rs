@@ -1,7 +1,8 @@
-//! How many puts a second the SQLite store acknowledges, each on disk, at 1, 8 and 64 writers, and how long one takes.
+//! How many puts a second a store acknowledges, each on disk, at 1, 8 and 64 writers, and how long one takes.
 //!
-//! `cargo run --release -p tutti-store --example puts [FOLDER]`; without a folder, in a new one below the system's
-//! folder for temporary files. The fsync line is what one commit cannot be faster than.
+//! `cargo run --release -p tutti-store --example puts [FOLDER | etcd://HOST:PORT,…]`: SQLite in that folder, or in a new
+//! one below the system's folder for temporary files, or an etcd cluster that is running. The fsync line is what one
+//! commit cannot be faster than, in SQLite's folder.
 
 use std::{
     error::Error,
@@ -10,39 +11,60 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tutti_store::{SqliteOptions, SqliteStore, Store, Txn};
+use tutti_store::{EtcdAddress, EtcdOptions, EtcdStore, SqliteOptions, SqliteStore, Store, Txn};
 
 /// How long each number of writers writes.
 const SPAN: Duration = Duration::from_secs(3);
 /// A small object, in bytes.
 const VALUE: usize = 1024;
+const WRITERS: [usize; 3] = [1, 8, 64];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let folder = match std::env::args_os().nth(1) {
+    let argument = std::env::args_os().nth(1);
+    let etcd = argument.as_ref().and_then(|text| text.to_str()).filter(|text| text.starts_with("etcd://"));
+    if let Some(address) = etcd {
+        let address: EtcdAddress = address.parse()?;
+        let store: Arc<dyn Store> = Arc::new(EtcdStore::open(&address, EtcdOptions::default()).await?);
+        heading();
+        for writers in WRITERS {
+            row(&store, writers).await?;
+        }
+        return Ok(());
+    }
+    let folder = match argument {
         Some(folder) => PathBuf::from(folder),
         None => std::env::temp_dir().join(format!("tutti-puts-{}", std::process::id())),
     };
     std::fs::create_dir_all(&folder)?;
     let fsync = fsync(&folder.join("fsync"))?;
     println!("one fsync of {VALUE} appended bytes: {:.2} ms", milliseconds(fsync));
-    println!("{:>8} {:>10} {:>9} {:>9} {:>9}", "writers", "puts/s", "p50 ms", "p99 ms", "max ms");
-    for writers in [1, 8, 64] {
+    heading();
+    for writers in WRITERS {
         let path = folder.join(format!("puts-{writers}.db"));
-        let store = Arc::new(SqliteStore::open(&path, SqliteOptions::default())?);
-        let mut times = measure(&store, writers).await?;
-        times.sort_unstable();
-        let at = |share: usize| times.get(times.len() * share / 100).or(times.last()).copied();
-        let shown = |time: Option<Duration>| milliseconds(time.unwrap_or_default());
-        println!(
-            "{writers:>8} {:>10} {:>9.2} {:>9.2} {:>9.2}",
-            times.len() / usize::try_from(SPAN.as_secs())?,
-            shown(at(50)),
-            shown(at(99)),
-            shown(times.last().copied())
-        );
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, SqliteOptions::default())?);
+        row(&store, writers).await?;
     }
     std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+fn heading() {
+    println!("{:>8} {:>10} {:>9} {:>9} {:>9}", "writers", "puts/s", "p50 ms", "p99 ms", "max ms");
+}
+
+async fn row(store: &Arc<dyn Store>, writers: usize) -> Result<(), Box<dyn Error>> {
+    let mut times = measure(store, writers).await?;
+    times.sort_unstable();
+    let at = |share: usize| times.get(times.len() * share / 100).or(times.last()).copied();
+    let shown = |time: Option<Duration>| milliseconds(time.unwrap_or_default());
+    println!(
+        "{writers:>8} {:>10} {:>9.2} {:>9.2} {:>9.2}",
+        times.len() / usize::try_from(SPAN.as_secs())?,
+        shown(at(50)),
+        shown(at(99)),
+        shown(times.last().copied())
+    );
     Ok(())
 }
 
@@ -64,7 +86,7 @@ fn fsync(path: &PathBuf) -> std::io::Result<Duration> {
     Ok(times.get(50).copied().unwrap_or_default())
 }
 
-async fn measure(store: &Arc<SqliteStore>, writers: usize) -> Result<Vec<Duration>, Box<dyn Error>> {
+async fn measure(store: &Arc<dyn Store>, writers: usize) -> Result<Vec<Duration>, Box<dyn Error>> {
     let end = Instant::now() + SPAN;
     let tasks: Vec<_> = (0..writers)
         .map(|writer| {
