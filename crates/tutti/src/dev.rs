@@ -1,17 +1,17 @@
-//! `tutti dev`: every role in one process on one machine, over one SQLite file.
+//! `tutti dev`: every role in one process on one machine, over one store: a SQLite file unless another is named.
 //!
 //! Roles are wired here and nowhere else. The order is that of dependence: folder, listeners, store, agent, loops, API,
 //! ingress; and the end is the reverse, so that nothing is asked of what has gone.
 
 use crate::{
     folder::DataFolder,
-    parts::{drivers, listen},
+    parts::{absolute, drivers, listen, store},
     ready::{Access, Ready},
     settings::{Settings, capacity},
     stop::Stop,
 };
 use futures_util::StreamExt as _;
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
 use tutti_api::zone::Blob;
@@ -32,10 +32,6 @@ use tutti_proxy::{
 };
 use tutti_registry::{Blobs as _, FolderBlobs, LocalArtifacts, Registry};
 use tutti_resolve::TxtResolver;
-use tutti_store::{
-    Store,
-    sqlite::{SqliteOptions, SqliteStore},
-};
 
 /// How long running requests may take to finish when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -161,8 +157,7 @@ impl Parts {
     async fn open(settings: &Settings, folder: &DataFolder) -> Result<Parts, Problem> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random = Random::from_os();
-        let options = SqliteOptions { clock: Arc::clone(&clock), ..SqliteOptions::default() };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&absolute(folder, &settings.store), options)?);
+        let store = store(&settings.store, folder, &clock, &random).await?;
         let blobs = FolderBlobs::open(absolute(folder, &settings.blobs)).await?;
         let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
         let observed = Observed::new(clock.now());
@@ -273,11 +268,6 @@ impl Parts {
             tasks: tasks.clone(),
         }))
     }
-}
-
-/// A path from the settings; relative ones are so to where the process was started.
-fn absolute(folder: &DataFolder, path: &Path) -> std::path::PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| folder.path().join(path))
 }
 
 /// Which artifacts were pushed, as the registry knows it.

@@ -12,11 +12,13 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 use tutti_base::telemetry;
 use tutti_model::{
     Problem, name::NodeName, nearest::nearest, node::Resources, node::RoleAddress, quantity::Bandwidth,
 };
+use tutti_store::EtcdAddress;
 
 /// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
@@ -267,6 +269,32 @@ pub(crate) fn capacity(bandwidth: Option<Bandwidth>) -> Option<Resources> {
     bandwidth.map(|bandwidth| Resources { bandwidth, ..tutti_agent::capacity() })
 }
 
+/// Where state is kept, and by which engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreAddress {
+    /// A file of this machine.
+    Sqlite(PathBuf),
+    /// A cluster of etcd's.
+    Etcd(EtcdAddress),
+}
+
+impl FromStr for StoreAddress {
+    type Err = String;
+
+    /// # Errors
+    /// What is wrong with it, for whoever wrote it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => Ok(StoreAddress::Sqlite(PathBuf::from(path))),
+            Some(("etcd", _)) => text.parse().map(StoreAddress::Etcd),
+            Some(("postgres", _)) => {
+                Err("this release has the engines sqlite and etcd; PostgreSQL comes with clusters".into())
+            }
+            _ => Err("write sqlite:PATH or etcd://HOST:PORT[,HOST:PORT…]".into()),
+        }
+    }
+}
+
 /// Settings as a role uses them.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -276,8 +304,8 @@ pub(crate) struct Settings {
     pub(crate) api: SocketAddr,
     /// Address of the ingress.
     pub(crate) http: SocketAddr,
-    /// File of the store.
-    pub(crate) store: PathBuf,
+    /// Where the store is.
+    pub(crate) store: StoreAddress,
     /// Folder of artifacts.
     pub(crate) blobs: PathBuf,
     /// Where roles of this machine reach control.
@@ -308,7 +336,7 @@ impl TryFrom<&Effective> for Settings {
         let data_dir = PathBuf::from(effective.text("data_dir"));
         let api = address(effective, "api", &mut faults);
         let http = address(effective, "http", &mut faults);
-        let store = store_path(effective, &data_dir, &mut faults);
+        let store = store(effective, &data_dir, &mut faults);
         let blobs = match effective.text("blobs") {
             "" => data_dir.join("blobs"),
             text if text.starts_with("s3://") => {
@@ -331,7 +359,7 @@ impl TryFrom<&Effective> for Settings {
                 data_dir,
                 api: api?,
                 http: http?,
-                store,
+                store: store?,
                 blobs,
                 socket: socket?,
                 node,
@@ -443,23 +471,10 @@ fn address(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Optio
     parsed.ok()
 }
 
-fn store_path(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> PathBuf {
+fn store(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> Option<StoreAddress> {
     match effective.text("store") {
-        "" => data_dir.join("store.db"),
-        text => match text.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() => PathBuf::from(path),
-            Some(("etcd" | "postgres", _)) => {
-                faults.push(effective.fault(
-                    "store",
-                    "this release has the engine sqlite; etcd and PostgreSQL come with clusters",
-                ));
-                PathBuf::new()
-            }
-            _ => {
-                faults.push(effective.fault("store", "write sqlite:PATH"));
-                PathBuf::new()
-            }
-        },
+        "" => Some(StoreAddress::Sqlite(data_dir.join("store.db"))),
+        text => text.parse().map_err(|why: String| faults.push(effective.fault("store", why))).ok(),
     }
 }
 
