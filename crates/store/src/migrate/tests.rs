@@ -23,6 +23,16 @@ async fn filled() -> Arc<MemoryStore> {
     store
 }
 
+/// Many keys at few revisions, so that most of a copy's writes are those that copy.
+async fn dense() -> Arc<MemoryStore> {
+    let store = memory();
+    for first in (0..600).step_by(60) {
+        let txn = (first..first + 60).fold(Txn::new(), |txn, index| txn.put(format!("k/{index:03}"), *b"1"));
+        store.txn(txn).await.unwrap();
+    }
+    store
+}
+
 async fn contents(store: &dyn Store) -> Vec<(String, Arc<[u8]>)> {
     let entries = store.list(List::default()).await.unwrap().entries;
     entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
@@ -63,14 +73,12 @@ async fn an_empty_store_is_copied_too() {
 /// Cut off at any write, before it and after it, and begun anew.
 #[tokio::test]
 async fn a_copy_that_is_cut_off_is_known_and_begun_anew() {
-    let from = filled().await;
     let (mut early, mut late) = (0, 0);
     for seed in 0..90 {
+        let (from, often) = if seed % 2 == 0 { (filled().await, 5) } else { (dense().await, 50) };
         let inner = memory();
         let clock = Arc::new(VirtualClock::default());
         let to = Faulty::new(Arc::clone(&inner), Random::seeded(seed), clock);
-        // By far the most writes are those that raise the revision.
-        let often = [1, 5, 30][usize::try_from(seed % 3).unwrap()];
         to.faults().set_rates(Rates { before: often, after: often, ..Rates::default() });
         let cut = migrate(&*from, &to).await;
         let have = contents(&*inner).await;
