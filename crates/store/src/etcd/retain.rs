@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(notes.note(at(900), 60_100, 100), None, "too little to be worth it");
         assert_eq!(notes.notes.len(), 2);
         assert_eq!(notes.note(at(1500), 70_000, u64::MAX), None, "everything is retained");
-        for more in 0..1000 {
+        for more in 1..1000 {
             notes.note(at(1500 + more * 60), 70_000, 100);
             assert!(notes.notes.len() <= 6, "{}", notes.notes.len());
         }
