@@ -135,7 +135,7 @@ impl Objects {
     /// Starts a transaction.
     pub fn write(&self) -> Write {
         let txn = Txn { compares: self.fence.iter().cloned().collect(), ..Txn::new() };
-        Write { objects: self.clone(), txn, fault: None }
+        Write { objects: self.clone(), txn, bytes: 0, fault: None }
     }
 }
 
@@ -232,6 +232,8 @@ pub fn decode<S: Object>(entry: &Entry) -> Result<Resource<S>, Problem> {
 pub struct Write {
     objects: Objects,
     txn: Txn,
+    /// Of the keys and values to be written.
+    bytes: usize,
     fault: Option<Problem>,
 }
 
@@ -291,11 +293,14 @@ impl Write {
         self.txn.operations.len()
     }
 
-    /// How many more objects can be written or compared in this transaction. Each written one is compared too.
+    /// How many more objects can be written or compared in this transaction, even if they are of the largest size. Each
+    /// written one is compared too.
     #[must_use]
-    pub const fn room(&self) -> usize {
-        let (written, compared) = (self.txn.operations.len(), self.txn.compares.len());
-        limits::STORE_TXN_OPERATIONS.saturating_sub(if written > compared { written } else { compared })
+    pub fn room(&self) -> usize {
+        let used = self.txn.operations.len().max(self.txn.compares.len());
+        let bytes = limits::STORE_TXN_BYTES.saturating_sub(self.bytes);
+        let largest = limits::STORE_KEY_BYTES + limits::STORE_VALUE_BYTES;
+        limits::STORE_TXN_OPERATIONS.saturating_sub(used).min(bytes / largest)
     }
 
     /// Commits. `None` means that something had changed meanwhile, and nothing was written.
@@ -315,6 +320,7 @@ impl Write {
     fn put<S: Object>(mut self, key: String, object: &Resource<S>, lease: Option<LeaseId>) -> Self {
         match serde_json::to_vec(object) {
             Ok(value) if value.len() <= limits::STORE_VALUE_BYTES => {
+                self.bytes += key.len() + value.len();
                 self.txn.operations.push(Operation::Put { key, value: value.into(), lease });
             }
             Ok(value) => {

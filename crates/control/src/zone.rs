@@ -13,7 +13,6 @@ use tutti_model::{
     control::PresenceSpec,
     ingress::{IngressSpec, IngressStatus},
     instance::InstanceSpec,
-    limits,
     name::NodeName,
     node::{NodeSpec, NodeStatus},
     resource::Object,
@@ -28,9 +27,6 @@ const INGRESS_TTL: Millis = Millis::seconds(10);
 /// How often a write is decided anew when what it was decided from had changed. Two writers (the agent's reports and
 /// the zone's goals) share an instance, so a few in a row are ordinary; more means that something spins.
 const ATTEMPTS: usize = 16;
-
-/// Reports in one transaction: each needs one operation and one comparison.
-const REPORTS_IN_ONE: usize = limits::STORE_TXN_OPERATIONS;
 
 /// The zone's interface over its own store.
 #[derive(Debug, Clone)]
@@ -60,10 +56,16 @@ impl LocalZone {
         Ok(())
     }
 
-    async fn report_batch(&self, node: &NodeName, reports: &[InstanceReport]) -> Result<(), Problem> {
+    /// Stores the first of these reports, as many as go into one transaction, and says how many.
+    async fn report_batch(&self, node: &NodeName, reports: &[InstanceReport]) -> Result<usize, Problem> {
         for _ in 0..ATTEMPTS {
             let mut write = self.objects.write();
+            let mut taken = 0;
             for report in reports {
+                if write.room() == 0 {
+                    break;
+                }
+                taken += 1;
                 let Some(mut instance) = self.objects.find::<InstanceSpec>(report.instance.as_str()).await?
                 else {
                     continue;
@@ -79,7 +81,7 @@ impl LocalZone {
                 write = write.update(&instance);
             }
             if write.operations() == 0 || write.commit().await?.is_some() {
-                return Ok(());
+                return Ok(taken);
             }
         }
         Err(Problem::conflict(format!("the instances of node {node} change too fast to take its report")))
@@ -262,8 +264,10 @@ impl ZoneApi for LocalZone {
     }
 
     async fn report_instances(&self, node: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem> {
-        for batch in reports.chunks(REPORTS_IN_ONE) {
-            self.report_batch(node, batch).await?;
+        let mut left = reports.as_slice();
+        while !left.is_empty() {
+            let taken = self.report_batch(node, left).await?;
+            left = left.get(taken..).unwrap_or_default();
         }
         Ok(())
     }

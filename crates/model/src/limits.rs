@@ -16,10 +16,13 @@ pub const MEMBERS: usize = 256;
 pub const ALIASES: usize = 32;
 /// Longest store key, in bytes.
 pub const STORE_KEY_BYTES: usize = 1024;
-/// Longest stored value, in bytes. etcd allows 1.5 MiB a request; 256 KiB keeps a full transaction well below.
+/// Longest stored value, in bytes.
 pub const STORE_VALUE_BYTES: usize = 256 * 1024;
 /// Most operations in one transaction. etcd's default is 128.
 pub const STORE_TXN_OPERATIONS: usize = 64;
+/// Most bytes of keys and values in one transaction. etcd's default for a request is 1.5 MiB; what is left is more than
+/// the largest comparisons take.
+pub const STORE_TXN_BYTES: usize = 1024 * 1024;
 /// Longest manifest, in bytes.
 pub const MANIFEST_BYTES: usize = 64 * 1024;
 /// Most environment variables of a service.

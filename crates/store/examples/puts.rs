@@ -1,8 +1,8 @@
 //! How many puts a second a store acknowledges, each on disk, at 1, 8 and 64 writers, and how long one takes.
 //!
-//! `cargo run --release -p tutti-store --example puts [FOLDER | postgres://…]`: SQLite in that folder, or in a new one
-//! below the system's folder for temporary files, or PostgreSQL. The fsync line is what one commit cannot be faster
-//! than, in SQLite's folder.
+//! `cargo run --release -p tutti-store --example puts [FOLDER | etcd://HOST:PORT,… | postgres://…]`: SQLite in that folder,
+//! or in a new one below the system's folder for temporary files, or an etcd cluster or PostgreSQL that is running. The
+//! fsync line is what one commit cannot be faster than, in SQLite's folder.
 
 use std::{
     error::Error,
@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tutti_store::{PostgresAddress, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, Txn};
+use tutti_store::{
+    EtcdAddress, EtcdOptions, EtcdStore, PostgresAddress, PostgresOptions, PostgresStore, SqliteOptions,
+    SqliteStore, Store, Txn,
+};
 
 /// How long each number of writers writes.
 const SPAN: Duration = Duration::from_secs(3);
@@ -22,11 +25,18 @@ const WRITERS: [usize; 3] = [1, 8, 64];
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let argument = std::env::args_os().nth(1);
-    let postgres =
-        argument.as_ref().and_then(|text| text.to_str()).filter(|text| text.starts_with("postgres"));
-    if let Some(address) = postgres {
-        let address: PostgresAddress = address.parse()?;
-        let store: Arc<dyn Store> = Arc::new(PostgresStore::open(address, PostgresOptions::default()).await?);
+    let remote: Option<Arc<dyn Store>> = match argument.as_ref().and_then(|text| text.to_str()) {
+        Some(text) if text.starts_with("etcd://") => {
+            let address: EtcdAddress = text.parse()?;
+            Some(Arc::new(EtcdStore::open(&address, EtcdOptions::default()).await?))
+        }
+        Some(text) if text.starts_with("postgres") => {
+            let address: PostgresAddress = text.parse()?;
+            Some(Arc::new(PostgresStore::open(address, PostgresOptions::default()).await?))
+        }
+        _ => None,
+    };
+    if let Some(store) = remote {
         heading();
         for writers in WRITERS {
             row(&store, writers).await?;

@@ -4,7 +4,7 @@ use crate::{Compare, Operation, StoreError, Txn};
 use std::collections::BTreeSet;
 use tutti_model::{
     Millis,
-    limits::{STORE_KEY_BYTES, STORE_TXN_OPERATIONS, STORE_VALUE_BYTES},
+    limits::{STORE_KEY_BYTES, STORE_TXN_BYTES, STORE_TXN_OPERATIONS, STORE_VALUE_BYTES},
 };
 
 /// Most leases at once: one for each node, ingress, reconciler and edge session of the largest installation planned
@@ -70,6 +70,12 @@ pub(crate) fn txn(txn: &Txn) -> Result<(), StoreError> {
             return Err(invalid(format!("the key \"{name}\" stands in two operations of one transaction")));
         }
     }
+    let bytes = weight(txn);
+    if bytes > STORE_TXN_BYTES {
+        return Err(invalid(format!(
+            "the transaction has {bytes} bytes of keys and values; at most {STORE_TXN_BYTES} are allowed"
+        )));
+    }
     Ok(())
 }
 
@@ -81,7 +87,7 @@ pub(crate) fn ttl(ttl: Millis) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How much memory a transaction's keys and values take while it waits, in bytes.
+/// The size of a transaction's keys and values, in bytes.
 pub(crate) fn weight(txn: &Txn) -> usize {
     txn.operations
         .iter()

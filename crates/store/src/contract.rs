@@ -5,7 +5,9 @@ use futures_util::stream::BoxStream;
 use std::{fmt::Debug, sync::Arc};
 use tutti_model::{ErrorCode, Millis, Problem};
 
-/// The number of a committed transaction; each is one above the last. An empty store is at revision 0.
+/// The number of a committed transaction; each is above the last, and by one in a store that has its engine to itself.
+/// Where others write to what it lives in too (an etcd cluster that is shared), their transactions are counted with it.
+/// A store is at revision 0 before anything was written.
 pub type Revision = u64;
 
 /// Names a lease.
@@ -58,7 +60,8 @@ pub enum Operation {
 }
 
 /// Operations that take effect together, if every comparison holds. No key may stand in two operations, and there are
-/// at most [`tutti_model::limits::STORE_TXN_OPERATIONS`] operations and as many comparisons.
+/// at most [`tutti_model::limits::STORE_TXN_OPERATIONS`] operations and as many comparisons. All keys and values of the
+/// operations have at most [`tutti_model::limits::STORE_TXN_BYTES`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Txn {
     /// What must hold.

@@ -19,7 +19,7 @@ const CASE: Duration = Duration::from_secs(180);
 /// How long anything that must happen may take to happen.
 const SOON: Duration = Duration::from_secs(30);
 
-/// An empty store to be tested.
+/// An empty store to be tested, with an engine to itself: its revisions are counted.
 pub struct Subject {
     /// The store.
     pub store: Arc<dyn Store>,

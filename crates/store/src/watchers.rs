@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 /// Transactions that may wait for one watcher: about a second of the fastest writing measured with one fsync a
 /// commit, so that a reader that is merely busy is not cut off.
 pub(crate) const WATCH_EVENTS: usize = 1024;
-/// Bytes of keys and values that may wait for one watcher. One transaction of the largest size (16 MiB) always fits.
+/// Bytes of keys and values that may wait for one watcher. Sixteen of the largest transactions fit.
 pub(crate) const WATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Running watches of one store: each API client and each reconciler has a handful.
 pub(crate) const WATCHES: usize = 65_536;
@@ -243,7 +243,7 @@ pub(crate) fn change_key(change: &Change) -> &str {
     }
 }
 
-fn change_bytes(change: &Change) -> usize {
+pub(crate) fn change_bytes(change: &Change) -> usize {
     match change {
         Change::Put(entry) => entry.key.len() + entry.value.len(),
         Change::Delete { key } => key.len(),

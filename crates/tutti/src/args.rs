@@ -18,6 +18,27 @@ pub(crate) struct Tutti {
     pub(crate) command: Command,
 }
 
+/// What to do with a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Copy everything into another, empty store, and see that both have the same
+    ///
+    /// Nothing may run over either. A copy that is cut off is begun anew by the same command; until it is whole, its
+    /// target is not opened.
+    Migrate(MigrateArgs),
+}
+
+/// Flags of `tutti store migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// The store that there is: sqlite:PATH or etcd://HOST:PORT[,HOST:PORT…]
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// The one that it is copied into
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -25,6 +46,9 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Run another node of a cloud on this machine: instances and their proxy
     Agent(AgentArgs),
+    /// Look after the store itself, with no cloud running over it
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Whatever is a client of a cloud.
     #[command(flatten)]
     Client(ClientCommand),
@@ -45,7 +69,7 @@ pub(crate) struct DevArgs {
     /// Address of the ingress, HTTP/1.1 and HTTP/2 [env: TUTTI_LISTEN_HTTP] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
-    /// Where state is kept: sqlite:PATH or postgres://USER@HOST/DATABASE [env: TUTTI_STORE] [default: in the data folder]
+    /// Where state is kept: sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…] or postgres://USER@HOST/DATABASE [env: TUTTI_STORE] [default: in the data folder]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Folder of artifacts [env: TUTTI_BLOBS] [default: in the data folder]

@@ -6,13 +6,14 @@ mod claim;
 mod dev;
 mod folder;
 mod keys;
+mod migrate;
 mod node_api;
 mod parts;
 mod ready;
 mod settings;
 mod stop;
 
-use args::{Command, Tutti};
+use args::{Command, StoreCommand, Tutti};
 use clap::CommandFactory as _;
 use settings::{AgentSettings, Effective, Settings};
 use std::process::ExitCode;
@@ -57,6 +58,11 @@ fn main() -> ExitCode {
                 }
                 Err(faults) => refuse(&faults),
             }
+        }
+        Command::Store(StoreCommand::Migrate(stores)) => {
+            let json = globals.output == tutti_cli::Format::Json;
+            let run = migrate::run(&stores.from, &stores.to, json);
+            runtime.block_on(role("warn", Format::Text, run))
         }
         Command::Client(client) => {
             let rows = Effective::read(&args::surroundings()).as_ref().map(args::rows).unwrap_or_default();

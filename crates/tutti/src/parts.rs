@@ -12,29 +12,23 @@ use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
 use tutti_isolate_wasm::{WasmDriver, WasmOptions};
 use tutti_model::{ErrorCode, Problem, node::RoleAddress};
 use tutti_store::{
-    PostgresOptions, PostgresStore, Store,
+    EtcdOptions, EtcdStore, PostgresOptions, PostgresStore, Store, migrate,
     sqlite::{SqliteOptions, SqliteStore},
 };
-
-/// A path from the settings; relative ones are so to where the process was started.
-pub(crate) fn absolute(folder: &DataFolder, path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| folder.path().join(path))
-}
 
 /// Opens the store by the engine that its address is of.
 ///
 /// # Errors
 /// What keeps it from being one, with its place.
-pub(crate) async fn store(
+pub(crate) async fn open_store(
     address: &StoreAddress,
-    folder: &DataFolder,
     clock: &Arc<dyn Clock>,
     random: &Random,
 ) -> Result<Arc<dyn Store>, Problem> {
     match address {
         StoreAddress::Sqlite(path) => {
             let options = SqliteOptions { clock: Arc::clone(clock), ..SqliteOptions::default() };
-            Ok(Arc::new(SqliteStore::open(&absolute(folder, path), options)?))
+            Ok(Arc::new(SqliteStore::open(path, options)?))
         }
         StoreAddress::Postgres(address) => {
             let options = PostgresOptions { random: random.clone(), ..PostgresOptions::default() };
@@ -44,12 +38,47 @@ pub(crate) async fn store(
             })?;
             Ok(Arc::new(store))
         }
+        StoreAddress::Etcd(address) => {
+            let options =
+                EtcdOptions { clock: Arc::clone(clock), random: random.clone(), ..EtcdOptions::default() };
+            let store = EtcdStore::open(address, options).await.map_err(|error| {
+                Problem::from(error)
+                    .hint("start etcd, or name members that run with --store etcd://HOST:PORT")
+            })?;
+            Ok(Arc::new(store))
+        }
     }
 }
 
 /// What to look at when a database cannot be opened.
 const POSTGRES_HINT: &str = "see that the server runs and is reached, that the user and the database exist, and that \
     the user may create a schema there; the password is taken from PGPASSWORD or a password file";
+/// Opens the store of a cloud, which must be whole.
+///
+/// # Errors
+/// As of [`open_store`], and `conflict` for the target of a copy that was cut off.
+pub(crate) async fn store(
+    address: &StoreAddress,
+    folder: &DataFolder,
+    clock: &Arc<dyn Clock>,
+    random: &Random,
+) -> Result<Arc<dyn Store>, Problem> {
+    let address = match address {
+        StoreAddress::Sqlite(path) => StoreAddress::Sqlite(absolute(folder, path)),
+        other => other.clone(),
+    };
+    let store = open_store(&address, clock, random).await?;
+    if migrate::is_unfinished(&*store).await? {
+        return Err(Problem::conflict("the store is the target of a copy that was cut off")
+            .hint("copy again: tutti store migrate --from STORE --to STORE"));
+    }
+    Ok(store)
+}
+
+/// A path from the settings; relative ones are so to where the process was started.
+pub(crate) fn absolute(folder: &DataFolder, path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| folder.path().join(path))
+}
 
 /// What runs instances on this machine, with files of its own in this folder.
 ///

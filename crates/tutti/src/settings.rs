@@ -13,13 +13,17 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 use tutti_base::telemetry;
 use tutti_model::{
     Problem, name::NodeName, nearest::nearest, node::Resources, node::RoleAddress, quantity::Bandwidth,
 };
 use tutti_seal::Source;
-use tutti_store::postgres::{PostgresAddress, redacted};
+use tutti_store::{
+    EtcdAddress,
+    postgres::{PostgresAddress, redacted},
+};
 
 /// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
@@ -284,8 +288,27 @@ pub(crate) fn capacity(bandwidth: Option<Bandwidth>) -> Option<Resources> {
 pub(crate) enum StoreAddress {
     /// A file of this machine.
     Sqlite(PathBuf),
+    /// A cluster of etcd's.
+    Etcd(EtcdAddress),
     /// A database of some server.
     Postgres(PostgresAddress),
+}
+
+impl FromStr for StoreAddress {
+    type Err = Problem;
+
+    /// # Errors
+    /// What is wrong with it, for whoever wrote it.
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        match text.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => Ok(StoreAddress::Sqlite(PathBuf::from(path))),
+            Some(("etcd", _)) => text.parse().map(StoreAddress::Etcd).map_err(Problem::invalid::<String>),
+            Some(("postgres" | "postgresql", _)) => text.parse().map(StoreAddress::Postgres),
+            _ => Err(Problem::invalid(
+                "write sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…] or postgres://USER@HOST/DATABASE",
+            )),
+        }
+    }
 }
 
 /// Settings as a role uses them.
@@ -496,25 +519,19 @@ fn address(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Optio
 
 fn store(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> Option<StoreAddress> {
     let text = effective.text("store");
-    let fault = match text.split_once(':') {
-        None if text.is_empty() => return Some(StoreAddress::Sqlite(data_dir.join("store.db"))),
-        Some(("sqlite", path)) if !path.is_empty() => return Some(StoreAddress::Sqlite(PathBuf::from(path))),
-        Some(("postgres" | "postgresql", _)) => match text.parse::<PostgresAddress>() {
-            Ok(address) => return Some(StoreAddress::Postgres(address)),
-            Err(problem) => {
-                let said = effective.fault("store", problem.detail);
-                match problem.hint {
-                    Some(hint) => said.hint(hint),
-                    None => said,
-                }
-            }
-        },
-        Some(("etcd", _)) => effective
-            .fault("store", "this release has the engines sqlite and postgres; etcd comes with clusters"),
-        _ => effective.fault("store", "write sqlite:PATH or postgres://USER@HOST/DATABASE"),
-    };
-    faults.push(fault);
-    None
+    if text.is_empty() {
+        return Some(StoreAddress::Sqlite(data_dir.join("store.db")));
+    }
+    let parsed = text.parse::<StoreAddress>();
+    parsed
+        .map_err(|problem| {
+            let said = effective.fault("store", problem.detail);
+            faults.push(match problem.hint {
+                Some(hint) => said.hint(hint),
+                None => said,
+            });
+        })
+        .ok()
 }
 
 #[cfg(test)]

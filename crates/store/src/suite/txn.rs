@@ -3,7 +3,7 @@
 use super::{Case, Outcome, Subject, bytes, commit, ensure, entry, put, same};
 use crate::{Compare, List, StoreError, Txn, TxnOutcome};
 use std::sync::Arc;
-use tutti_model::limits::{STORE_KEY_BYTES, STORE_TXN_OPERATIONS, STORE_VALUE_BYTES};
+use tutti_model::limits::{STORE_KEY_BYTES, STORE_TXN_BYTES, STORE_TXN_OPERATIONS, STORE_VALUE_BYTES};
 
 pub(super) const CASES: &[Case] = &[
     Case { name: "comparisons decide", run: |subject| Box::pin(comparisons(subject)) },
@@ -104,9 +104,25 @@ async fn nothing(subject: Subject) -> Outcome {
     same("the next revision", &put(store, "a", "1").await?, &(first + 1))
 }
 
+/// Puts whose keys and values have this many bytes together.
+fn weighing(bytes: usize) -> Txn {
+    let (mut txn, mut left) = (Txn::new(), bytes);
+    while left > 0 {
+        let key = format!("w/{left:07}");
+        let value = left.saturating_sub(key.len()).min(STORE_VALUE_BYTES - 100);
+        left = left.saturating_sub(key.len() + value);
+        txn = txn.put(key, vec![7u8; value]);
+    }
+    txn
+}
+
 async fn limits(subject: Subject) -> Outcome {
     let store = &*subject.store;
+    let largest = (0..STORE_TXN_OPERATIONS).fold(weighing(STORE_TXN_BYTES), |txn, index| {
+        txn.when(Compare::Absent(format!("{index:0STORE_KEY_BYTES$}")))
+    });
     let fitting = [
+        largest,
         Txn::new().put("k".repeat(STORE_KEY_BYTES), *b"1"),
         Txn::new().put("value", vec![7u8; STORE_VALUE_BYTES]),
         (0..STORE_TXN_OPERATIONS).fold(Txn::new(), |txn, index| txn.put(format!("o/{index}"), *b"1")),
@@ -130,6 +146,7 @@ async fn limits(subject: Subject) -> Outcome {
         (0..=STORE_TXN_OPERATIONS).fold(Txn::new(), |txn, index| txn.put(format!("p/{index}"), *b"1")),
         (0..=STORE_TXN_OPERATIONS)
             .fold(Txn::new().put("x", *b"1"), |txn, index| txn.when(Compare::Absent(format!("c/{index}")))),
+        weighing(STORE_TXN_BYTES + 1),
         Txn::new().put("x", *b"1").put("x", *b"2"),
         Txn::new().put("x", *b"1").delete("x"),
     ];

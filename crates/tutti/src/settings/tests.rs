@@ -56,7 +56,7 @@ fn every_fault_is_told_with_its_source() {
     let effective = Effective::read(&sources(
         "",
         &[("TUTTI_LISTEN_API", "nowhere")],
-        &[("store", "etcd://a"), ("log_format", "xml")],
+        &[("store", "postgres://a"), ("log_format", "xml")],
     ))
     .unwrap();
     let faults = Settings::try_from(&effective).unwrap_err();
@@ -70,7 +70,7 @@ fn every_fault_is_told_with_its_source() {
 }
 
 #[test]
-fn a_store_is_a_file_or_a_database_whose_password_is_never_shown() {
+fn a_store_is_a_file_or_a_database_whose_password_is_never_shown_or_a_cluster() {
     let read =
         |store: &str| Effective::read(&sources("data_dir = \"/d\"", &[], &[("store", store)])).unwrap();
     let store = |text: &str| Settings::try_from(&read(text)).unwrap().store;
@@ -92,6 +92,15 @@ fn a_store_is_a_file_or_a_database_whose_password_is_never_shown() {
         );
     }
     assert!(Settings::try_from(&read("postgres://h/d")).is_err());
+    let StoreAddress::Etcd(address) = store("etcd://a,b:1?prefix=c") else { panic!("another engine") };
+    assert_eq!((address.members.join(" ").as_str(), address.prefix.as_str()), ("a:2379 b:1", "c"));
+    for (wrong, why) in
+        [("etcd://", "is not HOST:PORT"), ("etcd://u:p@a", "without a user"), ("x", "write sqlite:")]
+    {
+        let faults = Settings::try_from(&read(wrong)).unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].detail.starts_with("store = \"") && faults[0].detail.contains(why), "{faults:?}");
+    }
 }
 
 #[test]

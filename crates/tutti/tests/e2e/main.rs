@@ -20,6 +20,7 @@ mod agent;
 mod bad_input;
 mod crash;
 mod domains;
+mod etcd;
 mod explain;
 mod faults;
 mod first_deploy;
