@@ -8,7 +8,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::UnixTime,
+    pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     time_provider::TimeProvider,
     version::{TLS12, TLS13},
@@ -163,10 +163,15 @@ pub fn connects_publicly(
         }
         Some(Pin::Authorities(pem)) => {
             let mut roots = RootCertStore::empty();
-            for certificate in Chain::from_pem(pem)?.certificates() {
-                roots.add(certificate.clone()).map_err(|error| {
-                    Problem::invalid(format!("a certificate in it is no authority's: {error}"))
-                })?;
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let wrong = |error: &dyn std::fmt::Display| {
+                    Problem::invalid(format!("the authorities' certificates cannot be read: {error}"))
+                };
+                roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(Problem::invalid("there is no certificate of an authority in it")
+                    .hint("name a PEM file of certificates"));
             }
             roots
         }

@@ -156,7 +156,8 @@ fn world() -> World {
         identity.take(zone.vouch(&identity.request().unwrap(), &member, &addresses).unwrap()).unwrap();
         Arc::new(identity)
     };
-    let (control, agent, table) = (identity("c1"), identity("n1"), Arc::new(tutti_pki::MemberTable::default()));
+    let (control, agent, table) =
+        (identity("c1"), identity("n1"), Arc::new(tutti_pki::MemberTable::default()));
     let member = |name: &str, role| Membership { name: name.parse().unwrap(), roles: [role].into() };
     table.replace([
         (member("c1", MachineRole::Server), vec![control.key()]),
@@ -206,10 +207,9 @@ async fn an_address_of_https_is_spoken_to_by_who_is_told_its_root() {
     let world = world();
     let (address, _serving) = control(&world, "200 OK").await;
     let base: Uri = format!("https://{address}").parse().unwrap();
-    for pin in [
-        tutti_pki::Pin::Fingerprint(world.root.clone()),
-        tutti_pki::Pin::Authorities(world.pem.clone()),
-    ] {
+    for pin in
+        [tutti_pki::Pin::Fingerprint(world.root.clone()), tutti_pki::Pin::Authorities(world.pem.clone())]
+    {
         // The control here asks who calls, so that it is told; a token alone would do for a real one.
         let tls = || {
             let identity = Some(Arc::clone(&world.agent));
