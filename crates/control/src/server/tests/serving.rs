@@ -119,7 +119,7 @@ impl Member {
 
 #[tokio::test]
 async fn over_tls_a_member_acts_for_its_node_until_it_is_removed_and_others_send_tokens() {
-    let mut api = Api::with_roles().await;
+    let api = Api::with_roles().await;
     api.populate().await;
     let bounds = super::super::serve::Bounds { connections: 64, header_timeout: Duration::from_secs(10) };
     let (address, member, table) = over_tls(&api, bounds).await;
