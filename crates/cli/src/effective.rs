@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(ca(read(&globals(), &[]).unwrap()), Some(("/dev-ca".into(), "context dev".into())));
         assert_eq!(ca(read(&globals(), &[("TUTTI_API", "https://elsewhere")]).unwrap()), None);
         let flags = Globals { ca: Some("/flag".into()), ..globals() };
-        let effective = read(&flags, &[("TUTTI_CA", "/variable")]).unwrap();
+        let effective = read(&flags, &[("TUTTI_CA", "/variable"), ("TUTTI_TOKEN", "s")]).unwrap();
         let plain = effective.client().unwrap_err();
         assert!(plain.detail.contains("is for an https address"), "{plain}");
         assert_eq!(ca(effective), Some(("/flag".into(), "--ca".into())));
