@@ -22,27 +22,28 @@ ARROWS = {
     # Ground.
     "base": {"model"},
     "seal": {"base", "model"},
+    "pki": {"base", "model"},
     # Contracts, and what is shared by roles.
     "store": {"base", "model"},
-    "api": {"base", "model"},
-    "proxy": {"base", "model"},
+    "api": {"pki", "base", "model"},
+    "proxy": {"pki", "base", "model"},
     "logs": {"base", "model"},
     "isolate": {"base", "model"},
     # Drivers.
     "isolate-wasm": {"isolate", "logs", "proto", "base", "model"},
     "isolate-linux": {"isolate", "logs", "base", "model"},
     # Roles.
-    "control": {"api", "store", "plan", "proto", "seal", "base", "model"},
-    "agent": {"api", "isolate", "logs", "proxy", "plan", "seal", "base", "model"},
-    "ingress": {"api", "proxy", "proto", "base", "model"},
+    "control": {"api", "pki", "store", "plan", "proto", "seal", "base", "model"},
+    "agent": {"api", "pki", "isolate", "logs", "proxy", "plan", "seal", "base", "model"},
+    "ingress": {"api", "pki", "proxy", "proto", "base", "model"},
     "registry": {"isolate", "base", "model"},
     "resolve": {"api", "model"},
-    "cli": {"api", "proto", "base", "model"},
+    "cli": {"api", "pki", "proto", "base", "model"},
     # The wiring.
     "tutti": {
         "control", "agent", "ingress", "registry", "resolve", "cli",
         "isolate-wasm", "isolate-linux",
-        "api", "store", "plan", "proxy", "logs", "isolate", "seal", "base", "model",
+        "api", "pki", "store", "plan", "proxy", "logs", "isolate", "seal", "base", "model",
     },
 }
 
@@ -72,6 +73,10 @@ OWNERS = {
     "comfy-table": {"cli"},
     "indicatif": {"cli"},
     "tracing-subscriber": {"base"},
+    "rcgen": {"pki"},
+    "rustls": {"pki"},
+    "tokio-rustls": {"pki"},
+    "x509-parser": {"pki"},
 }
 
 # What decides must not wait, read a clock, throw dice, touch the machine or log.

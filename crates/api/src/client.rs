@@ -1,6 +1,7 @@
 //! The typed client of the API: every operation of [`crate::operations::OPERATIONS`] that a person or a role calls,
 //! watches that resume by themselves, followed logs, pushes to the registry under `/v2`, and the zone's interface for
-//! agents and ingresses. Over TCP with a token, or over a socket file of this machine, whose owner needs none.
+//! agents and ingresses. Over TCP or TLS with a token, over TLS with a member's certificate and then at any of several
+//! controls, or over a socket file of this machine, whose owner needs none.
 //!
 //! Whatever goes wrong becomes a [`Problem`]: what the API says of itself, and also what it could not say (nobody
 //! answers, an answer that is cut off, something else than Tutti answers). Nothing here prints or asks.
@@ -13,6 +14,7 @@ mod domains;
 mod fault;
 mod lines;
 mod node_logs;
+mod origins;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -28,21 +30,25 @@ pub use zone::ZoneClient;
 
 use crate::operations::{self, Operation};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client as HttpClient,
     rt::{TokioExecutor, TokioTimer},
 };
+use origins::Origins;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 use transport::Connector;
-use tutti_base::{Body, Random, Secret, body};
-use tutti_model::{Problem, limits};
+use tutti_base::{Body, Random, Secret, SystemClock, body};
+use tutti_model::{Problem, limits, node::HostPort};
+use tutti_pki::ClientConfig;
 
 /// Time to connect: a host that is up answers in far less, and a person waits for the error.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Time to connect to one of several controls: that of a handshake over a slow line, since the next one waits.
+const CONNECT_TO_ONE: Duration = Duration::from_secs(2);
 /// Time until an answer begins. Nothing the API does before it answers takes longer than a store transaction.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Time without a byte after which a stream or an upload counts as lost. Watches say that they live more often.
@@ -57,13 +63,12 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Told each time a running watch loses its source and is about to try again.
 pub type OnLoss = Arc<dyn Fn(&Problem) + Send + Sync>;
 
-/// Speaks to one control. Cloning shares its connections.
+/// Speaks to control: the one at an address, or any of those of a cluster. Cloning shares its connections.
 #[derive(Clone)]
 pub struct Client {
     http: HttpClient<Connector, Body>,
-    /// What every request's address begins with: scheme, host and port, and a path before `/v1` where there is one;
-    /// without a trailing slash. Over a socket the host says nothing.
-    origin: String,
+    /// What every request's address begins with. Over a socket the host says nothing.
+    origins: Arc<Origins>,
     /// Where it speaks to, as people are told.
     base: String,
     bearer: Option<HeaderValue>,
@@ -89,21 +94,31 @@ struct Outgoing {
 }
 
 impl Client {
-    /// A client of the API at `base`, such as `http://127.0.0.1:7070`, with a token's secret. Nothing is sent yet.
+    /// A client of the API at `base`, such as `http://127.0.0.1:7070`, with a token's secret. Nothing is sent yet. For
+    /// `https` the authorities of this machine are asked; see [`Client::with_tls`] for others.
     ///
     /// # Errors
-    /// `invalid` if the address is not one that can be spoken to, or the token cannot stand in a header.
+    /// `invalid` if the address is not one that can be spoken to, or the token cannot stand in a header; `unavailable`
+    /// if this machine knows no authorities.
     pub fn new(base: &Uri, token: Option<Secret<String>>) -> Result<Self, Problem> {
+        Client::with_tls(base, token, || tutti_pki::connects_publicly(None, None, Arc::new(SystemClock)))
+    }
+
+    /// As [`Client::new`]; for `https` with what `tls` gives.
+    ///
+    /// # Errors
+    /// As there, and what `tls` says.
+    pub fn with_tls(
+        base: &Uri,
+        token: Option<Secret<String>>,
+        tls: impl FnOnce() -> Result<Arc<ClientConfig>, Problem>,
+    ) -> Result<Self, Problem> {
         let shown = base.to_string();
         let wrong = |why: &str| Problem::invalid(format!("API address \"{shown}\" {why}"));
-        match base.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong("is https, which this release does not speak yet")
-                    .hint("use http over a private network or a tunnel"));
-            }
-            _ => return Err(wrong("has no scheme: write it as http://HOST:PORT")),
-        }
+        let scheme = match base.scheme_str() {
+            Some(scheme @ ("http" | "https")) => scheme,
+            _ => return Err(wrong("has no scheme: write it as https://HOST:PORT or http://HOST:PORT")),
+        };
         let authority = base.authority().ok_or_else(|| wrong("has no host: write it as http://HOST:PORT"))?;
         if base.query().is_some() {
             return Err(wrong("has a query: write it as http://HOST:PORT"));
@@ -116,8 +131,22 @@ impl Client {
                 Ok::<_, Problem>(value)
             })
             .transpose()?;
-        let base = format!("http://{authority}{}", base.path().trim_end_matches('/'));
-        Ok(Client::through(Connector::tcp(), base.clone(), base, bearer))
+        let connector = if scheme == "https" { Connector::tls(tls()?, CONNECT) } else { Connector::tcp() };
+        let base = format!("{scheme}://{authority}{}", base.path().trim_end_matches('/'));
+        Ok(Client::through(connector, Origins::one(base.clone()), base, bearer))
+    }
+
+    /// A client of any of a cluster's controls, over TLS and without a token: the certificate in `tls` says who calls.
+    /// It stays with one that answers, and goes to the next when that one refuses, says nothing in time, or says that
+    /// it cannot serve. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `invalid` if there is no address, or more than 16.
+    pub fn of_cluster(controls: &[HostPort], tls: Arc<ClientConfig>) -> Result<Self, Problem> {
+        let origins = controls.iter().map(|control| format!("https://{control}")).collect::<Vec<_>>();
+        let base = origins.join(", ");
+        let limit = if origins.len() > 1 { CONNECT_TO_ONE } else { CONNECT };
+        Ok(Client::through(Connector::tls(tls, limit), Origins::several(origins)?, base, None))
     }
 
     /// A client of the control on this machine that listens on this socket file. No token: that the file can be opened
@@ -126,15 +155,15 @@ impl Client {
     #[must_use]
     pub fn over_socket(path: &Path) -> Self {
         let base = format!("unix:{}", path.display());
-        Client::through(Connector::socket(path), "http://localhost".to_owned(), base, None)
+        Client::through(Connector::socket(path), Origins::one("http://localhost".to_owned()), base, None)
     }
 
-    fn through(connector: Connector, origin: String, base: String, bearer: Option<HeaderValue>) -> Self {
+    fn through(connector: Connector, origins: Origins, base: String, bearer: Option<HeaderValue>) -> Self {
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(connector);
-        Client { http, origin, base, bearer, random: Random::from_os(), on_loss: None }
+        Client { http, origins: Arc::new(origins), base, bearer, random: Random::from_os(), on_loss: None }
     }
 
     /// Says what to do whenever a running watch loses its source.
@@ -159,7 +188,8 @@ impl Client {
         body: Body,
         limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Failed> {
-        let uri = Uri::try_from(self.located(path))
+        let origin = self.origins.current();
+        let uri = Uri::try_from(located(&origin.text, path))
             .map_err(|error| Failed::Said(Problem::internal(format!("{path} is not a path: {error}"))))?;
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -170,31 +200,42 @@ impl Client {
         }
         let answer = self.http.request(request);
         let answered = match limit {
-            Some(limit) => tokio::time::timeout(limit, answer)
-                .await
-                .map_err(|_| Failed::Said(fault::late(&self.base, limit)))?,
+            Some(limit) => match tokio::time::timeout(limit, answer).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    self.origins.leave(&origin);
+                    return Err(Failed::Said(fault::late(&self.base, limit)));
+                }
+            },
             None => answer.await,
         };
+        // Another control may serve, and what is asked next goes there.
+        if !answered.as_ref().is_ok_and(|answer| answer.status() != StatusCode::SERVICE_UNAVAILABLE) {
+            self.origins.leave(&origin);
+        }
         answered.map_err(Failed::Broken)
     }
 
-    /// The address of a path. The registry answers with whole addresses or paths of its own.
-    fn located(&self, path: &str) -> String {
-        if path.starts_with("http://") { path.to_owned() } else { format!("{}{path}", self.origin) }
-    }
-
-    /// Sends a request, a second time if the connection broke and that does no harm, and gives a successful answer.
+    /// Sends a request, to the next control if one cannot be reached, a second time if the connection broke and that
+    /// does no harm, and gives a successful answer.
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Incoming>, Problem> {
         let attempt = || {
             let body = body::full(outgoing.body.clone());
             let (method, headers) = (outgoing.method.clone(), outgoing.headers.clone());
             self.exchange(method, &outgoing.path, headers, body, Some(ANSWER))
         };
-        let answered = match attempt().await {
-            Err(Failed::Broken(error)) if outgoing.repeatable && !error.is_connect() => attempt().await,
-            answered => answered,
-        };
-        self.judge(answered).await
+        let (mut broke, mut unreached) = (false, 1);
+        loop {
+            match attempt().await {
+                Err(Failed::Broken(error)) if error.is_connect() && unreached < self.origins.len() => {
+                    unreached += 1;
+                }
+                Err(Failed::Broken(error)) if outgoing.repeatable && !error.is_connect() && !broke => {
+                    broke = true;
+                }
+                answered => return self.judge(answered).await,
+            }
+        }
     }
 
     /// Turns every failure, and every answer that is not a success, into a problem.
@@ -275,6 +316,14 @@ impl Client {
             headers,
             body: Bytes::new(),
         })
+    }
+}
+
+/// The address of a path. The registry answers with whole addresses or paths of its own.
+fn located(origin: &str, path: &str) -> String {
+    match path.starts_with("http://") || path.starts_with("https://") {
+        true => path.to_owned(),
+        false => format!("{origin}{path}"),
     }
 }
 

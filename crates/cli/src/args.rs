@@ -51,6 +51,10 @@ pub struct Globals {
     /// File with the secret of the token to use
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// File with the certificates of the authorities that vouch for an https API, or sha256:FINGERPRINT of the
+    /// cluster's root [default: those of this machine] [env: TUTTI_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<String>,
     /// Which of the known clouds to speak to [env: TUTTI_CONTEXT]
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,

@@ -37,6 +37,10 @@ pub struct Context {
     /// Where the secret of the token is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Who vouches for an https API: a file of certificates, the certificates themselves, or `sha256:` and the
+    /// fingerprint of the cluster's root; without, the authorities of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
 }
 
 /// Where contexts are kept: `$XDG_CONFIG_HOME/tutti/contexts.toml`, else `~/.config/tutti/contexts.toml`.
@@ -67,7 +71,7 @@ pub fn save(name: &str, api: &str, token_file: &Path) -> Result<Option<Context>,
 /// # Errors
 /// What cannot be read or written.
 pub fn save_in(path: &Path, name: &str, api: &str, token_file: &Path) -> Result<Option<Context>, Problem> {
-    let context = Context { api: api.to_owned(), token_file: Some(token_file.to_owned()) };
+    let context = Context { api: api.to_owned(), token_file: Some(token_file.to_owned()), ca: None };
     let mut before = None;
     change(path, |contexts| {
         before = contexts.contexts.insert(name.to_owned(), context);

@@ -9,15 +9,19 @@ use std::{
     fs,
     io::Read as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tutti_api::Client;
-use tutti_base::Secret;
+use tutti_base::{Secret, SystemClock};
 use tutti_model::Problem;
+use tutti_pki::Pin;
 
 /// Where a `tutti dev` without further words listens.
 const DEFAULT_API: &str = "http://127.0.0.1:7070";
 /// Longest token file that is read, in bytes. A secret is far shorter.
 const TOKEN_FILE_BYTES: u64 = 4096;
+/// Longest file of authorities that is read, in bytes; a root of ours has 600, those of a machine together 250,000.
+const CA_FILE_BYTES: u64 = 1 << 20;
 
 /// A value and who said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub(crate) enum Token {
 pub(crate) struct Effective {
     pub(crate) api: Said<String>,
     pub(crate) token: Option<Said<Token>>,
+    /// Who vouches for an https API; `None` for the authorities of this machine.
+    pub(crate) ca: Option<Said<String>>,
     pub(crate) context: Option<Said<String>>,
     /// Where contexts are kept.
     pub(crate) file: PathBuf,
@@ -98,9 +104,14 @@ impl Effective {
             (None, None, Some(secret)) => Some(said(Token::Secret(Secret::new(secret)), "$TUTTI_TOKEN")),
             (None, None, None) => own
                 .and_then(|context| context.token_file.clone())
-                .map(|path| said(Token::File(path), of_context)),
+                .map(|path| said(Token::File(path), of_context.clone())),
         };
-        Ok(Effective { api, token, context: name, file: file.to_owned() })
+        let ca = match (&globals.ca, variable("TUTTI_CA")) {
+            (Some(ca), _) => Some(said(ca.clone(), "--ca")),
+            (None, Some(ca)) => Some(said(ca, "$TUTTI_CA")),
+            (None, None) => own.and_then(|context| context.ca.clone()).map(|ca| said(ca, of_context)),
+        };
+        Ok(Effective { api, token, ca, context: name, file: file.to_owned() })
     }
 
     /// A client of this cloud.
@@ -116,8 +127,39 @@ impl Effective {
             .hint("write it as http://HOST:PORT")
         })?;
         let token = self.token.as_ref().map(|token| token.value.secret()).transpose()?;
-        Client::new(&uri, token)
+        // What is typed is meant: over http nobody would be asked for a certificate.
+        if let Some(ca) = self.ca.as_ref().filter(|ca| ca.by == "--ca")
+            && uri.scheme_str() != Some("https")
+        {
+            return Err(Problem::invalid(format!(
+                "--ca {} is for an https address, not {}",
+                ca.value, self.api.value
+            ))
+            .hint("write the address as https://HOST:PORT, or leave --ca out"));
+        }
+        let pin = || self.ca.as_ref().map(|ca| pin(&ca.value)).transpose();
+        Client::with_tls(&uri, token, || {
+            tutti_pki::connects_publicly(pin()?.as_ref(), None, Arc::new(SystemClock))
+        })
     }
+}
+
+/// Whom a text means that says who vouches for the API.
+fn pin(text: &str) -> Result<Pin, Problem> {
+    if text.starts_with("sha256:") {
+        return text.parse().map(Pin::Fingerprint);
+    }
+    if text.trim_start().starts_with("-----BEGIN ") {
+        return Ok(Pin::Authorities(text.to_owned()));
+    }
+    let mut pem = String::new();
+    fs::File::open(text).and_then(|file| file.take(CA_FILE_BYTES).read_to_string(&mut pem)).map_err(
+        |error| {
+            Problem::invalid(format!("file of authorities {text} cannot be read: {error}"))
+                .hint("name a PEM file with --ca, or the root's fingerprint as sha256:...")
+        },
+    )?;
+    Ok(Pin::Authorities(pem))
 }
 
 impl Token {
@@ -143,11 +185,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn globals() -> Globals {
-        Globals { api: None, token: None, token_file: None, context: None, output: crate::Format::Table }
+        Globals {
+            api: None,
+            token: None,
+            token_file: None,
+            ca: None,
+            context: None,
+            output: crate::Format::Table,
+        }
     }
 
     fn known() -> Contexts {
-        let context = |api: &str| Context { api: api.into(), token_file: Some("/dev-token".into()) };
+        let context = |api: &str| Context {
+            api: api.into(),
+            token_file: Some("/dev-token".into()),
+            ca: Some("/dev-ca".into()),
+        };
         Contexts {
             current: Some("dev".into()),
             contexts: BTreeMap::from([
@@ -182,6 +235,33 @@ mod tests {
 
         let none = Globals { context: Some("shp".into()), ..globals() };
         assert_eq!(read(&none, &[]).unwrap_err().hint.unwrap(), "did you mean \"shop\"?");
+    }
+
+    #[test]
+    fn who_vouches_is_said_like_a_token_and_read_when_it_is_asked_for() {
+        let ca = |effective: Effective| effective.ca.map(|ca| (ca.value, ca.by));
+        assert_eq!(ca(read(&globals(), &[]).unwrap()), Some(("/dev-ca".into(), "context dev".into())));
+        assert_eq!(ca(read(&globals(), &[("TUTTI_API", "https://elsewhere")]).unwrap()), None);
+        let flags = Globals { ca: Some("/flag".into()), ..globals() };
+        let effective = read(&flags, &[("TUTTI_CA", "/variable"), ("TUTTI_TOKEN", "s")]).unwrap();
+        let plain = effective.client().unwrap_err();
+        assert!(plain.detail.contains("is for an https address"), "{plain}");
+        assert_eq!(ca(effective), Some(("/flag".into(), "--ca".into())));
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let of = |ca: &str| {
+            let file = file.to_str().unwrap();
+            let ca = if ca == "FILE" { file } else { ca };
+            let variables =
+                [("TUTTI_API", "https://cloud.example.com"), ("TUTTI_TOKEN", "s"), ("TUTTI_CA", ca)];
+            read(&globals(), &variables).unwrap().client().map(|client| client.base().to_owned())
+        };
+        assert!(of("FILE").unwrap_err().detail.contains("cannot be read"));
+        fs::write(&file, "junk").unwrap();
+        assert!(of("FILE").unwrap_err().detail.contains("no certificate of an authority"));
+        assert!(of("sha256:abc").is_err());
+        assert_eq!(of(&format!("sha256:{}", "a".repeat(64))).unwrap(), "https://cloud.example.com");
     }
 
     #[test]

@@ -24,8 +24,9 @@ use tutti_model::{
     instance::InstanceSpec,
     log::{LogLine, LogQuery},
     name::NodeName,
-    node::NodeSpec,
+    node::{NodeSpec, RoleAddress},
 };
+use tutti_pki::{Expected, MemberDial};
 
 type Lines = BoxStream<'static, Result<LogLine, Problem>>;
 
@@ -37,13 +38,21 @@ pub struct ZoneLogs {
     /// Which node elsewhere keeps the lines of instances that control may no longer know, as of the last time that all
     /// were asked. Bounded by what each node keeps.
     places: Mutex<BTreeMap<InstanceId, NodeName>>,
+    members: Option<MemberDial>,
 }
 
 impl ZoneLogs {
     /// The logs of the nodes that `objects` knows; those of the node in the same process, if there is one, by a call.
     #[must_use]
     pub fn new(objects: Objects, here: Option<(NodeName, Arc<dyn LogSource>)>) -> Self {
-        ZoneLogs { objects, here, places: Mutex::default() }
+        ZoneLogs { objects, here, places: Mutex::default(), members: None }
+    }
+
+    /// With the way to nodes on other machines, as a member of the cluster.
+    #[must_use]
+    pub fn as_member(mut self, members: MemberDial) -> Self {
+        self.members = Some(members);
+        self
     }
 
     fn place(&self, id: &InstanceId) -> Option<NodeName> {
@@ -77,6 +86,23 @@ const KEPT_ANSWER: Duration = Duration::from_secs(2);
 struct At {
     objects: Objects,
     node: NodeName,
+    members: Option<MemberDial>,
+}
+
+/// The logs of a node, wherever it is reached.
+fn logs_at(
+    node: &NodeName,
+    address: &RoleAddress,
+    members: Option<&MemberDial>,
+) -> Result<NodeLogs, Problem> {
+    NodeLogs::at(address, || {
+        let members = members.ok_or_else(|| {
+            Problem::unavailable(format!(
+                "node {node} is on another machine, and this one is a member of no cluster"
+            ))
+        })?;
+        members.to(Expected::Member(node.clone()), None)
+    })
 }
 
 impl At {
@@ -86,7 +112,7 @@ impl At {
         let address = node.status.address.ok_or_else(|| {
             Problem::unavailable(format!("node {} has not said where it is reached", self.node))
         })?;
-        NodeLogs::at(&address).read(query).await
+        logs_at(&self.node, &address, self.members.as_ref())?.read(query).await
     }
 }
 
@@ -99,7 +125,7 @@ impl LogSource for ZoneLogs {
             match &self.here {
                 Some((here, logs)) if *here == node => parts.push(logs.read(query).await?),
                 _ => {
-                    let at = At { objects: self.objects.clone(), node };
+                    let at = At { objects: self.objects.clone(), node, members: self.members.clone() };
                     parts.push(resume::lines(at, query, Arc::clone(self.objects.clock())));
                 }
             }
@@ -113,7 +139,10 @@ impl LogSource for ZoneLogs {
         let others = nodes.into_iter().filter_map(|node| {
             let address = node.status.address?;
             Some(async move {
-                let logs = NodeLogs::at(&address);
+                let logs = match logs_at(&node.spec.node, &address, self.members.as_ref()) {
+                    Ok(logs) => logs,
+                    Err(problem) => return (node.spec.node, Err(problem)),
+                };
                 let kept = tokio::time::timeout(KEPT_ANSWER, logs.kept()).await;
                 (node.spec.node, kept.unwrap_or_else(|_| Err(Problem::unavailable("no answer"))))
             })

@@ -19,6 +19,7 @@ pub mod instance;
 pub mod limits;
 pub mod log;
 pub mod manifest;
+pub mod member;
 pub mod name;
 pub mod nearest;
 pub mod node;

@@ -1,14 +1,17 @@
 //! Nodes: machines that run an agent.
 
 use crate::{
-    Digest, Kind, Millis, Problem, Resource, Timestamp,
+    Digest, Kind, Millis, Resource, Timestamp,
     name::NodeName,
     quantity::{Bandwidth, ByteSize, MilliCpu},
     resource::Object,
     version::{Isolate, VersionSpec},
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, path::PathBuf, str::FromStr};
+
+mod address;
+
+pub use address::{HostPort, RoleAddress};
 
 /// What was asked of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,59 +118,6 @@ pub enum Readiness {
 /// Longest reason of a [`Readiness`]: it names what a component exports or lacks, and many must fit into one object.
 pub const READINESS_REASON_CHARS: usize = 500;
 
-/// Where a role of the same cluster is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum RoleAddress {
-    /// A socket file on this machine that only its owner can open, as `unix:/PATH`.
-    Socket(PathBuf),
-}
-
-impl FromStr for RoleAddress {
-    type Err = Problem;
-
-    fn from_str(text: &str) -> Result<Self, Problem> {
-        let wrong =
-            |why: &str| Problem::invalid(format!("address \"{text}\" {why}")).hint("write it as unix:/PATH");
-        let path = text.strip_prefix("unix:").ok_or_else(|| wrong("does not begin with unix:"))?;
-        if !path.starts_with('/') {
-            return Err(wrong("is not a whole path"));
-        }
-        if path.len() > SOCKET_PATH_BYTES {
-            return Err(wrong(&format!(
-                "is longer than the {SOCKET_PATH_BYTES} bytes that a socket's may have"
-            ))
-            .hint("choose a shorter path with --socket"));
-        }
-        Ok(RoleAddress::Socket(PathBuf::from(path)))
-    }
-}
-
-impl fmt::Display for RoleAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RoleAddress::Socket(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl TryFrom<String> for RoleAddress {
-    type Error = Problem;
-
-    fn try_from(text: String) -> Result<Self, Problem> {
-        text.parse()
-    }
-}
-
-impl From<RoleAddress> for String {
-    fn from(address: RoleAddress) -> String {
-        address.to_string()
-    }
-}
-
-/// Longest path of a socket file: `sun_path` of unix(7) less its closing zero.
-const SOCKET_PATH_BYTES: usize = 107;
-
 /// An amount of what instances use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Resources {
@@ -197,20 +147,4 @@ pub struct Fingerprint {
 impl Object for NodeSpec {
     type Status = NodeStatus;
     const KIND: Kind = Kind::Node;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_read_back_as_it_was_written() {
-        let address: RoleAddress = "unix:/run/tutti/agent.sock".parse().unwrap();
-        assert_eq!(address.to_string().parse::<RoleAddress>().unwrap(), address);
-        for wrong in ["", "agent.sock", "unix:agent.sock", "127.0.0.1:7071"] {
-            assert!(wrong.parse::<RoleAddress>().is_err(), "{wrong}");
-        }
-        let long = format!("unix:/{}", "a".repeat(107));
-        assert!(long.parse::<RoleAddress>().unwrap_err().detail.contains("107"));
-    }
 }

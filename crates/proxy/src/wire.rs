@@ -2,7 +2,7 @@
 //!
 //! What a hop is stays the same as in one process ([`crate::Hop`]); this carries it. [`WireHop`] is the ingress's end,
 //! [`serve`] the agent's, and [`Hops`] sends what is for the own node straight there and the rest over the wire. How a
-//! connection is made is behind [`Dial`]: a socket file between roles on one machine.
+//! connection is made is behind [`Dial`]: a socket file between roles on one machine, TLS between members of a cluster.
 //!
 //! **Untouched requests.** A node refuses before it reads the body, and until it reads, HTTP/2's flow control lets
 //! through no more than what the ingress keeps: a window and what is in the hand of the connection, together
@@ -23,9 +23,9 @@ mod tests;
 
 pub use book::NodeBook;
 pub use client::WireHop;
-pub use dial::{Dial, Io, Sockets};
+pub use dial::{Dial, Io, Members, Sockets};
 pub use hops::Hops;
-pub use server::{Others, serve};
+pub use server::{Guests, Others, serve, serve_port};
 
 use std::time::Duration;
 

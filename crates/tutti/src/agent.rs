@@ -8,7 +8,7 @@ use crate::{
     dev::RELEASE,
     folder::DataFolder,
     keys, node_api,
-    parts::{drivers, listen},
+    parts::{drivers, listen, no_socket},
     settings::{AgentSettings, capacity},
     stop::Stop,
 };
@@ -111,7 +111,9 @@ struct Parts {
 
 impl Parts {
     async fn open(settings: &AgentSettings, folder: &DataFolder) -> Result<Parts, Problem> {
-        let RoleAddress::Socket(control) = &settings.control;
+        let RoleAddress::Socket(control) = &settings.control else {
+            return Err(no_socket(&settings.control));
+        };
         Ok(Parts {
             clock: Arc::new(SystemClock),
             random: Random::from_os(),

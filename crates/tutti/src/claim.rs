@@ -3,6 +3,7 @@
 //! A name belongs to an address, and one process listens there. An agent whose address is the name's goes on; another
 //! takes a name over only once nobody listens at its address any more, and control has not heard of it for a while.
 
+use crate::parts::no_socket;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -92,7 +93,7 @@ impl Claim<'_> {
 
     /// Asks control whose the name is, and for it; `None` once it is ours.
     async fn ask(&self, zone: &dyn ZoneApi, status: NodeStatus) -> Result<Option<Wait>, Problem> {
-        let RoleAddress::Socket(path) = self.control;
+        let RoleAddress::Socket(path) = self.control else { return Err(no_socket(self.control)) };
         if let Err(error) = socket::connect(path).await {
             return match error.kind() {
                 io::ErrorKind::PermissionDenied => {

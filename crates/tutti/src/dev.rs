@@ -270,6 +270,7 @@ impl Parts {
             release: RELEASE.to_owned(),
             vouch: settings.vouch,
             txt: Arc::new(txt?),
+            members: None,
             host_suffixes: vec![settings.host_suffix.clone()],
             tasks: tasks.clone(),
         }))

@@ -95,12 +95,17 @@ pub(crate) fn drivers(
     Ok(vec![Arc::new(wasm), Arc::new(ProcessDriver::new(options))])
 }
 
+/// What an address that is no socket of this machine is told, where only one will do.
+pub(crate) fn no_socket(address: &RoleAddress) -> Problem {
+    Problem::invalid(format!("{address} is not a socket of this machine")).hint("write it as unix:/PATH")
+}
+
 /// Listens where other roles of this machine come.
 ///
 /// # Errors
 /// `unavailable` if somebody else listens there, or the file cannot be made.
 pub(crate) async fn listen(address: &RoleAddress) -> Result<UnixListener, Problem> {
-    let RoleAddress::Socket(path) = address;
+    let RoleAddress::Socket(path) = address else { return Err(no_socket(address)) };
     socket::listen(path).await.map_err(|error| {
         Problem::new(ErrorCode::Unavailable, format!("cannot listen on {address}: {error}"))
             .hint("choose another with --socket unix:/PATH, in a folder of this user's own")

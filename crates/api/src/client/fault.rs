@@ -32,6 +32,10 @@ pub(super) fn broken(base: &str, error: &hyper_util::client::legacy::Error) -> P
             format!("no connection to {base} within {} s", super::CONNECT.as_secs()),
         )
         .hint("is the address right, and does a firewall let you through?"),
+        Some(std::io::ErrorKind::InvalidData) => {
+            Problem::unavailable(format!("who answers at {base} was not taken for it: {}", innermost(error)))
+                .hint("if the cluster vouches for itself, name its root with --ca")
+        }
         _ => Problem::unavailable(format!("no connection to {base}: {}", innermost(error)))
             .hint("is the address right? tutti config shows where it comes from"),
     }

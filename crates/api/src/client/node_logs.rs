@@ -11,12 +11,14 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::{HeaderMap, HeaderValue, Method, header};
+use std::sync::Arc;
 use tutti_base::body;
 use tutti_model::{
     Problem,
     log::{LogLine, LogQuery},
     node::RoleAddress,
 };
+use tutti_pki::ClientConfig;
 
 /// The logs of the node whose agent is reached here. A node that says nothing for [`SILENCE`] ends the stream with a
 /// problem.
@@ -24,11 +26,17 @@ use tutti_model::{
 pub struct NodeLogs(Client);
 
 impl NodeLogs {
-    /// The logs of the node whose agent is at this address. Nothing is asked yet.
-    #[must_use]
-    pub fn at(address: &RoleAddress) -> NodeLogs {
+    /// The logs of the node whose agent is at this address; at a port over what `tls` gives. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// What `tls` says.
+    pub fn at(
+        address: &RoleAddress,
+        tls: impl FnOnce() -> Result<Arc<ClientConfig>, Problem>,
+    ) -> Result<NodeLogs, Problem> {
         match address {
-            RoleAddress::Socket(path) => NodeLogs(Client::over_socket(path)),
+            RoleAddress::Socket(path) => Ok(NodeLogs(Client::over_socket(path))),
+            RoleAddress::Port(port) => Client::of_cluster(std::slice::from_ref(port), tls()?).map(NodeLogs),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Client {
         if place.starts_with('/') && !place.starts_with("//") {
             return Ok(place.to_owned());
         }
-        match place.strip_prefix(&self.origin) {
+        match place.strip_prefix(&self.origins.current().text) {
             Some(path) if path.starts_with('/') => Ok(path.to_owned()),
             _ => Err(odd(&self.base, &format!("an upload to another place, \"{place}\""))),
         }

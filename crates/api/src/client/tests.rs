@@ -103,10 +103,133 @@ async fn every_failure_is_a_problem_with_something_to_do() {
     assert_eq!(nobody.hint.as_deref(), Some("start one with: tutti dev"));
 }
 
+/// A cluster's control that answers every request over TLS with this, and what a member connects to it with.
+async fn control(world: &World, status: &'static str) -> (HostPort, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().into();
+    let config = tutti_pki::listens(
+        Arc::clone(&world.control),
+        tutti_pki::Listens {
+            table: Arc::clone(&world.table),
+            roles: Vec::new(),
+            issued: None,
+            members_only: false,
+        },
+        Arc::new(SystemClock),
+    );
+    let acceptor = Arc::new(tutti_pki::Acceptor::new(config.unwrap()));
+    let serving = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok((mut stream, peer)) = acceptor.accept(stream).await else { continue };
+            assert_eq!(peer.unwrap().named.unwrap().name.as_str(), "n1");
+            let mut asked = [0; 4096];
+            if stream.read(&mut asked).await.unwrap_or(0) == 0 {
+                continue;
+            }
+            let body = r#"{"version":"9.9.9","api":"v1"}"#;
+            let _ = stream.write_all(answer(status, body).as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, serving)
+}
+
+/// A control and an agent that know each other.
+struct World {
+    control: Arc<tutti_pki::Identity>,
+    agent: Arc<tutti_pki::Identity>,
+    table: Arc<tutti_pki::MemberTable>,
+    root: tutti_model::Digest,
+    pem: String,
+}
+
+fn world() -> World {
+    use tutti_model::member::{MachineRole, Membership};
+    let root = tutti_pki::Root::make("c1", Arc::new(SystemClock), Random::seeded(1)).unwrap();
+    let zone = root.intermediate(&"dev/local".parse().unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let identity = |name: &str| {
+        let identity = tutti_pki::Identity::open(&folder.path().join(name)).unwrap();
+        let member =
+            tutti_pki::MemberId::new("c1", "dev/local".parse().unwrap(), name.parse().unwrap()).unwrap();
+        let addresses = ["127.0.0.1:1".parse().unwrap()];
+        identity.take(zone.vouch(&identity.request().unwrap(), &member, &addresses).unwrap()).unwrap();
+        Arc::new(identity)
+    };
+    let (control, agent, table) =
+        (identity("c1"), identity("n1"), Arc::new(tutti_pki::MemberTable::default()));
+    let member = |name: &str, role| Membership { name: name.parse().unwrap(), roles: [role].into() };
+    table.replace([
+        (member("c1", MachineRole::Server), vec![control.key()]),
+        (member("n1", MachineRole::Agent), vec![agent.key()]),
+    ]);
+    let pem = tutti_pki::Chain::new(vec![root.certificate().clone()]).unwrap().to_pem();
+    World { control, agent, table, root: root.fingerprint(), pem }
+}
+
+impl World {
+    fn tls(&self) -> Arc<ClientConfig> {
+        let expected = tutti_pki::Expected::Role(tutti_model::member::MachineRole::Server);
+        let (identity, table) = (Some(Arc::clone(&self.agent)), Arc::clone(&self.table));
+        tutti_pki::connects(identity, table, expected, None, Arc::new(SystemClock)).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_member_goes_to_the_next_control_and_stays_with_one_that_answers() {
+    let world = world();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().into();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (away, _serving) = control(&world, "503 Service Unavailable").await;
+    let (good, serving) = control(&world, "200 OK").await;
+    let controls = [free, silent.local_addr().unwrap().into(), away, good.clone()];
+    let client = Client::of_cluster(&controls, world.tls()).unwrap();
+    // Refused, then silent, then one that cannot serve: that is said once, and the next request goes on.
+    let refused = patiently(client.release()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable, "{refused}");
+    for _ in 0..2 {
+        let began = std::time::Instant::now();
+        patiently(client.health()).await.unwrap();
+        assert!(began.elapsed() < CONNECT_TO_ONE, "it stays with the good one");
+    }
+    serving.abort();
+    assert!(Client::of_cluster(&[], world.tls()).is_err());
+
+    // When none of them can be reached it says so, after each was tried once.
+    let gone = Client::of_cluster(&[controls[0].clone(), good], world.tls()).unwrap();
+    let _ = serving.await;
+    let nobody = patiently(gone.health()).await.unwrap_err();
+    assert_eq!(nobody.code, ErrorCode::Unavailable, "{nobody}");
+}
+
+#[tokio::test]
+async fn an_address_of_https_is_spoken_to_by_who_is_told_its_root() {
+    let world = world();
+    let (address, _serving) = control(&world, "200 OK").await;
+    let base: Uri = format!("https://{address}").parse().unwrap();
+    for pin in
+        [tutti_pki::Pin::Fingerprint(world.root.clone()), tutti_pki::Pin::Authorities(world.pem.clone())]
+    {
+        // The control here asks who calls, so that it is told; a token alone would do for a real one.
+        let tls = || {
+            let identity = Some(Arc::clone(&world.agent));
+            tutti_pki::connects_publicly(Some(&pin), identity, Arc::new(SystemClock))
+        };
+        let client = Client::with_tls(&base, Some(Secret::new("s".into())), tls).unwrap();
+        patiently(client.health()).await.unwrap();
+    }
+    let wrong = tutti_pki::Pin::Fingerprint(sha256::digest(b"another"));
+    let tls = || tutti_pki::connects_publicly(Some(&wrong), None, Arc::new(SystemClock));
+    let client = Client::with_tls(&base, None, tls).unwrap();
+    let problem = patiently(client.health()).await.unwrap_err();
+    assert!(problem.detail.contains("was not taken for it: "), "{problem}");
+    assert!(problem.hint.unwrap().contains("--ca"));
+}
+
 #[test]
 fn an_address_that_cannot_be_spoken_to_is_refused() {
     for (address, why) in
-        [("127.0.0.1:7070", "no scheme"), ("https://cloud.example.com", "https"), ("http://a/?b", "query")]
+        [("127.0.0.1:7070", "no scheme"), ("ftp://cloud.example.com", "no scheme"), ("http://a/?b", "query")]
     {
         let problem = Client::new(&address.parse().unwrap(), None).unwrap_err();
         assert!(problem.detail.contains(why), "{problem}");

@@ -1,4 +1,4 @@
-//! What a client's connections are made of: TCP to an address, or a socket file of this machine.
+//! What a client's connections are made of: TCP or TLS to an address, or a socket file of this machine.
 
 use super::CONNECT;
 use futures_util::future::BoxFuture;
@@ -14,16 +14,24 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::net::{TcpStream, UnixStream};
 use tower::Service;
 use tutti_base::socket;
+use tutti_model::node::HostPort;
+use tutti_pki::{ClientConfig, client::TlsStream};
+
+/// The port of https where none is said.
+const HTTPS: u16 = 443;
 
 /// Makes connections. Cloning shares what it knows.
 #[derive(Debug, Clone)]
 pub(super) enum Connector {
     /// To the host and port of the request.
     Tcp(HttpConnector),
+    /// To the host and port of the request, over TLS, within a time.
+    Tls(Arc<ClientConfig>, Duration),
     /// To this socket file, whatever host the request names.
     Socket(Arc<PathBuf>),
 }
@@ -34,6 +42,10 @@ impl Connector {
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
         Connector::Tcp(connector)
+    }
+
+    pub(super) const fn tls(config: Arc<ClientConfig>, limit: Duration) -> Connector {
+        Connector::Tls(config, limit)
     }
 
     pub(super) fn socket(path: &Path) -> Connector {
@@ -51,7 +63,7 @@ impl Service<Uri> for Connector {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         match self {
             Connector::Tcp(connector) => connector.poll_ready(context).map_err(Into::into),
-            Connector::Socket(_) => Poll::Ready(Ok(())),
+            Connector::Tls(..) | Connector::Socket(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -60,6 +72,17 @@ impl Service<Uri> for Connector {
             Connector::Tcp(connector) => {
                 let connecting = connector.call(uri);
                 Box::pin(async move { Ok(Transport::Tcp(connecting.await?)) })
+            }
+            Connector::Tls(config, limit) => {
+                let (config, limit) = (Arc::clone(config), *limit);
+                Box::pin(async move {
+                    let host = uri.host().unwrap_or_default();
+                    let port = uri.port_u16().unwrap_or(HTTPS);
+                    let address = format!("{host}:{port}").parse::<HostPort>()?;
+                    let dialed = tokio::time::timeout(limit, tutti_pki::dial(config, &address)).await;
+                    let stream = dialed.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    Ok(Transport::Tls(Box::new(TokioIo::new(stream))))
+                })
             }
             Connector::Socket(path) => {
                 let path = Arc::clone(path);
@@ -78,6 +101,7 @@ impl Service<Uri> for Connector {
 #[derive(Debug)]
 pub(super) enum Transport {
     Tcp(TokioIo<TcpStream>),
+    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
     Socket(TokioIo<UnixStream>),
 }
 
@@ -85,7 +109,7 @@ impl Connection for Transport {
     fn connected(&self) -> Connected {
         match self {
             Transport::Tcp(stream) => stream.connected(),
-            Transport::Socket(_) => Connected::new(),
+            Transport::Tls(_) | Transport::Socket(_) => Connected::new(),
         }
     }
 }
@@ -98,6 +122,7 @@ impl Read for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
             Transport::Socket(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
@@ -107,6 +132,7 @@ impl Write for Transport {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),
             Transport::Socket(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
@@ -114,6 +140,7 @@ impl Write for Transport {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(context),
             Transport::Socket(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -121,6 +148,7 @@ impl Write for Transport {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
             Transport::Socket(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
@@ -128,6 +156,7 @@ impl Write for Transport {
     fn is_write_vectored(&self) -> bool {
         match self {
             Transport::Tcp(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
             Transport::Socket(stream) => stream.is_write_vectored(),
         }
     }
@@ -139,6 +168,7 @@ impl Write for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(context, pieces),
             Transport::Socket(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
         }
     }

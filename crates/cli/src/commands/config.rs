@@ -34,6 +34,9 @@ pub(super) fn config(globals: &Globals, program: &Program, ui: &Ui) -> Result<()
         },
         None => add("token", "none".to_owned(), "default"),
     }
+    if let Some(ca) = &effective.ca {
+        add("ca", ca.value.lines().next().unwrap_or_default().to_owned(), &ca.by);
+    }
     match &effective.context {
         Some(context) => add("context", context.value.clone(), &context.by),
         None => add("context", "none".to_owned(), "default"),

@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 use tutti_api::{openapi, operations::Operation};
-use tutti_model::{DomainName, Problem, Timestamp, Uid, UserName, nearest::nearest, token::Role};
+use tutti_model::{
+    Digest, DomainName, Problem, Timestamp, Uid, UserName, member::Membership, nearest::nearest, token::Role,
+};
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, Refusal>;
@@ -28,6 +30,13 @@ pub(super) enum Caller {
     Machine,
     /// The bearer of a token.
     Bearer(Arc<Bearer>),
+    /// A member of the cluster, known by its key. It may act for its own node and ingresses, and nothing else.
+    Member {
+        /// Who it is by the table of the moment.
+        member: Arc<Membership>,
+        /// Its key.
+        key: Digest,
+    },
 }
 
 /// The bearer of a token, and what it may at the moment it was looked up.
@@ -63,6 +72,15 @@ impl Caller {
             Caller::Anonymous => "",
             Caller::Machine => MACHINE,
             Caller::Bearer(bearer) => &bearer.token,
+            Caller::Member { member, .. } => member.name.as_str(),
+        }
+    }
+
+    /// Who it is, for the log and for whoever is refused.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Caller::Member { member, .. } => format!("member \"{}\"", member.name),
+            Caller::Anonymous | Caller::Machine | Caller::Bearer(_) => format!("token \"{}\"", self.token()),
         }
     }
 
@@ -74,6 +92,7 @@ impl Caller {
                 Some((user, life)) => format!("user {user} {life}"),
                 None => format!("token {} {}", bearer.token, bearer.life),
             },
+            Caller::Member { member, .. } => format!("member {}", member.name),
         }
     }
 
@@ -81,7 +100,7 @@ impl Caller {
     pub(super) fn user(&self) -> Option<&(UserName, Uid)> {
         match self {
             Caller::Bearer(bearer) => bearer.user.as_ref(),
-            Caller::Anonymous | Caller::Machine => None,
+            Caller::Anonymous | Caller::Machine | Caller::Member { .. } => None,
         }
     }
 
@@ -89,7 +108,7 @@ impl Caller {
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         match self {
             Caller::Bearer(bearer) => bearer.expires_at,
-            Caller::Anonymous | Caller::Machine => None,
+            Caller::Anonymous | Caller::Machine | Caller::Member { .. } => None,
         }
     }
 
@@ -98,7 +117,7 @@ impl Caller {
         match self {
             Caller::Machine => true,
             Caller::Bearer(bearer) => bearer.rights == Rights::Everything,
-            Caller::Anonymous => false,
+            Caller::Anonymous | Caller::Member { .. } => false,
         }
     }
 
@@ -106,7 +125,7 @@ impl Caller {
     pub(super) fn role_in(&self, domain: &DomainName) -> Option<Role> {
         match self {
             Caller::Machine => Some(Role::Admin),
-            Caller::Anonymous => None,
+            Caller::Anonymous | Caller::Member { .. } => None,
             Caller::Bearer(bearer) => match &bearer.rights {
                 Rights::Everything => Some(Role::Admin),
                 Rights::In(domains) => domains.get(domain).copied(),
@@ -128,7 +147,7 @@ impl Caller {
     pub(super) fn domains(&self) -> Option<BTreeMap<DomainName, Role>> {
         match self {
             Caller::Machine => None,
-            Caller::Anonymous => Some(BTreeMap::new()),
+            Caller::Anonymous | Caller::Member { .. } => Some(BTreeMap::new()),
             Caller::Bearer(bearer) => match &bearer.rights {
                 Rights::Everything => None,
                 Rights::In(domains) => Some(domains.clone()),

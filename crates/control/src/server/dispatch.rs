@@ -227,6 +227,7 @@ async fn operate(
         Right::Public => Caller::Anonymous,
         _ => app.identity.identify(&parts.headers, &parts.extensions, now).await?,
     };
+    subject::check_member(operation, &caller)?;
     let names = names.map_err(|_| {
         Problem::invalid("the path cannot be read: a name in it is not UTF-8 in percent-encoding")
     })?;
@@ -236,11 +237,11 @@ async fn operate(
         // Who is not known can send what they like: nobody waits for it, and it takes nobody's turn.
         let (_place, _turn, body) = match caller {
             Caller::Anonymous => (None, None, Bytes::new()),
-            Caller::Bearer(_) | Caller::Machine => {
+            Caller::Bearer(_) | Caller::Machine | Caller::Member { .. } => {
                 // Before its body is waited for, so that a token cannot take a node's turn.
                 let (turns, place, most) = match operation.right {
                     Right::Node => {
-                        subject::check(operation, &caller, &Subject::Platform)?;
+                        subject::check_node(operation, &caller, &names)?;
                         (&app.node_requests, None, REPORT_BYTES)
                     }
                     _ => {

@@ -10,7 +10,7 @@
 use super::{
     App,
     call::{Bearer, Call, Caller, Rights},
-    serve::OverSocket,
+    serve::{OverSocket, Peer},
     tokens,
 };
 use crate::Objects;
@@ -25,12 +25,13 @@ use tokio::sync::watch;
 use tutti_api::{Change, WatchEvent};
 use tutti_base::{Clock, Tasks};
 use tutti_model::{
-    DomainName, ErrorCode, Kind, Problem, Resource, Timestamp, Uid, UserName,
+    Digest, DomainName, ErrorCode, Kind, Problem, Resource, Timestamp, Uid, UserName,
     domain::{DomainSpec, Member, MemberRole},
     resource::Object,
     token::{Role, TokenSpec},
     user::UserSpec,
 };
+use tutti_pki::MemberTable;
 
 /// Longest wait for the index: at the start of control, and after something was taken away.
 const INDEX_WAIT: Duration = Duration::from_secs(5);
@@ -240,11 +241,15 @@ impl Known {
 
 /// The index. Cloning shares it.
 #[derive(Debug, Clone)]
-pub(super) struct Identity(watch::Receiver<Option<Arc<Known>>>);
+pub(super) struct Identity {
+    known: watch::Receiver<Option<Arc<Known>>>,
+    /// The cluster's members, if there are any.
+    members: Option<Arc<MemberTable>>,
+}
 
 impl Identity {
     /// Starts to follow the store.
-    pub(super) fn start(objects: &Objects, tasks: &Tasks) -> Self {
+    pub(super) fn start(objects: &Objects, members: Option<Arc<MemberTable>>, tasks: &Tasks) -> Self {
         let (sender, receiver) = watch::channel(None);
         let (objects, stopping) = (objects.clone(), tasks.stopping());
         tasks.spawn("identity", async move {
@@ -253,7 +258,7 @@ impl Identity {
                 () = follow(objects, &sender) => {}
             }
         });
-        Identity(receiver)
+        Identity { known: receiver, members }
     }
 
     /// Who sends these headers.
@@ -270,18 +275,41 @@ impl Identity {
         if extensions.get::<OverSocket>().is_some() && !headers.contains_key(header::AUTHORIZATION) {
             return Ok(Caller::Machine);
         }
+        // The same goes for who has a member's key.
+        if let Some(Peer(peer)) = extensions.get()
+            && !headers.contains_key(header::AUTHORIZATION)
+        {
+            return self.member(&peer.key);
+        }
         let hash = tokens::hash(tokens::secret(headers)?.reveal());
         let known = self.wait(|_| true).await?;
         known.caller(known.tokens.by_hash.get(&hash).map(AsRef::as_ref), now)
     }
 
+    /// The member with this key, by today's table.
+    fn member(&self, key: &Digest) -> Result<Caller, Problem> {
+        let member = self.members.as_ref().and_then(|members| members.get(key));
+        let member = member.ok_or_else(|| {
+            Problem::new(
+                ErrorCode::Unauthenticated,
+                "the key of the certificate is no member's, or that member was removed",
+            )
+            .hint("on that machine: tutti join, with a new join token")
+        })?;
+        Ok(Caller::Member { member, key: key.clone() })
+    }
+
     /// What a caller is and may by now, for what goes on after its request was answered.
     ///
     /// # Errors
-    /// `unauthenticated` if its token works no longer.
+    /// `unauthenticated` if its token works no longer, or its key is no member's any more.
     pub(super) fn again(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Problem> {
-        let Caller::Bearer(bearer) = caller else { return Ok(caller.clone()) };
-        let Some(known) = self.0.borrow().clone() else { return Ok(caller.clone()) };
+        let bearer = match caller {
+            Caller::Bearer(bearer) => bearer,
+            Caller::Member { key, .. } => return self.member(key),
+            Caller::Anonymous | Caller::Machine => return Ok(caller.clone()),
+        };
+        let Some(known) = self.known.borrow().clone() else { return Ok(caller.clone()) };
         let hash = known.tokens.by_name.get(&bearer.token);
         let token = hash.and_then(|hash| known.tokens.by_hash.get(hash));
         known.caller(token.filter(|token| token.uid == bearer.life).map(AsRef::as_ref), now)
@@ -289,7 +317,7 @@ impl Identity {
 
     /// Tells of every change of tokens, users and members from now on.
     pub(super) fn changes(&self) -> Changes {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.known.clone();
         receiver.mark_unchanged();
         Changes(receiver)
     }
@@ -325,7 +353,7 @@ impl Identity {
     }
 
     async fn wait(&self, enough: impl Fn(&Known) -> bool) -> Result<Arc<Known>, Problem> {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.known.clone();
         let waited =
             receiver.wait_for(|known: &Option<Arc<Known>>| known.as_ref().is_some_and(|known| enough(known)));
         match tokio::time::timeout(INDEX_WAIT, waited).await {

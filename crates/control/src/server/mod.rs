@@ -53,10 +53,11 @@ use tokio_util::sync::CancellationToken;
 use tutti_api::{ZoneApi, dns::TxtLookup, logs::LogSource, zone::Blob};
 use tutti_base::Tasks;
 use tutti_model::{Digest, Problem, ServiceRef};
+use tutti_pki::MemberTable;
 use tutti_seal::Keyring;
 
 pub use defaults::{ensure_admin_token, ensure_defaults, is_admin_token, make_admin_token};
-pub use serve::{serve, serve_socket};
+pub use serve::{serve, serve_socket, serve_tls};
 
 /// Which artifacts have been pushed.
 #[async_trait]
@@ -98,6 +99,8 @@ pub struct ServerOptions {
     pub vouch: bool,
     /// Where proofs of ownership are looked up.
     pub txt: Arc<dyn TxtLookup>,
+    /// Who is a member, and so may act for its own node or ingress; `None` where there are no members, as in dev.
+    pub members: Option<Arc<MemberTable>>,
     /// Suffixes under which every service answers by itself, as `LABEL.DOMAIN.SUFFIX`; `localhost` in dev.
     pub host_suffixes: Vec<String>,
     /// Where the watch over tokens runs, and whose end ends watches and followed logs.
@@ -146,7 +149,7 @@ struct App {
 
 /// The whole API. It must be called inside a runtime: the watch over tokens starts at once.
 pub fn router(options: ServerOptions) -> axum::Router {
-    let identity = identity::Identity::start(&options.objects, &options.tasks);
+    let identity = identity::Identity::start(&options.objects, options.members, &options.tasks);
     dispatch::router(Arc::new(App {
         objects: options.objects,
         zone: options.zone,

@@ -38,6 +38,7 @@ pub(super) async fn answer(app: &Arc<App>, request: Request, request_id: &str) -
 }
 
 async fn authorize(app: &App, caller: &Caller, method: &Method, path: &str) -> Result<(), Problem> {
+    subject::check_member(dispatch::registry_operation()?, caller)?;
     let Some(domain) = domain(path)? else { return Ok(()) };
     names::existing_domain(app, caller, &domain).await?;
     let right = if audit::changes(method) { Right::Deploy } else { Right::View };

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tutti_base::{Tasks, socket};
+use tutti_pki::{Acceptor, PeerIdentity};
 
 /// Most connections at once; further ones wait in the kernel's queue. Twice the open streams, since each of those may
 /// hold one.
@@ -53,6 +54,72 @@ pub async fn serve_socket(listener: UnixListener, router: axum::Router, tasks: T
     let router = router.layer(axum::Extension(OverSocket));
     serve_within(bounds, listener, router, tasks).await;
 }
+
+/// As [`serve`], over TLS. Who shows a member's certificate is known by its key from then on; what that may is asked of
+/// the table of members at each request. A handshake takes no connection's place, so that those who are slow or silent
+/// in it keep nobody out; beyond the most connections at once a further one is closed.
+pub async fn serve_tls(listener: TcpListener, router: axum::Router, acceptor: Arc<Acceptor>, tasks: Tasks) {
+    let bounds = Bounds { connections: CONNECTIONS, header_timeout: HEADER_TIMEOUT };
+    serve_tls_within(bounds, listener, router, acceptor, tasks).await;
+}
+
+/// As [`serve_tls`], within these bounds.
+pub(super) async fn serve_tls_within(
+    bounds: Bounds,
+    listener: TcpListener,
+    router: axum::Router,
+    acceptor: Arc<Acceptor>,
+    tasks: Tasks,
+) {
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    let stopping = tasks.stopping();
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => return,
+            accepted = Listener::accept(&listener) => accepted,
+        };
+        let stream = match accepted {
+            Ok(Some(stream)) => stream,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "the API cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (router, stopping) = (router.clone(), stopping.clone());
+        let (acceptor, places) = (Arc::clone(&acceptor), Arc::clone(&places));
+        tasks.spawn("api connection", async move {
+            let shaken = tokio::select! {
+                shaken = acceptor.accept(stream) => shaken,
+                () = stopping.cancelled() => return,
+            };
+            let (stream, peer) = match shaken {
+                Ok(shaken) => shaken,
+                Err(error) => {
+                    tracing::debug!(%error, "a handshake with the API failed");
+                    return;
+                }
+            };
+            let Ok(_place) = places.try_acquire_owned() else {
+                tracing::warn!(
+                    limit = bounds.connections,
+                    "a connection to the API was closed: too many are open"
+                );
+                return;
+            };
+            let router = match peer {
+                Some(peer) => router.layer(axum::Extension(Peer(peer))),
+                None => router,
+            };
+            connection(stream, router, bounds.header_timeout, stopping).await;
+        });
+    }
+}
+
+/// Marks the requests of a connection whose peer has proved to have a key. Nothing that is sent can set it.
+#[derive(Debug, Clone)]
+pub(super) struct Peer(pub(super) PeerIdentity);
 
 /// Marks the requests that came over the socket. Nothing that is sent can set it.
 #[derive(Debug, Clone, Copy)]

@@ -18,7 +18,8 @@ use tutti_model::{
     deployment::DeploymentSpec,
     domain::DomainSpec,
     instance::InstanceSpec,
-    name::{ServiceText, VersionText},
+    member::MachineRole,
+    name::{NodeName, ServiceText, VersionText},
     node::NodeSpec,
     route::{RouteMatch, RouteSpec},
     secret::SecretRef,
@@ -131,11 +132,12 @@ pub(super) async fn authorize(
     query: &Query,
     body: &[u8],
 ) -> Result<Subject, Problem> {
+    check_member(operation, caller)?;
     if matches!(operation.right, Right::Public | Right::Anyone) {
         return Ok(Subject::Platform);
     }
     if operation.right == Right::Node {
-        check(operation, caller, &Subject::Platform)?;
+        check_node(operation, caller, names)?;
         return Ok(Subject::Platform);
     }
     if operation.right == Right::Admin && !caller.is_admin() {
@@ -165,11 +167,67 @@ pub(super) async fn authorize(
     Ok(subject)
 }
 
+/// Refuses a member's certificate where it counts for nothing: it is no user, and has no role in any domain.
+pub(super) fn check_member(operation: &Operation, caller: &Caller) -> Result<(), Problem> {
+    let Caller::Member { member, .. } = caller else { return Ok(()) };
+    if matches!(operation.right, Right::Public | Right::Node) {
+        return Ok(());
+    }
+    let what = operation.id.replace('_', " ");
+    Err(Problem::new(
+        ErrorCode::Forbidden,
+        format!("{what} needs a token; member \"{}\" has none", member.name),
+    )
+    .hint("a member's certificate lets it act for its own node and ingress; for all else send a token"))
+}
+
+/// Checks who acts for a node or an ingress: whoever holds the control socket for any, a member for its own.
+pub(super) fn check_node(operation: &Operation, caller: &Caller, names: &[String]) -> Result<(), Problem> {
+    let member = match caller {
+        Caller::Machine => return Ok(()),
+        Caller::Member { member, .. } => member,
+        Caller::Anonymous | Caller::Bearer(_) => return Err(for_nodes(operation, caller)),
+    };
+    let name = names.first().map_or("", String::as_str);
+    let (role, own) = match operation.path {
+        // What an ingress needs to know of its zone.
+        "/v1/zone/tables" | "/v1/zone/nodes" => (MachineRole::Ingress, true),
+        // Whoever knows the digest of an artifact was told to run it.
+        "/v1/zone/blobs/{digest}" => (MachineRole::Agent, true),
+        path if path.starts_with("/v1/zone/nodes/{name}") => {
+            (MachineRole::Agent, name == member.name.as_str())
+        }
+        path if path.starts_with("/v1/zone/ingresses/{name}") => {
+            (MachineRole::Ingress, is_ingress_of(name, &member.name))
+        }
+        // What is not here is for nobody.
+        _ => return Err(for_nodes(operation, caller)),
+    };
+    if own && member.is(role) {
+        return Ok(());
+    }
+    let what = operation.id.replace('_', " ");
+    let why = match own {
+        true => format!("member \"{}\" has not the role {role}", member.name),
+        false => format!("member \"{}\" may not act for \"{name}\"", member.name),
+    };
+    Err(Problem::new(ErrorCode::Forbidden, format!("{what}: {why}"))
+        .hint("a member's certificate lets it act for its own node and ingress"))
+}
+
+/// Whether an ingress of this id runs on this member: the id is the member's name, or that and a dot and more. No
+/// name has a dot, so that no member's is the beginning of another's.
+fn is_ingress_of(ingress: &str, member: &NodeName) -> bool {
+    let rest = ingress.strip_prefix(member.as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Checks the right of an operation against the caller's role in a domain. Whether the caller sees the domain at all
 /// was checked when the subject was found.
 pub(super) fn check(operation: &Operation, caller: &Caller, subject: &Subject) -> Result<(), Problem> {
     if operation.right == Right::Node {
-        return if *caller == Caller::Machine { Ok(()) } else { Err(for_nodes(operation, caller)) };
+        // Those are about no object of a domain: [`check_node`] is for them.
+        return Err(for_nodes(operation, caller));
     }
     let role = match subject.domain() {
         Some(domain) => caller.role_in(&domain),
@@ -208,9 +266,9 @@ fn for_nodes(operation: &Operation, caller: &Caller) -> Problem {
     Problem::new(
         ErrorCode::Forbidden,
         format!(
-            "{} is for agents and ingresses; token \"{}\" may not, and no token may",
+            "{} is for agents and ingresses; {} may not, and no token may",
             operation.id.replace('_', " "),
-            caller.token()
+            caller.shown()
         ),
     )
     .hint("on control's own machine the control socket in its data folder takes it")

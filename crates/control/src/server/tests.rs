@@ -134,6 +134,28 @@ fn local_zone(objects: &Objects) -> LocalZone {
 }
 
 /// What an API over these objects needs.
+/// The members of the cluster: one that runs everything, an agent, and one that only answers for names.
+pub(super) fn members() -> Arc<MemberTable> {
+    use tutti_model::member::{MachineRole, Membership};
+    let member = |name: &str, roles: &[MachineRole]| {
+        let member = Membership { name: name.parse().unwrap(), roles: roles.iter().copied().collect() };
+        (member, vec![key_of(name)])
+    };
+    let table = MemberTable::default();
+    table.replace([
+        member("n1", &[MachineRole::Agent, MachineRole::Ingress]),
+        member("n2", &[MachineRole::Agent]),
+        member("n", &[MachineRole::Ingress]),
+        member("d1", &[MachineRole::Dns, MachineRole::Server]),
+    ]);
+    Arc::new(table)
+}
+
+/// The key of a member here.
+pub(super) fn key_of(name: &str) -> Digest {
+    tutti_base::sha256::digest(name.as_bytes())
+}
+
 fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions {
     ServerOptions {
         objects: objects.clone(),
@@ -148,6 +170,7 @@ fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions
         release: "0.0.0".to_owned(),
         vouch: true,
         txt: Arc::new(Records::default()),
+        members: Some(members()),
         host_suffixes: vec!["localhost".to_owned()],
         tasks: tasks.clone(),
     }

@@ -92,7 +92,7 @@ pub(super) async fn leave_ingress(call: Call) -> Answer {
 /// `GET /v1/zone/blobs/{digest}`
 pub(super) async fn read_blob(call: Call) -> Answer {
     let digest: Digest = call.name().parse()?;
-    let place = call.app.node_streams.open(call.caller.token())?;
+    let place = call.app.node_streams.open(&call.caller.account())?;
     let Some(blob) = call.app.blobs.blob(&digest).await? else {
         return Err(Problem::new(ErrorCode::NotFound, format!("there is no blob {digest}"))
             .object(format!("blob {digest}"))
@@ -114,8 +114,23 @@ pub(super) async fn read_blob(call: Call) -> Answer {
 }
 
 fn watch<S: Object>(call: &Call, events: WatchStream<S>, after: Option<u64>) -> Answer {
-    let place = call.app.node_streams.open(call.caller.token())?;
-    Ok(reply::lines(watches::lively(&call.app, events, Some, after, place)))
+    let place = call.app.node_streams.open(&call.caller.account())?;
+    let (identity, caller) = (call.app.identity.clone(), call.caller.clone());
+    let clock = call.app.objects.clock().clone();
+    let events = watches::lively(&call.app, events, Some, after, place);
+    // Nothing more goes to a member that was removed meanwhile: it is told so, and that is the end.
+    let events = events.scan(false, move |ended, event| {
+        let said = match identity.again(&caller, clock.now()) {
+            _ if *ended => None,
+            Ok(_) => Some(event),
+            Err(problem) => {
+                *ended = true;
+                Some(Err(problem))
+            }
+        };
+        std::future::ready(said)
+    });
+    Ok(reply::lines(events))
 }
 
 fn after(call: &Call) -> Result<Option<u64>, Problem> {

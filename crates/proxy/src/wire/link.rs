@@ -309,7 +309,7 @@ async fn at(when: Option<Instant>) {
 
 /// A connection at whose other end the node has said who it is.
 async fn open(link: &Arc<Link>, dial: &dyn Dial) -> Result<Connection, String> {
-    let stream = dial.dial(&link.address).await.map_err(|error| error.to_string())?;
+    let stream = dial.dial(&link.node, &link.address).await.map_err(|error| error.to_string())?;
     let heard = Arc::new(Heard::new());
     let listening = Listening::new(stream, Arc::clone(&heard));
     let (mut sender, connecting) = http2::Builder::new(TokioExecutor::new())

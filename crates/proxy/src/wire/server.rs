@@ -1,4 +1,4 @@
-//! The agent's end of the wire: takes requests off its socket and hands them to the node's own hop.
+//! The agent's end of the wire: takes requests off its socket or port and hands them to the node's own hop.
 
 use super::{
     HEADER_BYTES, REQUEST_WINDOW, REQUESTS_WINDOW, SEND_BUFFER, STREAMS,
@@ -20,14 +20,16 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tutti_base::{Body, Tasks, body, body::BodyError, socket};
-use tutti_model::name::NodeName;
+use tutti_model::{Digest, member::MachineRole, name::NodeName};
+use tutti_pki::{Acceptor, MemberTable, server::TlsStream};
 
 /// Connections at once: those of dozens of ingresses. Further ones are closed at once.
 const CONNECTIONS: usize = 1024;
@@ -48,6 +50,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What answers requests that do not come over the hop: the agent's own.
 pub type Others = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
+/// Who may send requests over a port.
+#[derive(Debug, Clone)]
+pub struct Guests {
+    /// Does the handshakes; its listener is for members only.
+    pub acceptor: Arc<Acceptor>,
+    /// Asked at each request, so that a member that was removed is refused on its open connections too.
+    pub table: Arc<MemberTable>,
+}
+
+impl Guests {
+    /// Those who have business with an agent: ingresses send requests, and control reads logs.
+    pub const ROLES: [MachineRole; 2] = [MachineRole::Ingress, MachineRole::Server];
+
+    fn admit(&self, key: &Digest) -> bool {
+        self.table.has(key, |member| Self::ROLES.iter().any(|role| member.is(*role)))
+    }
+}
+
+/// Who is at the other end of a connection over a port.
+struct Guest {
+    key: Digest,
+    guests: Arc<Guests>,
+}
+
 struct Server {
     hop: Arc<dyn Hop>,
     node: NodeName,
@@ -58,71 +84,160 @@ struct Server {
     connections: TaskTracker,
 }
 
+/// What connections come from.
+trait Door: Send + Sync + 'static {
+    /// As it is accepted.
+    type Raw: Send + 'static;
+    /// As it is spoken over.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
+
+    /// Lets somebody in, in a time that is bounded; or says why not.
+    fn admit(&self, raw: Self::Raw)
+    -> impl Future<Output = io::Result<(Self::Stream, Option<Guest>)>> + Send;
+}
+
+impl Door for UnixListener {
+    type Raw = UnixStream;
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(UnixListener::accept(self).await?.0)
+    }
+
+    async fn admit(&self, stream: UnixStream) -> io::Result<(UnixStream, Option<Guest>)> {
+        match socket::is_own(&stream) {
+            Ok(true) => Ok((stream, None)),
+            Ok(false) | Err(_) => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, "its peer is another user"))
+            }
+        }
+    }
+}
+
+struct Port(TcpListener, Arc<Guests>);
+
+impl Door for Port {
+    type Raw = TcpStream;
+    type Stream = TlsStream<TcpStream>;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Ok(self.0.accept().await?.0)
+    }
+
+    async fn admit(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Guest>)> {
+        stream.set_nodelay(true)?;
+        let (stream, peer) = self.1.acceptor.accept(stream).await?;
+        // A listener for members only has none.
+        let peer = peer.ok_or_else(|| io::Error::other("its peer showed no certificate"))?;
+        Ok((stream, Some(Guest { key: peer.key, guests: Arc::clone(&self.1) })))
+    }
+}
+
 /// Serves a node's socket until `tasks` is to stop, then lets running requests end for 30 s at most. Requests with the
 /// hop's fields go to `hop`, all others to `others`; HTTP/1.1 is for `others` alone. Peers that are neither this
 /// process's user nor root are refused. Returns when nothing runs any more.
 pub async fn serve(listener: UnixListener, hop: Arc<dyn Hop>, node: NodeName, others: Others, tasks: Tasks) {
+    serve_door(listener, "socket", hop, node, others, tasks).await;
+}
+
+/// As [`serve`], on a port, over TLS, for members of the cluster that have business with an agent. Who is slow or silent
+/// in the handshake takes no connection's place and keeps nobody out.
+pub async fn serve_port(
+    listener: TcpListener,
+    guests: Guests,
+    hop: Arc<dyn Hop>,
+    node: NodeName,
+    others: Others,
+    tasks: Tasks,
+) {
+    serve_door(Port(listener, Arc::new(guests)), "port", hop, node, others, tasks).await;
+}
+
+async fn serve_door<D: Door>(
+    door: D,
+    kind: &'static str,
+    hop: Arc<dyn Hop>,
+    node: NodeName,
+    others: Others,
+    tasks: Tasks,
+) {
     let (abort, connections) = (CancellationToken::new(), TaskTracker::new());
     let server = Arc::new(Server { hop, node, others, stopping: tasks.stopping(), abort, connections });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (door, places) = (Arc::new(door), Arc::new(Semaphore::new(CONNECTIONS)));
     loop {
         let accepted = tokio::select! {
             biased;
             () = server.stopping.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let raw = match accepted {
+            Ok(raw) => raw,
             Err(error) => {
-                tracing::warn!(%error, "a connection to the node's socket was not accepted");
+                tracing::warn!(%error, "a connection to the node's {kind} was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        if !socket::is_own(&stream).unwrap_or(false) {
-            tracing::warn!("a connection to the node's socket was refused: its peer is another user");
-            continue;
-        }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(
-                limit = CONNECTIONS,
-                "a connection to the node's socket was refused: too many are open"
-            );
-            continue;
-        };
-        let server = Arc::clone(&server);
+        let (server, door, places) = (Arc::clone(&server), Arc::clone(&door), Arc::clone(&places));
         server.connections.clone().spawn(async move {
             let abort = server.abort.clone();
+            let serving = async {
+                let admitted = tokio::select! {
+                    admitted = door.admit(raw) => admitted,
+                    () = server.stopping.cancelled() => return,
+                };
+                let (stream, guest) = match admitted {
+                    Ok(admitted) => admitted,
+                    Err(error) => {
+                        tracing::warn!("a connection to the node's {kind} was refused: {error}");
+                        return;
+                    }
+                };
+                drop(door);
+                let Ok(_place) = places.try_acquire_owned() else {
+                    tracing::warn!(
+                        limit = CONNECTIONS,
+                        "a connection to the node's {kind} was refused: too many are open"
+                    );
+                    return;
+                };
+                connection(Arc::clone(&server), stream, guest).await;
+            };
             tokio::select! {
-                () = connection(server, stream) => {}
+                () = serving => {}
                 () = abort.cancelled() => {}
             }
-            drop(place);
         });
     }
-    drop(listener);
+    drop(door);
     server.connections.close();
     if tokio::time::timeout(DRAIN, server.connections.wait()).await.is_err() {
         tracing::warn!(
             open = server.connections.len(),
-            "connections to the node's socket did not end in time"
+            "connections to the node's {kind} did not end in time"
         );
         server.abort.cancel();
         server.connections.wait().await;
     }
 }
 
-async fn connection(server: Arc<Server>, stream: UnixStream) {
+async fn connection(
+    server: Arc<Server>,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    guest: Option<Guest>,
+) {
     let sniffed = tokio::select! {
         sniffed = tokio::time::timeout(HEAD, Sniffed::new(stream)) => sniffed,
         () = server.stopping.cancelled() => return,
     };
     let Ok(Ok((stream, spoken))) = sniffed else { return };
     let io = TokioIo::new(stream);
-    let shared = Arc::clone(&server);
+    let shared = Arc::new((Arc::clone(&server), guest));
     let service = service_fn(move |request: Request<Incoming>| {
-        let server = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&server, request, spoken).await) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(&shared.0, shared.1.as_ref(), request, spoken).await) }
     });
     let stopping = server.stopping.cancelled();
     // A connection's own end is the peer's business: it has seen what went wrong.
@@ -170,7 +285,17 @@ fn builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-async fn answer(server: &Server, request: Request<Incoming>, spoken: Spoken) -> Response<Body> {
+async fn answer(
+    server: &Server,
+    guest: Option<&Guest>,
+    request: Request<Incoming>,
+    spoken: Spoken,
+) -> Response<Body> {
+    if let Some(guest) = guest
+        && !guest.guests.admit(&guest.key)
+    {
+        return encoding::misdirected("who asks is no member with business here any more");
+    }
     let mut request = request.map(|incoming| {
         if incoming.is_end_stream() {
             body::empty()

@@ -1,12 +1,13 @@
-//! What a hop is, held against the call and the wire alike; then what only the wire has.
+//! What a hop is, held against the call, sockets and TLS alike; then what only the wire has.
 
+mod cluster;
 mod far;
 mod faults;
 
 use super::*;
 use crate::{Hop, HopError};
 use bytes::Bytes;
-use far::{Far, PATIENCE, Way, get, node, post, target, text, until, ways};
+use far::{Far, PATIENCE, Way, get, node, post, target, text, until, ways, wires};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body::Frame;
@@ -130,13 +131,14 @@ async fn a_body_that_has_begun_and_is_longer_than_what_is_kept_comes_back_whole(
 
 #[tokio::test]
 async fn what_went_too_far_to_be_had_back_is_a_failure() {
-    let [_, way] = ways().await;
-    let made = Arc::new(AtomicUsize::new(0));
-    let upload = || pieces(64, 16 * 1024, &made);
-    let error = way.send(post("/misdirected-late", upload())).await.unwrap_err();
-    assert!(matches!(&error, HopError::Failed(why) if why == "not hère: try another"), "{error:?}");
-    let error = way.send(post("/overloaded-late", upload())).await.unwrap_err();
-    assert!(matches!(&error, HopError::Full(why) if why == "not hère: try another"), "{error:?}");
+    for way in wires().await {
+        let made = Arc::new(AtomicUsize::new(0));
+        let upload = || pieces(64, 16 * 1024, &made);
+        let error = way.send(post("/misdirected-late", upload())).await.unwrap_err();
+        assert!(matches!(&error, HopError::Failed(why) if why == "not hère: try another"), "{error:?}");
+        let error = way.send(post("/overloaded-late", upload())).await.unwrap_err();
+        assert!(matches!(&error, HopError::Full(why) if why == "not hère: try another"), "{error:?}");
+    }
 }
 
 #[tokio::test]
@@ -224,63 +226,69 @@ async fn an_upgrade_that_is_not_granted_is_answered_like_any_request() {
 
 #[tokio::test]
 async fn nobody_but_the_ingress_says_whom_a_request_is_for() {
-    let [_, way] = ways().await;
-    let mut request = get("/echo");
-    for name in ["tutti-hop-service", "tutti-hop-instance", "tutti-hop-node", "tutti-hop-more", "tutti-hop"] {
-        request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static("evil"));
+    for way in wires().await {
+        let mut request = get("/echo");
+        for name in
+            ["tutti-hop-service", "tutti-hop-instance", "tutti-hop-node", "tutti-hop-more", "tutti-hop"]
+        {
+            request.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static("evil"));
+        }
+        let listed = HeaderValue::from_static("tutti-hop-version, tutti-hop-service");
+        request.headers_mut().insert(header::CONNECTION, listed);
+        let response = way.send(request).await.unwrap();
+        assert_eq!(response.headers()["x-to"], "example.com:web@1.0 i-1000000000");
+        assert_eq!(response.headers()["x-hop-fields"], "0");
     }
-    let listed = HeaderValue::from_static("tutti-hop-version, tutti-hop-service");
-    request.headers_mut().insert(header::CONNECTION, listed);
-    let response = way.send(request).await.unwrap();
-    assert_eq!(response.headers()["x-to"], "example.com:web@1.0 i-1000000000");
-    assert_eq!(response.headers()["x-hop-fields"], "0");
 }
 
 #[tokio::test]
 async fn no_instance_says_that_there_is_no_answer() {
-    let [_, way] = ways().await;
-    let response = way.send(post("/forge", body::full("x"))).await.unwrap();
-    assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST, "its own, and no more than that");
-    assert!(!response.headers().keys().any(|name| name.as_str().starts_with("tutti-hop")));
-    assert_eq!(text(response).await, "forged");
+    for way in wires().await {
+        let response = way.send(post("/forge", body::full("x"))).await.unwrap();
+        assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST, "its own, and no more than that");
+        assert!(!response.headers().keys().any(|name| name.as_str().starts_with("tutti-hop")));
+        assert_eq!(text(response).await, "forged");
+    }
 }
 
 #[tokio::test]
 async fn a_hundred_mebibytes_pass_without_being_held() {
-    let [_, way] = ways().await;
-    let made = Arc::new(AtomicUsize::new(0));
-    let (upload, asked) = (pieces(1600, 64 * 1024, &made), Arc::clone(&made));
-    way.far().begin(move |read| asked.load(Ordering::SeqCst) - read);
-    let response = way.send(post("/count", upload)).await.unwrap();
-    assert_eq!(text(response).await, (100 * MIB).to_string());
-    let ahead = way.far().ahead.load(Ordering::SeqCst);
-    assert!(ahead <= 64 * 1024 * 4, "the upload was {ahead} bytes ahead of the instance");
+    for way in wires().await {
+        let made = Arc::new(AtomicUsize::new(0));
+        let (upload, asked) = (pieces(1600, 64 * 1024, &made), Arc::clone(&made));
+        way.far().begin(move |read| asked.load(Ordering::SeqCst) - read);
+        let response = way.send(post("/count", upload)).await.unwrap();
+        assert_eq!(text(response).await, (100 * MIB).to_string());
+        let ahead = way.far().ahead.load(Ordering::SeqCst);
+        assert!(ahead <= 64 * 1024 * 4, "the upload was {ahead} bytes ahead of the instance");
 
-    let response = way.send(get("/download")).await.unwrap();
-    let (mut body, mut read, mut ahead) = (response.into_body(), 0, 0);
-    while let Some(frame) = body.frame().await {
-        read += frame.unwrap().into_data().unwrap().len();
-        ahead = ahead.max(way.far().made.load(Ordering::SeqCst) - read);
+        let response = way.send(get("/download")).await.unwrap();
+        let (mut body, mut read, mut ahead) = (response.into_body(), 0, 0);
+        while let Some(frame) = body.frame().await {
+            read += frame.unwrap().into_data().unwrap().len();
+            ahead = ahead.max(way.far().made.load(Ordering::SeqCst) - read);
+        }
+        assert_eq!(read, 100 * MIB);
+        assert!(ahead <= 512 * 1024, "the answer was {ahead} bytes ahead of its reader");
     }
-    assert_eq!(read, 100 * MIB);
-    assert!(ahead <= 512 * 1024, "the answer was {ahead} bytes ahead of its reader");
 }
 
 #[tokio::test]
 async fn slow_readers_do_not_hold_up_others() {
-    let [_, way] = ways().await;
-    let mut unread = Vec::new();
-    for _ in 0..200 {
-        unread.push(way.send(get("/download")).await.unwrap());
+    for way in wires().await {
+        let mut unread = Vec::new();
+        for _ in 0..200 {
+            unread.push(way.send(get("/download")).await.unwrap());
+        }
+        let answered = tokio::time::timeout(PATIENCE, way.send(post("/echo", body::full("quick")))).await;
+        assert_eq!(text(answered.expect("it is answered").unwrap()).await, "quick");
     }
-    let answered = tokio::time::timeout(PATIENCE, way.send(post("/echo", body::full("quick")))).await;
-    assert_eq!(text(answered.expect("it is answered").unwrap()).await, "quick");
 }
 
 #[tokio::test]
 async fn the_own_node_is_called_and_others_go_by_the_book() {
-    let [direct, wire] = ways().await;
-    let (Way::Direct(near), Way::Wire(far, hop)) = (direct, wire) else { panic!("both ways") };
+    let [direct, wire, _] = ways().await;
+    let (Way::Direct(near), Way::Wire(far, hop, _)) = (direct, wire) else { panic!("both ways") };
     let hops = Hops::new(Some(("near".parse().unwrap(), Arc::clone(&near) as Arc<dyn Hop>)), hop);
     hops.send(&"near".parse().unwrap(), &target(), get("/echo")).await.unwrap();
     hops.send(&node(), &target(), get("/echo")).await.unwrap();

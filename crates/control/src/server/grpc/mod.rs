@@ -36,6 +36,7 @@ use super::{
     call::{Caller, Query},
     dispatch::{self, Plain, REQUEST_TIMEOUT},
     reply::{REQUEST_ID, Refusal},
+    subject,
 };
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
@@ -128,6 +129,7 @@ async fn route(
         Right::Public => Caller::Anonymous,
         _ => app.identity.identify(request.headers(), request.extensions(), now).await?,
     };
+    subject::check_member(operation, &caller)?;
     let place = if is_stream(method) {
         app.streams.open(&caller.account())?
     } else {

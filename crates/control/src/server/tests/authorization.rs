@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::server::dispatch::{HANDLERS, REGISTRY};
-use crate::server::serve::OverSocket;
+use crate::server::serve::{OverSocket, Peer};
 use std::collections::BTreeSet;
 use tutti_api::operations::{OPERATIONS, Operation, Right, path};
+use tutti_pki::PeerIdentity;
 
 #[test]
 fn every_operation_has_one_handler_and_every_handler_an_operation() {
@@ -18,6 +19,25 @@ fn every_operation_has_one_handler_and_every_handler_an_operation() {
 
 /// The caller who holds the control socket.
 const MACHINE: &str = "machine";
+
+/// Callers who show a certificate and no token: members, the last of which was removed.
+const MEMBERS: [&str; 5] = ["member n1", "member n2", "member n", "member d1", "member gone"];
+
+/// What a member's certificate must get: its own node's and ingress's operations, and nothing else.
+fn expected_of_member(operation: &Operation, name: &str) -> Option<u16> {
+    let lets = match operation.right {
+        Right::Public => return None,
+        _ if name == "gone" => return Some(401),
+        Right::Node => match operation.path {
+            "/v1/zone/tables" | "/v1/zone/nodes" => matches!(name, "n1" | "n"),
+            "/v1/zone/blobs/{digest}" => matches!(name, "n1" | "n2"),
+            // The object of each is n1's.
+            _ => name == "n1",
+        },
+        _ => false,
+    };
+    (!lets).then_some(403)
+}
 
 /// A request for an operation on an object of `example.com`.
 fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, Option<Value>) {
@@ -37,7 +57,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         _ => "",
     };
     let name = match operation.id {
-        "report_ingress" | "leave_ingress" => "i1",
+        "report_ingress" | "leave_ingress" => "n1.i1",
         "read_blob" => PUSHED,
         _ if operation.path.starts_with("/v1/zone/") => "n1",
         _ => name,
@@ -69,7 +89,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         }
         "report_instances" => Some(json!([])),
         "report_ingress" => {
-            Some(json!({ "ingress": "i1", "spec": { "http": "" }, "reached": 0, "stats": [] }))
+            Some(json!({ "ingress": "n1.i1", "spec": { "http": "" }, "reached": 0, "stats": [] }))
         }
         "set_secret" => Some(json!({ "value": "hunter2" })),
         "cordon_node" => Some(json!({ "cordoned": true })),
@@ -107,6 +127,9 @@ fn expected(operation: &Operation, who: &str) -> Option<u16> {
         REGISTRY => Right::View,
         _ => operation.right,
     };
+    if let Some(name) = who.strip_prefix("member ") {
+        return expected_of_member(operation, name);
+    }
     let admin = role(who) == Some(Role::Admin);
     match right {
         Right::Public => None,
@@ -177,7 +200,8 @@ impl Api {
 async fn the_whole_table_for_every_caller() {
     let tokens =
         ["", "tutti_unknown", "other viewer", "other deployer", "other owner", "viewer", "deployer", "owner"];
-    let callers: Vec<&str> = tokens.into_iter().chain(USERS).chain(["admin", MACHINE]).collect();
+    let callers: Vec<&str> =
+        tokens.into_iter().chain(USERS).chain(["admin", MACHINE]).chain(MEMBERS).collect();
     for operation in OPERATIONS {
         // What refuses changes nothing, so that one cloud does for all who are refused.
         let (refusing, deployment, instance) = Api::with_everybody().await;
@@ -197,8 +221,12 @@ async fn the_whole_table_for_every_caller() {
                 request.headers_mut().remove("authorization");
                 request.extensions_mut().insert(OverSocket);
             }
+            if let Some(name) = who.strip_prefix("member ") {
+                request.headers_mut().remove("authorization");
+                request.extensions_mut().insert(Peer(PeerIdentity { key: key_of(name), named: None }));
+            }
             // A watch that was let in goes on: its head is enough.
-            let got = match operation.id.starts_with("watch_") && *who == MACHINE {
+            let got = match operation.id.starts_with("watch_") && wanted.is_none() {
                 true => api.head(request).await,
                 false => api.send(request).await,
             };
@@ -218,6 +246,37 @@ async fn the_whole_table_for_every_caller() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_member_acts_for_its_own_ingresses_and_a_token_beside_the_certificate_counts_alone() {
+    let api = Api::with_roles().await;
+    let by = |name: &str, path: &str, token: bool| {
+        let mut request = api.request("admin", Method::DELETE, path, None);
+        if !token {
+            request.headers_mut().remove("authorization");
+        }
+        request.extensions_mut().insert(Peer(PeerIdentity { key: key_of(name), named: None }));
+        request
+    };
+    for (name, ingress, status) in [
+        ("n1", "n1", 204),
+        ("n1", "n1.b", 204),
+        ("n", "n", 204),
+        ("n", "n1", 403),
+        ("n", "n1.b", 403),
+        ("n1", "n", 403),
+        ("n1", "n1-b", 403),
+        ("n1", "xn1", 403),
+        ("n2", "n2", 403),
+    ] {
+        let got = api.send(by(name, &format!("/v1/zone/ingresses/{ingress}"), false)).await;
+        assert_eq!(got.status.as_u16(), status, "{name} {ingress}: {}", got.body);
+    }
+    let got = api.send(by("n1", "/v1/zone/ingresses/n1", true)).await.expect(403);
+    assert!(got.detail().contains("no token may"), "{}", got.body);
+    let got = api.send(by("gone", "/v1/zone/ingresses/gone", false)).await.expect(401);
+    assert!(got.hint().contains("tutti join"), "{}", got.body);
 }
 
 #[tokio::test]

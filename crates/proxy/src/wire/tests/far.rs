@@ -1,6 +1,7 @@
-//! The node at the other end, and the two ways to it.
+//! The node at the other end, and the ways to it.
 
 use super::super::{NodeBook, Others, Sockets, WireHop, serve};
+use super::cluster::Cluster;
 use crate::{Hop, HopError, HopTarget, Pool, PoolOptions, Protocol, Timeouts};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -254,26 +255,29 @@ impl Hop for Far {
 /// A way to a node.
 pub(super) enum Way {
     Direct(Arc<Far>),
-    Wire(Arc<Far>, WireHop),
+    Wire(Arc<Far>, WireHop, &'static str),
 }
 
 impl std::fmt::Debug for Way {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Way::Direct(_)) { "directly" } else { "over the wire" })
+        f.write_str(match self {
+            Way::Direct(_) => "directly",
+            Way::Wire(.., over) => over,
+        })
     }
 }
 
 impl Way {
     pub(super) fn far(&self) -> &Far {
         match self {
-            Way::Direct(far) | Way::Wire(far, _) => far,
+            Way::Direct(far) | Way::Wire(far, ..) => far,
         }
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, HopError> {
         match self {
             Way::Direct(far) => far.send(&node(), &target(), request).await,
-            Way::Wire(_, wire) => wire.send(&node(), &target(), request).await,
+            Way::Wire(_, wire, _) => wire.send(&node(), &target(), request).await,
         }
     }
 }
@@ -301,8 +305,14 @@ pub(super) fn book(path: &Path) -> Arc<NodeBook> {
     Arc::new(book)
 }
 
-/// Both ways, each to a node of its own. The first is the call.
-pub(super) async fn ways() -> [Way; 2] {
+/// Every way, each to a node of its own. The first is the call.
+pub(super) async fn ways() -> [Way; 3] {
+    let [socket, tls] = wires().await;
+    [Way::Direct(Arc::default()), socket, tls]
+}
+
+/// The ways over the wire: a socket file, and TLS.
+pub(super) async fn wires() -> [Way; 2] {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("n1.sock");
     let far = Arc::new(Far::default());
@@ -310,5 +320,8 @@ pub(super) async fn ways() -> [Way; 2] {
     let wire = WireHop::new(book(&path), Arc::new(Sockets), Random::seeded(1));
     // Connections are opened later than this: the test's own end cleans up.
     let _ = folder.keep();
-    [Way::Direct(Arc::default()), Way::Wire(far, wire)]
+    let tls = Cluster::new();
+    let (behind, _) = tls.serve().await;
+    let over = tls.wire();
+    [Way::Wire(far, wire, "over a socket"), Way::Wire(behind, over, "over TLS")]
 }

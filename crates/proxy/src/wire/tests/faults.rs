@@ -25,7 +25,7 @@ use tokio::{
     time::Instant,
 };
 use tutti_base::{Random, body};
-use tutti_model::node::RoleAddress;
+use tutti_model::{name::NodeName, node::RoleAddress};
 
 fn wire(path: &Path) -> WireHop {
     WireHop::new(book(path), Arc::new(Sockets), Random::seeded(1))
@@ -54,8 +54,8 @@ struct Frozen(UnixStream, Arc<AtomicBool>);
 
 #[async_trait]
 impl Dial for Freezer {
-    async fn dial(&self, address: &RoleAddress) -> io::Result<Box<dyn Io>> {
-        let RoleAddress::Socket(path) = address;
+    async fn dial(&self, _: &NodeName, address: &RoleAddress) -> io::Result<Box<dyn Io>> {
+        let RoleAddress::Socket(path) = address else { panic!("a socket") };
         Ok(Box::new(Frozen(tutti_base::socket::connect(path).await?, Arc::clone(&self.0))))
     }
 }
