@@ -74,8 +74,9 @@ OWNERS = {
     "indicatif": {"cli"},
     "tracing-subscriber": {"base"},
     "rcgen": {"pki"},
-    "rustls": {"pki"},
-    "tokio-rustls": {"pki"},
+    # Beside TLS between members: servers of the internet for components, and databases.
+    "rustls": {"pki", "isolate-wasm", "store"},
+    "tokio-rustls": {"pki", "isolate-wasm"},
     "x509-parser": {"pki"},
 }
 
