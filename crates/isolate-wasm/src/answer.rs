@@ -24,7 +24,9 @@ pub(crate) struct Answer {
     serving: Option<TaskTrackerToken>,
     /// How many bytes the client has yet to get, where the head said how many there are.
     missing: Option<u64>,
-    /// Whether the body has been read to its end.
+    /// Whether the guest's body has ended.
+    ended: bool,
+    /// Whether that has been read, so that all is well.
     complete: bool,
     failure: Option<HandleError>,
 }
@@ -43,12 +45,16 @@ impl Answer {
             instance,
             serving: Some(serving),
             missing: length,
+            ended: false,
             complete: false,
             failure: None,
         }
     }
 
     fn next_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return self.end(context);
+        }
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
@@ -60,16 +66,42 @@ impl Answer {
                 self.guest = None;
                 Some(Err(error.into()))
             }
-            // The engine's body ends as if all were well when its guest has failed.
-            None => match self.failure.take() {
-                Some(failure) => Some(Err(failure.into())),
-                None => {
-                    self.complete = true;
-                    self.let_finish();
-                    None
-                }
-            },
+            None => {
+                self.ended = true;
+                return self.end(context);
+            }
         })
+    }
+
+    /// The engine's body ends as if all were well when its guest has failed. One that is in the lane may just have done
+    /// so: it is waited for.
+    fn end(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.guest.as_ref().is_some_and(Guest::is_away) {
+            self.turn(context);
+            if self.guest.as_ref().is_some_and(Guest::is_away) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(match self.failure.take() {
+            Some(failure) => Some(Err(failure.into())),
+            None => {
+                self.complete = true;
+                self.let_finish();
+                None
+            }
+        })
+    }
+
+    /// Lets the guest go on, and keeps what it failed with.
+    fn turn(&mut self, context: &mut Context<'_>) {
+        let Some(guest) = &mut self.guest else { return };
+        if let Poll::Ready(result) = guest.poll(context) {
+            self.guest = None;
+            if let Err(failure) = result {
+                self.instance.log_failure(&failure);
+                self.failure = Some(failure);
+            }
+        }
     }
 
     /// The client has all it will get. What the guest still does (it may log, or tidy up) it may finish, for as long as
@@ -109,14 +141,10 @@ impl Body for Answer {
         if let Poll::Ready(frame) = self.next_frame(context) {
             return Poll::Ready(frame);
         }
-        let Some(guest) = &mut self.guest else { return Poll::Pending };
-        if let Poll::Ready(result) = guest.poll(context) {
-            self.guest = None;
-            if let Err(failure) = result {
-                self.instance.log_failure(&failure);
-                self.failure = Some(failure);
-            }
+        if self.guest.is_none() {
+            return Poll::Pending;
         }
+        self.turn(context);
         // The guest has had a turn; see what it wrote.
         self.next_frame(context)
     }

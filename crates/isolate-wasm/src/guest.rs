@@ -1,6 +1,10 @@
 //! One request inside a guest: a future that is polled while the answer is wanted, on the clock.
+//!
+//! A turn that is likely to be long is handed to the [`lane`](crate::lane), which gives the guest back after it. So a
+//! guest runs only while somebody wants its answer, wherever it runs.
 
-use crate::{lane::Place, ticker::Ticker};
+use crate::{lane::Share, ticker::Ticker};
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     fmt::Write as _,
     pin::Pin,
@@ -8,9 +12,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tutti_isolate::HandleError;
 use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
@@ -28,8 +33,6 @@ pub(crate) struct Meter {
     used: AtomicU64,
     polled_at: AtomicU64,
     memory_refused: AtomicBool,
-    /// The guest's place in the lane, within a poll.
-    place: Mutex<Option<Place>>,
 }
 
 /// The guest has used up its time on a thread.
@@ -50,7 +53,6 @@ impl Meter {
             used: AtomicU64::new(0),
             polled_at: AtomicU64::new(0),
             memory_refused: AtomicBool::new(false),
-            place: Mutex::new(None),
         }
     }
 
@@ -62,21 +64,10 @@ impl Meter {
         self.polled_at.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Ends a poll and says how many nanoseconds it took.
-    fn end(&self) -> u64 {
+    /// Ends a poll.
+    fn end(&self) {
         let took = self.now().saturating_sub(self.polled_at.load(Ordering::Relaxed));
         self.used.fetch_add(took, Ordering::Relaxed);
-        drop(self.place());
-        took
-    }
-
-    fn place(&self) -> Option<Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Keeps a place in the lane until the poll that is under way ends.
-    pub(crate) fn keep(&self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
     }
 
     /// Whether the guest may go on; asked in the middle of a poll.
@@ -101,30 +92,167 @@ impl Meter {
 /// The guest's own work.
 pub(crate) type Work<T = ()> = Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send>>;
 
-/// A guest at work. Dropping it ends the guest, wherever it is, and gives its memory back.
-pub(crate) struct Guest<T = ()> {
-    pub(crate) work: Work<T>,
-    pub(crate) meter: Arc<Meter>,
-    pub(crate) ticker: Arc<Ticker>,
-    /// Cpu time of all guests of the instance, in nanoseconds.
-    pub(crate) cpu: Arc<AtomicU64>,
-    pub(crate) stop: CancellationToken,
+/// The guest's work and who is told what it takes.
+struct Turns<T> {
+    work: Work<T>,
+    meter: Arc<Meter>,
+    ticker: Arc<Ticker>,
+    share: Arc<Share>,
+    /// Processor time of the last turn, in nanoseconds.
+    last: u64,
 }
 
-impl<T> Guest<T> {
+impl<T> Turns<T> {
+    /// Lets it run until it waits, ends, or its turn is over.
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<wasmtime::Result<T>> {
+        let _turn = self.ticker.turn();
+        let began = thread_time();
+        self.meter.begin();
+        let polled = self.work.as_mut().poll(context);
+        self.meter.end();
+        // Not the time that passed: on a busy machine the shortest turn may be interrupted for long.
+        self.last = thread_time().saturating_sub(began);
+        self.share.count(self.last);
+        polled
+    }
+}
+
+/// Processor time of this thread, in nanoseconds.
+fn thread_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let part = |part: i64| u64::try_from(part).unwrap_or_default();
+    part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec))
+}
+
+/// Wakes whoever waits for the guest, and remembers it: while the guest is in the lane, waking them is too early.
+#[derive(Debug, Default)]
+struct Signal {
+    given: AtomicBool,
+    waiter: Mutex<Option<Waker>>,
+}
+
+impl Signal {
+    fn wait(&self, waiter: &Waker) {
+        let mut known = self.waiter.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *known {
+            Some(known) => known.clone_from(waiter),
+            None => *known = Some(waiter.clone()),
+        }
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.given.store(true, Ordering::SeqCst);
+        let waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+}
+
+/// A guest and what its turn in the lane came to.
+type Turned<T> = (Box<Turns<T>>, Poll<wasmtime::Result<T>>);
+
+/// Where the guest is.
+enum Place<T> {
+    Here(Box<Turns<T>>),
+    /// In the lane, from where it comes back with what its turn came to.
+    Away(oneshot::Receiver<Turned<T>>),
+    Ended,
+}
+
+/// A guest at work. Dropping it ends the guest, wherever it is, and gives its memory back: at once, or at the end of its
+/// turn in the lane.
+pub(crate) struct Guest<T = ()> {
+    place: Place<T>,
+    meter: Arc<Meter>,
+    signal: Arc<Signal>,
+    stop: CancellationToken,
+}
+
+impl<T: Send + 'static> Guest<T> {
+    pub(crate) fn new(
+        work: Work<T>,
+        meter: Arc<Meter>,
+        ticker: Arc<Ticker>,
+        share: Arc<Share>,
+        stop: CancellationToken,
+    ) -> Self {
+        let turns = Turns { work, meter: Arc::clone(&meter), ticker, share, last: 0 };
+        Guest { place: Place::Here(Box::new(turns)), meter, signal: Arc::default(), stop }
+    }
+
     /// Lets it run until it waits, ends, or its turn is over.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, HandleError>> {
         if self.stop.is_cancelled() {
             return Poll::Ready(Err(self.failure(&Stopped.into())));
         }
-        let polled = {
-            let _turn = self.ticker.turn();
-            self.meter.begin();
-            let polled = self.work.as_mut().poll(context);
-            self.cpu.fetch_add(self.meter.end(), Ordering::Relaxed);
-            polled
+        loop {
+            match std::mem::replace(&mut self.place, Place::Ended) {
+                Place::Here(mut turns) if !turns.share.is_slow(turns.last) => {
+                    let polled = turns.next(context);
+                    self.place = Place::Here(turns);
+                    return polled.map_err(|error| self.failure(&error));
+                }
+                Place::Here(turns) => self.place = Place::Away(self.send(turns, context.waker())),
+                Place::Away(mut turn) => {
+                    self.signal.wait(context.waker());
+                    let Poll::Ready(back) = Pin::new(&mut turn).poll(context) else {
+                        self.place = Place::Away(turn);
+                        return Poll::Pending;
+                    };
+                    let Ok((turns, polled)) = back else {
+                        return Poll::Ready(Err(HandleError::Trap(
+                            "the host failed at the request".to_owned(),
+                        )));
+                    };
+                    self.place = Place::Here(turns);
+                    // One that was woken meanwhile wants another turn.
+                    if polled.is_pending() && self.signal.given.load(Ordering::SeqCst) {
+                        context.waker().wake_by_ref();
+                    }
+                    return polled.map_err(|error| self.failure(&error));
+                }
+                Place::Ended => {
+                    return Poll::Ready(Err(HandleError::Trap("the guest has ended".to_owned())));
+                }
+            }
+        }
+    }
+
+    /// Whether it is in the lane, so that what it has just done is not known yet.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self.place, Place::Away(_))
+    }
+
+    /// Sends it to the lane for one turn.
+    fn send(&self, mut turns: Box<Turns<T>>, waiter: &Waker) -> oneshot::Receiver<Turned<T>> {
+        let (back, turn) = oneshot::channel();
+        self.signal.given.store(false, Ordering::SeqCst);
+        self.signal.wait(waiter);
+        let waker = Waker::from(Arc::clone(&self.signal));
+        let (ticker, share) = (Arc::clone(&turns.ticker), Arc::clone(&turns.share));
+        let away = share.away.token();
+        // Timers and connections are those of the runtime that it comes from.
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let job = move || {
+            let _away = away;
+            let _runtime = runtime.as_ref().map(tokio::runtime::Handle::enter);
+            if back.is_closed() {
+                drop(turns);
+            } else {
+                let polled = turns.next(&mut Context::from_waker(&waker));
+                // Nobody may want it any more; then it ends here.
+                drop(back.send((turns, polled)));
+            }
         };
-        polled.map_err(|error| self.failure(&error))
+        ticker.lane().send(&share, Box::new(job));
+        turn
     }
 
     fn failure(&self, error: &wasmtime::Error) -> HandleError {
@@ -140,7 +268,7 @@ impl<T> Guest<T> {
     }
 }
 
-impl<T> Future for Guest<T> {
+impl<T: Send + 'static> Future for Guest<T> {
     type Output = Result<T, HandleError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -6,20 +6,14 @@ use crate::{
     grpc::{Calls, Front, Kept, codec},
     guest::{Guest, Meter, Work},
     handler::Requests,
+    lane::Share,
     log::{Log, Pipe},
     outgoing::{Outgoing, Policy},
     state::{self, Held, MemoryGauge, State},
     ticker::Ticker,
     tls::Tls,
 };
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{
     sync::CancellationToken,
@@ -51,7 +45,7 @@ pub(crate) struct Instance {
     outgoing: Arc<Policy>,
     environment: Vec<(String, String)>,
     ticker: Arc<Ticker>,
-    cpu: Arc<AtomicU64>,
+    share: Arc<Share>,
     requests: TaskTracker,
     stop: CancellationToken,
     finishing: Arc<Semaphore>,
@@ -89,7 +83,7 @@ impl Instance {
             log,
             environment,
             ticker,
-            cpu: Arc::default(),
+            share: Arc::default(),
             requests: TaskTracker::new(),
             stop: CancellationToken::new(),
             finishing: Arc::new(Semaphore::new(finishing)),
@@ -126,7 +120,6 @@ impl Instance {
             (self.memory, copied),
             gauge,
             Arc::clone(meter),
-            Arc::clone(self.ticker.lane()),
         );
         (store, outputs)
     }
@@ -150,14 +143,8 @@ impl Instance {
         Held::take(&self.memory_held, u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
-    pub(crate) fn guest<T>(&self, work: Work<T>, meter: Arc<Meter>) -> Guest<T> {
-        Guest {
-            work,
-            meter,
-            ticker: Arc::clone(&self.ticker),
-            cpu: Arc::clone(&self.cpu),
-            stop: self.stop.clone(),
-        }
+    pub(crate) fn guest<T: Send + 'static>(&self, work: Work<T>, meter: Arc<Meter>) -> Guest<T> {
+        Guest::new(work, meter, Arc::clone(&self.ticker), Arc::clone(&self.share), self.stop.clone())
     }
 
     /// Resolves when the instance's requests are to be cut off.
@@ -247,6 +234,8 @@ impl Running for RunningInstance {
         instance.stop.cancel();
         // A guest whose client does not read is not polled, so it stays; but it will never run again.
         let _ = tokio::time::timeout(FORCE, instance.requests.wait()).await;
+        instance.share.away.close();
+        let _ = tokio::time::timeout(FORCE, instance.share.away.wait()).await;
         let text = match cut_off {
             0 => "stopped".to_owned(),
             1 => "stopped; 1 request was cut off".to_owned(),
@@ -269,7 +258,7 @@ impl Running for RunningInstance {
     async fn usage(&self) -> Usage {
         Usage {
             memory: self.instance.memory_held.bytes().saturating_add(self.instance.runnable.code),
-            cpu_micros: self.instance.cpu.load(Ordering::Relaxed) / 1000,
+            cpu_micros: self.instance.share.cpu_micros(),
         }
     }
 

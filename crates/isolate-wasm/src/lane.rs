@@ -1,97 +1,249 @@
-//! The slow lane: guests that compute for longer than a tick take turns on all threads but one, so that whatever is short
-//! finds a thread free however many of them there are.
+//! The slow lane: threads of its own, one fewer than the host runs at once and with less priority than the others, for the
+//! turns of guests that compute for long.
 //!
-//! A guest has its place only while it is polled. One that waits, or that nobody polls because its client does not read,
-//! holds none, and those that wait for a place are all woken when one is free: a place that was handed to a guest that is
-//! never polled again would be lost.
+//! Short requests keep the other threads to themselves. That matters to the kernel too: a thread that mostly waits gets a
+//! processor as soon as it wakes, and one that computes all the time waits for its share of a busy machine, with
+//! everything that is queued behind it.
+//!
+//! Instances have the lane in equal parts, however many of their guests compute: each turn is queued where its
+//! instance's earlier ones end (start-time fair queueing). A guest is in the queue for one turn only, so there are at
+//! most as many as the engine takes requests.
 
 use std::{
-    pin::pin,
+    collections::BTreeMap,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
-use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
-/// The places of one driver.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    places: usize,
-    taken: AtomicUsize,
-    freed: Notify,
+/// Turns on a processor that are longer are for the lane. Handing one over costs some ten microseconds, so they are a
+/// small part of what goes there; and a request that waits for one that does not is hardly later for it.
+const SHORT: Duration = Duration::from_micros(250);
+/// How much less priority the lane's threads have: about a third of the weight of the others.
+const NICENESS: i32 = 5;
+/// Turns that the usual length of an instance's is told by, about.
+const SMOOTHED: u64 = 8;
+
+/// One turn of a guest.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// What an instance's guests have used together.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// Processor time, in nanoseconds.
+    cpu: AtomicU64,
+    /// How long its turns have been lately, in nanoseconds of processor time.
+    usual: AtomicU64,
+    /// Where its turns in the lane end, in the lane's own time.
+    reached: AtomicU64,
+    /// Its guests that are in the lane.
+    pub(crate) away: TaskTracker,
 }
 
-/// A place in the lane.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<Lane>);
-
-impl Lane {
-    /// The lane of a host with so many threads: at least one place, since otherwise nothing long could ever end.
-    pub(crate) fn beside(threads: usize) -> Arc<Lane> {
-        let places = threads.saturating_sub(1).max(1);
-        Arc::new(Lane { places, taken: AtomicUsize::new(0), freed: Notify::new() })
+impl Share {
+    /// Counts a turn, in nanoseconds.
+    pub(crate) fn count(&self, took: u64) {
+        self.cpu.fetch_add(took, Ordering::Relaxed);
+        // Guests that end together may lose one of the two: it is an estimate.
+        let usual = self.usual.load(Ordering::Relaxed);
+        self.usual.store(usual - usual / SMOOTHED + took / SMOOTHED, Ordering::Relaxed);
     }
 
-    fn take(self: &Arc<Self>) -> Option<Place> {
-        let more = |taken| (taken < self.places).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Place(Arc::clone(self)))
+    /// Processor time of its guests so far, in microseconds.
+    pub(crate) fn cpu_micros(&self) -> u64 {
+        self.cpu.load(Ordering::Relaxed) / 1000
     }
 
-    /// Gives way to everybody else, and waits for a place.
-    pub(crate) async fn turn(self: Arc<Self>) -> Place {
-        tokio::task::yield_now().await;
+    /// Whether the next turn is for the lane, of a guest whose last took so many nanoseconds: if that was long, or if those
+    /// of its siblings usually are. A guest that does much in its first turn and ends with it would go unnoticed otherwise.
+    pub(crate) fn is_slow(&self, last: u64) -> bool {
+        let short = u64::try_from(SHORT.as_nanos()).unwrap_or(u64::MAX);
+        last.max(self.usual.load(Ordering::Relaxed)) > short
+    }
+}
+
+/// Turns that wait, by where they begin in the lane's own time and by when they came.
+#[derive(Default)]
+struct Queue {
+    jobs: BTreeMap<(u64, u64), Job>,
+    /// Where the turn begins that began last.
+    now: u64,
+    came: u64,
+    ended: bool,
+}
+
+impl Queue {
+    fn push(&mut self, share: &Share, job: Job) {
+        let begins = share.reached.load(Ordering::Relaxed).max(self.now);
+        let takes = share.usual.load(Ordering::Relaxed).max(1);
+        share.reached.store(begins.saturating_add(takes), Ordering::Relaxed);
+        self.came += 1;
+        self.jobs.insert((begins, self.came), job);
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let ((begins, _), job) = self.jobs.pop_first()?;
+        self.now = begins;
+        Some(job)
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    waiting: Condvar,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next turn, once there is one; `None` at the end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
         loop {
-            let mut freed = pin!(self.freed.notified());
-            // From here on no place becomes free unnoticed.
-            freed.as_mut().enable();
-            if let Some(place) = self.take() {
-                return place;
+            if queue.ended {
+                return None;
             }
-            freed.await;
+            if let Some(job) = queue.pop() {
+                return Some(job);
+            }
+            queue = self.waiting.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-impl Drop for Place {
+/// The lane of one driver. Dropping it ends its threads, and drops what waits.
+pub(crate) struct Lane(Arc<Shared>);
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// The lane of a host that runs so many threads at once. It has at least one, since otherwise nothing long could ever
+    /// end.
+    pub(crate) fn beside(threads: usize) -> io::Result<Lane> {
+        let lane = Lane(Arc::default());
+        for _ in 0..threads.saturating_sub(1).max(1) {
+            let shared = Arc::clone(&lane.0);
+            thread::Builder::new().name("wasm-lane".to_owned()).spawn(move || work(&shared))?;
+        }
+        Ok(lane)
+    }
+
+    /// Queues a turn of one of the instance's guests. It is dropped unrun if the lane ends before it.
+    pub(crate) fn send(&self, share: &Share, job: Job) {
+        let mut queue = self.0.queue();
+        if !queue.ended {
+            queue.push(share, job);
+            drop(queue);
+            self.0.waiting.notify_one();
+        }
+    }
+}
+
+impl Drop for Lane {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_waiters();
+        let left = {
+            let mut queue = self.0.queue();
+            queue.ended = true;
+            std::mem::take(&mut queue.jobs)
+        };
+        self.0.waiting.notify_all();
+        // Outside of the lock: they drop whole guests.
+        drop(left);
+    }
+}
+
+fn work(shared: &Shared) {
+    // Of this thread only. Nobody is refused less priority; and without it, the lane is a lane still.
+    let _ = rustix::process::nice(NICENESS);
+    while let Some(job) = shared.next() {
+        // What panics drops its own guest, which whoever waits for it notices, and no other.
+        let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt as _;
+    use std::sync::mpsc;
 
-    #[tokio::test]
-    async fn as_many_compute_at_once_as_leave_one_thread() {
-        for (threads, places) in [(1, 1), (2, 1), (4, 3)] {
-            let lane = Lane::beside(threads);
-            let held: Vec<Place> = (0..places).filter_map(|_| lane.take()).collect();
-            assert_eq!(held.len(), places);
-            assert!(lane.take().is_none());
-            drop(held);
-            assert!(lane.take().is_some());
+    fn long() -> Share {
+        let share = Share::default();
+        for _ in 0..100 {
+            share.count(2_000_000);
         }
+        share
     }
 
-    #[tokio::test]
-    async fn one_that_is_never_polled_again_keeps_no_place_from_others() {
-        let lane = Lane::beside(2);
-        let place = Arc::clone(&lane).turn().await;
-        let mut forgotten = Box::pin(Arc::clone(&lane).turn());
-        let mut waiting = Box::pin(Arc::clone(&lane).turn());
-        for _ in 0..3 {
-            assert!(forgotten.as_mut().now_or_never().is_none());
-            assert!(waiting.as_mut().now_or_never().is_none());
-            tokio::task::yield_now().await;
+    #[test]
+    fn what_usually_takes_long_begins_in_the_lane_and_one_long_turn_is_the_guest_s_own() {
+        assert!(long().is_slow(0));
+        let share = Share::default();
+        assert!(!share.is_slow(0));
+        assert!(share.is_slow(2_000_000));
+        share.count(2_000_000);
+        assert!(!share.is_slow(100_000));
+        let share = long();
+        for _ in 0..100 {
+            share.count(100_000);
         }
-        drop(place);
-        // Both were woken, and only one is polled.
-        let _place = waiting.await;
-        drop(forgotten);
+        assert!(!share.is_slow(100_000));
+        assert_eq!(share.cpu_micros(), 210_000);
+    }
+
+    #[test]
+    fn one_with_many_turns_waits_for_one_with_few() {
+        let (order, ran) = mpsc::channel();
+        let job = |name: &'static str| -> Job {
+            let order = order.clone();
+            Box::new(move || order.send(name).unwrap())
+        };
+        let (greedy, modest) = (long(), long());
+        let mut queue = Queue::default();
+        for _ in 0..3 {
+            queue.push(&greedy, job("greedy"));
+        }
+        queue.pop().unwrap()();
+        queue.push(&modest, job("modest"));
+        queue.push(&greedy, job("greedy"));
+        while let Some(job) = queue.pop() {
+            job();
+        }
+        let names: Vec<_> = ran.try_iter().collect();
+        assert_eq!(names, ["greedy", "modest", "greedy", "greedy", "greedy"]);
+    }
+
+    #[test]
+    fn a_panic_is_one_guest_s_and_the_end_drops_what_waits() {
+        let lane = Lane::beside(1).unwrap();
+        let (done, ran) = mpsc::channel();
+        let share = Share::default();
+        lane.send(&share, Box::new(|| panic!("on purpose")));
+        let (begin, begun) = mpsc::channel();
+        let (go, goes) = mpsc::channel();
+        lane.send(
+            &share,
+            Box::new(move || {
+                begin.send(()).unwrap();
+                goes.recv().unwrap();
+            }),
+        );
+        begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        lane.send(&share, Box::new(move || done.send(()).unwrap()));
+        drop(lane);
+        assert!(ran.recv_timeout(Duration::from_secs(60)).is_err());
+        go.send(()).unwrap();
     }
 }

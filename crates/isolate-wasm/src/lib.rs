@@ -12,7 +12,8 @@
 //!
 //! The way of a request: [`driver`] hands out an [`instance`], whose [`handler`] makes a store ([`state`]) and polls
 //! the guest ([`guest`]) until there is the head of an answer, then as long as the body is read ([`answer`]). The
-//! [`engine`] is interrupted by the [`ticker`] while any guest runs. The way of an artifact: [`loader`] has a
+//! [`engine`] is interrupted by the [`ticker`] while any guest runs, and what computes for long does so in the [`lane`],
+//! beside the threads of short requests. The way of an artifact: [`loader`] has a
 //! [`component`] compiled once and kept by [`compiled`], the only module with `unsafe`.
 //!
 //! Compiling runs in a child process ([`compiler`]) with little priority and [`Limits`] to its memory and time, at most

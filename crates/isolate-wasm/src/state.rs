@@ -1,8 +1,6 @@
 //! What a guest can reach: the data of its store, its limits, and the hooks that say no.
 
-use crate::{
-    denied::Denials, engine::TABLE_ELEMENTS, grpc::Call, guest::Meter, lane::Lane, outgoing::Outgoing,
-};
+use crate::{denied::Denials, engine::TABLE_ELEMENTS, grpc::Call, guest::Meter, outgoing::Outgoing};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -112,7 +110,6 @@ pub(crate) fn store(
     (memory, copied): (u64, usize),
     gauge: Arc<MemoryGauge>,
     meter: Arc<Meter>,
-    lane: Arc<Lane>,
 ) -> Store<State> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(HOST_RESOURCES);
@@ -124,10 +121,7 @@ pub(crate) fn store(
     store.limiter(|state| &mut state.limits);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| match meter.check() {
-        Ok(()) => {
-            let (lane, meter) = (Arc::clone(&lane), Arc::clone(&meter));
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(async move { meter.keep(lane.turn().await) })))
-        }
+        Ok(()) => Ok(UpdateDeadline::Yield(1)),
         Err(exceeded) => Err(exceeded.into()),
     });
     store

@@ -13,7 +13,7 @@ use std::{
 };
 use wasmtime::EngineWeak;
 
-/// How long a guest may keep a thread before others get a turn, and before it needs a place in the lane. Short enough that
+/// How long a guest may keep a thread before others get a turn. Short enough that
 /// one endless loop after another delays others by about as much as a request takes, long enough that changing turns costs
 /// well under a hundredth.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
@@ -34,7 +34,7 @@ struct Shared {
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
     thread: Thread,
-    lane: Arc<Lane>,
+    lane: Lane,
 }
 
 /// A guest is running as long as this exists.
@@ -49,11 +49,11 @@ impl Ticker {
             thread::Builder::new().name("wasm-ticker".to_owned()).spawn(move || tick(&theirs, &engine))?;
         // As many as tokio has workers.
         let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Ticker { shared, thread: handle.thread().clone(), lane: Lane::beside(threads) })
+        Ok(Ticker { shared, thread: handle.thread().clone(), lane: Lane::beside(threads)? })
     }
 
     /// Where guests take turns that compute for longer than a tick.
-    pub(crate) fn lane(&self) -> &Arc<Lane> {
+    pub(crate) fn lane(&self) -> &Lane {
         &self.lane
     }
 

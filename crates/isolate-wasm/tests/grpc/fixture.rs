@@ -102,9 +102,20 @@ impl Host {
     }
 
     pub(crate) async fn start(&self, manifest: Manifest) -> Service {
-        let running = self.driver.start(&self.spec(self.artifact(), manifest, SERVICE)).await.unwrap();
+        self.start_as(&self.spec(self.artifact(), manifest, SERVICE)).await
+    }
+
+    /// A second instance beside the first.
+    pub(crate) async fn start_another(&self, manifest: Manifest) -> Service {
+        let spec = self.spec(self.artifact(), manifest, SERVICE);
+        let (folder, logs) = (self.folder.path().join("another"), self.folder.path().join("other logs"));
+        self.start_as(&StartSpec { instance: InstanceId::from_bits(8), folder, logs, ..spec }).await
+    }
+
+    async fn start_as(&self, spec: &StartSpec) -> Service {
+        let running = self.driver.start(spec).await.unwrap();
         let idle = running.usage().await.memory;
-        Service { running, idle, logs: self.folder.path().join("logs") }
+        Service { running, idle, logs: spec.logs.clone() }
     }
 }
 

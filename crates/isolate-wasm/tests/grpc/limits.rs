@@ -2,12 +2,11 @@
 
 use crate::fixture::{Host, manifest};
 use serde_json::json;
-use tutti_model::{Millis, manifest::Manifest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_guest_ends_with_a_clear_status() {
     let host = Host::new();
-    let service = host.start(Manifest { timeout: Millis(500), ..manifest() }).await;
+    let service = host.start(manifest()).await;
     for (misdeed, code, text) in [
         (r#"{"spin": {}}"#, 4, "time limit"),
         (r#"{"storm": {}}"#, 4, "time limit"),

@@ -17,6 +17,7 @@ mod https;
 mod json;
 mod kept;
 mod limits;
+mod neighbours;
 mod outgoing;
 mod streams;
 mod wit;

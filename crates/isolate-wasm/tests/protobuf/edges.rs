@@ -2,7 +2,7 @@
 
 use crate::{
     differential::{decoded, hex},
-    host::{Echoed, Host, methods},
+    host::{Echoed, Host, RUST, methods},
     python::{self, By, Question},
     write::{self, END_GROUP, GROUP, LENGTH},
 };
@@ -134,7 +134,7 @@ fn edges() -> Vec<Edge> {
 
 #[tokio::test]
 async fn messages_at_the_edge_are_taken_or_refused_as_listed() {
-    let host = Host::start().await;
+    let host = Host::start(RUST).await;
     let methods = methods();
     let edges = edges();
     let (mut questions, mut wrong) = (Vec::new(), Vec::new());

@@ -53,7 +53,11 @@ pub(crate) enum Echoed {
     Refused(String),
 }
 
-/// A running instance of the guest.
+/// The guest in Rust, and its sibling in Python.
+pub(crate) const RUST: &str = "wide_guest.wasm";
+pub(crate) const PYTHON: &str = "wide-python/component.wasm";
+
+/// A running instance of a guest.
 pub(crate) struct Host {
     handler: Arc<dyn Handler>,
     _driver: WasmDriver,
@@ -61,7 +65,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) async fn start() -> Host {
+    pub(crate) async fn start(guest: &str) -> Host {
         let folder = tempfile::tempdir().unwrap();
         // Compiled once for all tests.
         let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("grpc-cache");
@@ -70,10 +74,10 @@ impl Host {
         options.compiler_args.clear();
         options.requests = 10;
         let driver = WasmDriver::new(options).unwrap();
-        let component = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/wide_guest.wasm");
+        let component = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests").join(guest);
         assert!(
             component.exists(),
-            "{} is missing: build it with scripts/build-guests.sh",
+            "{} is missing: build it with scripts/build-guests.sh and scripts/build-python-guests.sh",
             component.display()
         );
         let descriptors = folder.path().join("descriptors");
