@@ -30,6 +30,7 @@ mod load;
 mod logs;
 mod recovery;
 mod rollout;
+mod secrets;
 mod split;
 mod traffic;
 mod wasm_grpc;
