@@ -20,7 +20,7 @@ pub(crate) fn identity(secret: &Resource<SecretSpec>) -> String {
 ///
 /// # Errors
 /// `unavailable` if it is missing, or not the one that what is stored is sealed under.
-pub(crate) async fn key_of_all(objects: &Objects, keyring: &Keyring) -> Result<Arc<SealingKey>, Problem> {
+pub async fn key_of_all(objects: &Objects, keyring: &Keyring) -> Result<Arc<SealingKey>, Problem> {
     let stored = objects.page::<SecretSpec>("", None, Some(1)).await?.items;
     if let Some(secret) = stored.first()
         && sealed_under(&secret.spec.sealed) != Some(keyring.key().await?.id())

@@ -1,6 +1,6 @@
 //! The zone's interface, served from the store: what agents and ingresses of this zone see and say.
 
-use crate::{Objects, observed::Observed, secrets};
+use crate::{Objects, observed::Observed, secrets, server::audit};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tutti_api::{
@@ -281,7 +281,9 @@ impl ZoneApi for LocalZone {
         if found.spec.node != *node {
             return Err(not_here(instance, node));
         }
-        secrets::of_instance(&self.objects, &self.keyring, &found.spec).await
+        let values = secrets::of_instance(&self.objects, &self.keyring, &found.spec).await?;
+        audit::note_secrets(node, &found.spec);
+        Ok(values)
     }
 
     async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem> {

@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::{io::AsyncReadExt as _, process::Command, sync::Mutex, time::Instant};
 use tutti_base::Secret;
-use tutti_model::{ErrorCode, Problem};
+use tutti_model::Problem;
 use zeroize::Zeroizing;
 
 /// How long a command may take to give the key: one that asks a service over the network fits.
@@ -25,6 +25,8 @@ const COMMAND_TIME: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// Most that is read of a key: it is 64 digits, and a few line ends.
 const TEXT_BYTES: u64 = 4096;
+/// How an operator says where the key is.
+const NAMED_BY: &str = "--key FILE or --key exec:CMD";
 
 /// Where a key is.
 #[derive(Clone, PartialEq, Eq)]
@@ -71,8 +73,21 @@ impl fmt::Debug for Source {
 /// The one key of a role. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Keyring {
-    source: Option<Source>,
+    place: Place,
+    /// What else may help whoever misses the key; `None` says nothing more.
+    advice: Option<String>,
     state: Arc<Mutex<State>>,
+}
+
+/// Where a keyring has its key from.
+#[derive(Debug, Clone)]
+enum Place {
+    /// It is read from there.
+    Source(Source),
+    /// It was given, and is kept nowhere.
+    Memory,
+    /// There is none, for this reason.
+    Nowhere(Problem),
 }
 
 #[derive(Debug, Default)]
@@ -85,14 +100,27 @@ impl Keyring {
     /// The key that is kept there.
     #[must_use]
     pub fn at(source: Source) -> Keyring {
-        Keyring { source: Some(source), state: Arc::default() }
+        Keyring { place: Place::Source(source), advice: None, state: Arc::default() }
+    }
+
+    /// No key: whoever needs one is told this problem.
+    #[must_use]
+    pub fn without(problem: Problem) -> Keyring {
+        Keyring { place: Place::Nowhere(problem), advice: None, state: Arc::default() }
+    }
+
+    /// Adds this to the hint of every problem about a key that is missing or another.
+    #[must_use]
+    pub fn advising(self, advice: impl Into<String>) -> Keyring {
+        Keyring { advice: Some(advice.into()), ..self }
     }
 
     /// This key, which is kept nowhere.
     #[must_use]
     pub fn of(key: SealingKey) -> Keyring {
         Keyring {
-            source: None,
+            place: Place::Memory,
+            advice: None,
             state: Arc::new(Mutex::new(State { key: Some(Arc::new(key)), failed: None })),
         }
     }
@@ -102,12 +130,13 @@ impl Keyring {
     /// # Errors
     /// `unavailable` if the file cannot be written.
     pub fn make_if_missing(&self) -> Result<(), Problem> {
-        match &self.source {
-            Some(Source::File(path)) if !path.exists() => make(path).map_err(|error| {
+        match &self.place {
+            Place::Source(Source::File(path)) if !path.exists() => make(path).map_err(|error| {
                 Problem::unavailable(format!("the key cannot be kept in {}: {error}", path.display()))
                     .hint("make that folder writable, or name another file")
             }),
-            _ => Ok(()),
+            Place::Nowhere(problem) => Err(problem.clone()),
+            Place::Source(_) | Place::Memory => Ok(()),
         }
     }
 
@@ -147,7 +176,7 @@ impl Keyring {
         };
         let opened = match self.key().await.map_err(named)?.open(identity, sealed) {
             // The right one may have been put there meanwhile.
-            Err(OpenError::OtherKey { .. }) if self.source.is_some() => {
+            Err(OpenError::OtherKey { .. }) if matches!(self.place, Place::Source(_)) => {
                 self.read(&mut *self.state.lock().await).await.map_err(named)?.open(identity, sealed)
             }
             opened => opened,
@@ -160,9 +189,8 @@ impl Keyring {
     pub fn refused(&self, error: &OpenError) -> Problem {
         match error {
             OpenError::OtherKey { sealed_under, .. } => {
-                Problem::unavailable(format!("{error}, from {}", self.place())).hint(format!(
-                    "put the key {sealed_under} there, or name where it is with --key FILE or --key exec:CMD"
-                ))
+                let hint = format!("put the key {sealed_under} there, or name where it is with {NAMED_BY}");
+                Problem::unavailable(format!("{error}, from {}", self.place())).hint(self.advised(hint))
             }
             OpenError::Damaged | OpenError::Format => Problem::internal(error.to_string()),
         }
@@ -170,7 +198,23 @@ impl Keyring {
 
     /// Where the key is, for people.
     fn place(&self) -> String {
-        self.source.as_ref().map_or_else(|| "memory".to_owned(), Source::to_string)
+        match &self.place {
+            Place::Source(source) => source.to_string(),
+            Place::Memory => "memory".to_owned(),
+            Place::Nowhere(_) => "nowhere".to_owned(),
+        }
+    }
+
+    fn advised(&self, hint: String) -> String {
+        match &self.advice {
+            Some(advice) => format!("{hint}; {advice}"),
+            None => hint,
+        }
+    }
+
+    fn missing(&self, detail: String) -> Problem {
+        let hint = format!("put the key back, or name where it is with {NAMED_BY}");
+        Problem::unavailable(detail).hint(self.advised(hint))
     }
 
     /// Reads the key anew, unless that has failed just now.
@@ -180,15 +224,28 @@ impl Keyring {
         {
             return Err(problem.clone());
         }
-        let text = match &self.source {
-            None => return state.key.clone().ok_or_else(|| Problem::internal("there is no key")),
-            Some(Source::File(path)) => from_file(path)
-                .map_err(|why| missing(format!("the key in {} cannot be used: {why}", path.display()))),
-            Some(source @ Source::Command(command)) => from_command(command.reveal())
+        let text = match &self.place {
+            Place::Memory => {
+                return state.key.clone().ok_or_else(|| Problem::internal("there is no key"));
+            }
+            Place::Nowhere(problem) => return Err(problem.clone()),
+            Place::Source(Source::File(path)) => {
+                from_file(path).map_err(|why| format!("the key in {} cannot be used: {why}", path.display()))
+            }
+            Place::Source(source @ Source::Command(command)) => from_command(command.reveal())
                 .await
-                .map_err(|why| missing(format!("the key of {source} cannot be used: {why}"))),
+                .map_err(|why| format!("the key of {source} cannot be used: {why}")),
         };
-        let key = text.and_then(|text| parse(&text, &self.place()));
+        let key = match text {
+            // What it is instead is not said: it may be a key of another kind.
+            Ok(text) => parse(&text).unwrap_or_else(|| {
+                Err(self.missing(format!(
+                    "the key of {} is not 64 hex digits, as openssl rand -hex 32 makes them",
+                    self.place()
+                )))
+            }),
+            Err(why) => Err(self.missing(why)),
+        };
         match key {
             Ok(key) => {
                 let key = Arc::new(key);
@@ -203,18 +260,11 @@ impl Keyring {
     }
 }
 
-fn missing(detail: String) -> Problem {
-    Problem::new(ErrorCode::Unavailable, detail)
-        .hint("put the key back, or name where it is with --key FILE or --key exec:CMD")
-}
-
-fn parse(text: &str, place: &str) -> Result<SealingKey, Problem> {
+/// The key of this text; `None` if it is not one.
+fn parse(text: &str) -> Option<Result<SealingKey, Problem>> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    hex::decode_to_slice(text.trim(), bytes.as_mut_slice()).map_err(|_| {
-        // What it is instead is not said: it may be a key of another kind.
-        missing(format!("the key of {place} is not 64 hex digits, as openssl rand -hex 32 makes them"))
-    })?;
-    SealingKey::new(&bytes)
+    hex::decode_to_slice(text.trim(), bytes.as_mut_slice()).ok()?;
+    Some(SealingKey::new(&bytes))
 }
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, String> {

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use tutti_base::sha256;
-use tutti_control::{Objects, secrets::is_anything_sealed};
+use tutti_control::{
+    Objects,
+    secrets::{is_anything_sealed, key_of_all},
+};
 use tutti_model::Problem;
 use tutti_seal::{Keyring, Source};
 
@@ -17,19 +20,25 @@ fn file(data_dir: &Path, ending: &str) -> Result<PathBuf, Problem> {
 /// missing, and what needs it says so.
 ///
 /// # Errors
-/// `invalid` without a configuration folder, and the store's own.
+/// The store's own.
 pub(crate) async fn of_control(
     objects: &Objects,
     source: Option<&Source>,
     data_dir: &Path,
 ) -> Result<Keyring, Problem> {
-    let source = match source {
-        Some(source) => source.clone(),
-        None => Source::File(file(data_dir, "key")?),
+    let keyring = match (source, file(data_dir, "key")) {
+        (Some(source), _) => Keyring::at(source.clone()),
+        (None, Ok(path)) => Keyring::at(Source::File(path)).advising(
+            "the file's name is made of the path of the data folder: if that was moved, the key is in the same folder \
+             under the name of the path before",
+        ),
+        (None, Err(why)) => Keyring::without(
+            Problem::unavailable(format!("there is no key for secrets: {}", why.detail))
+                .hint("set HOME, or name where the key is with --key FILE or --key exec:CMD"),
+        ),
     };
-    let keyring = Keyring::at(source);
     let problem = match is_anything_sealed(objects).await? {
-        true => keyring.key().await.err(),
+        true => key_of_all(objects, &keyring).await.err(),
         false => keyring.make_if_missing().err(),
     };
     if let Some(problem) = problem {

@@ -18,15 +18,16 @@ use tutti_model::{ErrorCode, Problem};
 /// How the command line of this user gets in.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// Where the admin token is kept.
-    pub(crate) token_file: PathBuf,
+    /// Where the admin token is kept; `None` without a configuration folder, where it is only shown.
+    pub(crate) token_file: Option<PathBuf>,
     /// The token, if it was made just now: the only time it is shown, and on a terminal only.
     pub(crate) shown: Option<Secret<String>>,
 }
 
 impl Access {
     /// Keeps the admin token in the user's configuration folder, makes another if the one kept there does not work,
-    /// and writes the context that names it.
+    /// and writes the context that names it. Without such a folder it serves all the same: one that is made is shown on a
+    /// terminal, and else lost.
     ///
     /// # Errors
     /// `unavailable` if the folder cannot be written.
@@ -37,7 +38,14 @@ impl Access {
         api: SocketAddr,
         first: Option<Secret<String>>,
     ) -> Result<Access, Problem> {
-        let token_file = token_file(data_dir)?;
+        let token_file = match token_file(data_dir) {
+            Ok(file) => file,
+            Err(problem) => {
+                let hint = problem.hint.as_deref().unwrap_or_default();
+                tracing::warn!(%problem, hint, "no token and no context is kept for the command line");
+                return Ok(Access { token_file: None, shown: first });
+            }
+        };
         let shown = match first {
             Some(first) => Some(first),
             None if works(objects, &token_file).await? => None,
@@ -53,7 +61,7 @@ impl Access {
                 before.api
             );
         }
-        Ok(Access { token_file, shown })
+        Ok(Access { token_file: Some(token_file), shown })
     }
 }
 
@@ -130,13 +138,14 @@ impl Ready {
     }
 
     fn text(&self) -> String {
+        let kept = self.access.token_file.as_ref();
+        let token = kept.map_or_else(|| "kept nowhere".to_owned(), |file| file.display().to_string());
         let mut text = format!(
-            "tutti {} is ready\n  api    http://{}\n  http   http://{}\n  data   {}\n  token  {}\n",
+            "tutti {} is ready\n  api    http://{}\n  http   http://{}\n  data   {}\n  token  {token}\n",
             crate::dev::RELEASE,
             self.api,
             self.http,
             self.data_dir.display(),
-            self.access.token_file.display(),
         );
         // Not into a file or a journal, which others may read: it is in the token file all the same.
         let secret = self.access.shown.as_ref().filter(|_| std::io::stdout().is_terminal());

@@ -302,7 +302,9 @@ impl FromStr for StoreAddress {
     fn from_str(text: &str) -> Result<Self, Problem> {
         match text.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(StoreAddress::Sqlite(PathBuf::from(path))),
-            Some(("etcd", _)) => text.parse().map(StoreAddress::Etcd).map_err(Problem::invalid::<String>),
+            Some(("etcd", _)) => {
+                text.parse().map(StoreAddress::Etcd).map_err(|why: String| Problem::invalid(why))
+            }
             Some(("postgres" | "postgresql", _)) => text.parse().map(StoreAddress::Postgres),
             _ => Err(Problem::invalid(
                 "write sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…] or postgres://USER@HOST/DATABASE",

@@ -1,9 +1,10 @@
 //! One line for each request that changes something: who, what, on which object, with which outcome. What nodes and
-//! ingresses say every second or so is left out.
+//! ingresses say every second or so is left out. What a node is given of secrets has its line too, though nothing changes.
 
 use super::call::Caller;
 use http::{Method, StatusCode};
 use tutti_api::operations::Operation;
+use tutti_model::{instance::InstanceSpec, name::NodeName, secret::SecretRef};
 
 /// Whether requests of this method may change something.
 pub(super) fn changes(method: &Method) -> bool {
@@ -22,6 +23,18 @@ pub(super) fn is_noted(operation: &Operation) -> bool {
 pub(super) fn note(request_id: &str, caller: &Caller, operation: &str, object: &str, status: StatusCode) {
     let (token, status) = (caller.token(), status.as_u16());
     tracing::info!(target: "tutti::audit", request_id, token, operation, object, status, "request");
+}
+
+/// Notes that a node was given the secrets of an instance: their names, never more.
+pub(crate) fn note_secrets(node: &NodeName, instance: &InstanceSpec) {
+    let name = |name: &tutti_model::secret::SecretName| {
+        let domain = instance.version.service.domain.clone();
+        SecretRef { domain, name: name.clone() }.to_string()
+    };
+    let names: Vec<String> = instance.manifest.secrets.values().map(name).collect();
+    let (object, secrets) = (format!("instance {}", instance.instance), names.join(" "));
+    let operation = "read_instance_secrets";
+    tracing::info!(target: "tutti::audit", %node, operation, object, secrets, "given to a node");
 }
 
 /// Notes how a request for the registry ended. A push is several of them, and none changes what anybody sees: what does

@@ -5,7 +5,7 @@
 //! ([`replay`]), the handler, one line of audit. Handlers change objects and nothing else: what follows from a change
 //! is the reconcilers' business, and how bytes of artifacts are stored the registry's.
 
-mod audit;
+pub(crate) mod audit;
 mod call;
 mod claims;
 mod defaults;

@@ -1,5 +1,6 @@
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
+use tutti_model::ErrorCode;
 
 fn hex_key(byte: u8) -> String {
     hex::encode([byte; KEY_BYTES])
@@ -108,4 +109,28 @@ async fn a_command_gives_the_key() {
     assert!(problem.detail.contains("64 hex digits") && !problem.detail.contains("hunter2"), "{problem}");
     // More than is read ends the command.
     ring("yes").key().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_keyring_without_a_key_tells_why() {
+    let ring = Keyring::without(Problem::unavailable("there is no folder for a key").hint("set HOME"));
+    for problem in [ring.key().await.unwrap_err(), ring.make_if_missing().unwrap_err()] {
+        assert_eq!(problem, Problem::unavailable("there is no folder for a key").hint("set HOME"));
+    }
+    let sealed = Keyring::of(SealingKey::new(&Zeroizing::new([1; KEY_BYTES])).unwrap()).seal("a", b"x").await;
+    let problem = ring.open("secret a", "a", &sealed.unwrap()).await.unwrap_err();
+    assert_eq!(problem.detail, "secret a cannot be read: there is no folder for a key");
+}
+
+#[tokio::test]
+async fn advice_stands_behind_what_is_said_of_a_key_that_is_missing_or_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let ring = || Keyring::at(Source::File(path.clone())).advising("look under the bed");
+    let advised = |problem: Problem| problem.hint.unwrap().ends_with("; look under the bed");
+    assert!(advised(ring().key().await.unwrap_err()));
+    write(&path, &hex_key(1), 0o600);
+    let sealed = ring().seal("a", b"x").await.unwrap();
+    write(&path, &hex_key(2), 0o600);
+    assert!(advised(ring().open("secret a", "a", &sealed).await.unwrap_err()));
 }

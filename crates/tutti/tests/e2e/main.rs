@@ -32,6 +32,7 @@ mod logs;
 mod postgres;
 mod recovery;
 mod rollout;
+mod secrets;
 #[path = "../../../store/tests/server/postgres.rs"]
 mod server;
 mod split;
