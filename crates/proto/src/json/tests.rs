@@ -113,6 +113,23 @@ fn what_is_written_is_bounded() {
 }
 
 #[test]
+fn a_mask_of_what_is_no_field_has_no_json() {
+    let mask = |paths: &[&str]| {
+        let paths = paths.iter().map(|path| Value::String((*path).to_owned())).collect();
+        let mut mask = DynamicMessage::new(EVERYTHING.get_field_by_name("mask").unwrap().kind().as_message().unwrap().clone());
+        mask.set_field_by_name("paths", Value::List(paths));
+        let mut message = DynamicMessage::new(EVERYTHING.clone());
+        message.set_field_by_name("mask", Value::Message(mask));
+        to_json(&EVERYTHING, &message.encode_to_vec())
+    };
+    assert_eq!(mask(&["a_b", "c.d1"]).unwrap(), r#"{"mask":"aB,c.d1"}"#);
+    assert_eq!(mask(&[]).unwrap(), r#"{"mask":""}"#);
+    for wrong in ["", "a,b", "a\nb", "\"a\"", "aB", "a_", "a__b", "a_1", "ä"] {
+        assert!(matches!(mask(&["ok", wrong]), Err(Unwritable::NoForm(_))), "{wrong:?}");
+    }
+}
+
+#[test]
 fn the_last_member_of_a_oneof_counts_and_messages_are_merged() {
     let mut bytes = Vec::new();
     read::delimited(29, b"\x0a\x01a", &mut bytes);

@@ -404,6 +404,10 @@ impl Writing {
             if !text.is_empty() {
                 text.push(',');
             }
+            // Between commas nothing is no path, and alone it would be a mask without any.
+            if path.is_empty() {
+                return Err(no_camel_case(path));
+            }
             let mut letters = path.chars();
             while let Some(letter) = letters.next() {
                 match letter {
@@ -411,8 +415,9 @@ impl Writing {
                         Some(next @ 'a'..='z') => text.push(next.to_ascii_uppercase()),
                         _ => return Err(no_camel_case(path)),
                     },
-                    'A'..='Z' => return Err(no_camel_case(path)),
-                    letter => text.push(letter),
+                    'a'..='z' | '0'..='9' | '.' => text.push(letter),
+                    // What no field's name has could not be read back, or would be read as several paths.
+                    _ => return Err(no_camel_case(path)),
                 }
             }
         }
