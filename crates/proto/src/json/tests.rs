@@ -116,7 +116,9 @@ fn what_is_written_is_bounded() {
 fn a_mask_of_what_is_no_field_has_no_json() {
     let mask = |paths: &[&str]| {
         let paths = paths.iter().map(|path| Value::String((*path).to_owned())).collect();
-        let mut mask = DynamicMessage::new(EVERYTHING.get_field_by_name("mask").unwrap().kind().as_message().unwrap().clone());
+        let mut mask = DynamicMessage::new(
+            EVERYTHING.get_field_by_name("mask").unwrap().kind().as_message().unwrap().clone(),
+        );
         mask.set_field_by_name("paths", Value::List(paths));
         let mut message = DynamicMessage::new(EVERYTHING.clone());
         message.set_field_by_name("mask", Value::Message(mask));
