@@ -29,6 +29,11 @@ const NOISY: u32 = 4;
 /// Below this the factor is not judged: two turns of a guest, or about one time slice of the kernel's, which is what a
 /// call waits for in the worst case when everything is as it should be.
 const FLOOR: Duration = Duration::from_millis(4);
+/// The same for guests whose single turns are dear, by stacks and buffers that the kernel gives and takes back: on two
+/// cores their neighbours wait up to three times as long, and a busy machine adds to it (docs/security.md).
+const DEAR_FLOOR: Duration = Duration::from_millis(20);
+/// Those guests.
+const DEAR: [&str; 2] = ["recurse", "huge"];
 
 /// The slowest of a window's calls but two. They come from outside of the runtime, as a client's do: what they wait for
 /// includes that a thread is free for them at all.
@@ -100,6 +105,7 @@ fn median(windows: &[Duration]) -> Duration {
 
 /// Whether the neighbour is served in time beside it. Prints what was measured.
 fn holds(runtime: &Handle, neighbour: &Service, hostile: &Service, misdeed: &str) -> bool {
+    let floor = if DEAR.iter().any(|dear| misdeed.contains(dear)) { DEAR_FLOOR } else { FLOOR };
     let mut times_held = 0;
     for round in 1..=ROUNDS {
         let (mut quiet, mut beside, mut calls) = (Vec::new(), Vec::new(), 0);
@@ -110,9 +116,9 @@ fn holds(runtime: &Handle, neighbour: &Service, hostile: &Service, misdeed: &str
             calls += siege.end(runtime);
         }
         let (least, most) = (quiet.iter().min().unwrap(), quiet.iter().max().unwrap());
-        let noisy = *most > (*least * NOISY).max(FLOOR);
+        let noisy = *most > (*least * NOISY).max(floor);
         let (usual, slow) = (median(&quiet), median(&beside));
-        let held = slow <= (usual * FACTOR).max(FLOOR);
+        let held = slow <= (usual * FACTOR).max(floor);
         println!(
             "{misdeed}: p99 {usual:?} quiet ({least:?} to {most:?}{}), {slow:?} beside {calls} calls, round {round}: {}",
             if noisy { ", too noisy to judge by it alone" } else { "" },

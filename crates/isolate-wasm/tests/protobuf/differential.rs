@@ -210,9 +210,12 @@ fn explained(one: &Sent, python: Option<bool>) -> Option<&'static str> {
     if here == prost.is_ok() && python.is_none_or(|python| python == here) {
         return None;
     }
-    if python == Some(false) && here == prost.is_ok() && Quirks::of(&one.of, &one.message.sent).long_prefix {
+    let long_prefix = python == Some(false) && Quirks::of(&one.of, &one.message.sent).long_prefix;
+    if long_prefix && here == prost.is_ok() {
         return Some("a tag or a length may be written with up to ten bytes; Python takes five");
     }
+    // Python has its reason then, and prost may have another.
+    let python = python.filter(|_| !long_prefix);
     let unknown_number = prost.as_ref().is_ok_and(canonical::has_unknown_number);
     let prost = prost.err().unwrap_or_default();
     if python.is_none_or(|python| python == here) && Quirks::of(&one.of, &one.message.sent).mistyped_map {
