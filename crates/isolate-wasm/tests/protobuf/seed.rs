@@ -6,11 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) struct Seed(u64);
 
 impl Seed {
-    /// That of the environment, or another each time. Whoever uses it prints it.
+    /// That of the environment, another each time for `TUTTI_SEED=random`, and else always the same, so that a test that
+    /// fails does so for a change, and not for a new message. Whoever uses it prints it.
     pub(crate) fn of_environment() -> u64 {
-        let given =
-            std::env::var("TUTTI_SEED").ok().map(|seed| seed.parse().expect("TUTTI_SEED is a number"));
-        given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64)
+        match std::env::var("TUTTI_SEED").as_deref() {
+            Ok("random") => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
+            Ok(seed) => seed.parse().expect("TUTTI_SEED is a number, or \"random\""),
+            Err(_) => 1_795_862_832_854_610_947,
+        }
     }
 
     pub(crate) fn new(seed: u64) -> Seed {
