@@ -5,10 +5,7 @@
 
 use crate::node::Node;
 use futures_util::StreamExt as _;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tutti_api::{Change, WatchEvent};
@@ -140,18 +137,13 @@ pub(crate) async fn run(
     holds: watch::Sender<Vec<Held>>,
     stop: CancellationToken,
 ) {
-    let mut done: BTreeSet<Digest> = BTreeSet::new();
-    let mut failed: BTreeMap<Digest, (Backoff, Timestamp)> = BTreeMap::new();
+    let mut known = Known::default();
     loop {
         let versions = wanted.borrow_and_update().clone();
-        done.retain(|digest| versions.iter().any(|version| version.artifact == *digest));
-        failed.retain(|digest, _| versions.iter().any(|version| version.artifact == *digest));
+        known.keep(&versions);
         let now = node.clock.now();
-        let due = |digest: &Digest| failed.get(digest).is_none_or(|(_, retry)| *retry <= now);
-        let next =
-            versions.into_iter().find(|version| !done.contains(&version.artifact) && due(&version.artifact));
-        let Some(version) = next else {
-            let retry = failed.values().map(|(_, retry)| *retry).min();
+        let Some(version) = known.next(versions, now) else {
+            let retry = known.failed.values().map(|(_, retry)| *retry).min();
             let again = async {
                 match retry {
                     Some(retry) => node.clock.sleep_until(retry).await,
@@ -166,28 +158,69 @@ pub(crate) async fn run(
             }
             continue;
         };
-        let begun = node.clock.now();
         let result = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             result = preload(&node, &version.version, version.isolate, &version.artifact) => result,
         };
-        let took = node.clock.now().since(begun);
-        publish(&holds, &wanted.borrow(), &version, readiness(&version, &result, took));
+        let took = node.clock.now().since(now);
+        known.say(Held { artifact: version.artifact.clone(), readiness: readiness(&version, &result, took) });
+        holds.send_if_modified(|held| known.publish(held));
         match result {
             Ok(_) => {
                 tracing::info!(version = %version.version, %took, "ready to start");
-                failed.remove(&version.artifact);
-                done.insert(version.artifact);
+                known.failed.remove(&version.artifact);
             }
             Err(error) => {
                 let fresh = || (Backoff::new(PAUSES.0, PAUSES.1, node.random.clone()), now);
-                let (pauses, retry) = failed.entry(version.artifact).or_insert_with(fresh);
+                let (pauses, retry) = known.failed.entry(version.artifact).or_insert_with(fresh);
                 let pause = pauses.fail();
                 *retry = node.clock.now().plus(pause);
                 tracing::warn!(version = %version.version, error = error.text(), "cannot be held ready; trying again in {pause}");
             }
         }
+    }
+}
+
+/// What became of the versions that are wanted. What is ready and what is said to be ready are one list: were they two,
+/// a version that was for a moment not wanted could be in the first alone, and nobody would ever hear of it.
+#[derive(Default)]
+struct Known {
+    /// What is said of each, the last first.
+    said: Vec<Held>,
+    /// When each that failed is tried again.
+    failed: BTreeMap<Digest, (Backoff, Timestamp)>,
+}
+
+impl Known {
+    /// Forgets what is not wanted any more.
+    fn keep(&mut self, wanted: &[VersionSpec]) {
+        let is_wanted = |digest: &Digest| wanted.iter().any(|version| version.artifact == *digest);
+        self.said.retain(|held| is_wanted(&held.artifact));
+        self.failed.retain(|digest, _| is_wanted(digest));
+    }
+
+    /// The first that is neither ready nor waiting to be tried again.
+    fn next(&self, versions: Vec<VersionSpec>, now: Timestamp) -> Option<VersionSpec> {
+        let is_ready =
+            |digest: &Digest| self.said.iter().any(|held| held.artifact == *digest && held.ready().is_some());
+        let is_due = |digest: &Digest| self.failed.get(digest).is_none_or(|(_, retry)| *retry <= now);
+        versions.into_iter().find(|version| !is_ready(&version.artifact) && is_due(&version.artifact))
+    }
+
+    fn say(&mut self, now: Held) {
+        self.said.retain(|known| known.artifact != now.artifact);
+        self.said.insert(0, now);
+    }
+
+    /// Makes `held` what is known, if what was said last is news. That something was left out is no news: it would be
+    /// written just when a version is deployed.
+    fn publish(&self, held: &mut Vec<Held>) -> bool {
+        if self.said.first().is_none_or(|last| held.contains(last)) {
+            return false;
+        }
+        *held = self.said.iter().take(HELD).cloned().collect();
+        true
     }
 }
 
@@ -203,28 +236,6 @@ fn readiness(version: &VersionSpec, result: &Result<Artifact, PreloadError>, too
         Err(PreloadError::Unrunnable(text)) => Readiness::Unrunnable { reason: reason(text) },
         Err(PreloadError::Unavailable(text)) => Readiness::Delayed { reason: reason(text) },
     }
-}
-
-/// Says what became of a version, first, and leaves out what nobody asks for any more. That alone is never news: it
-/// would be written just when a version is deployed.
-fn publish(
-    holds: &watch::Sender<Vec<Held>>,
-    wanted: &[VersionSpec],
-    version: &VersionSpec,
-    readiness: Readiness,
-) {
-    let now = Held { artifact: version.artifact.clone(), readiness };
-    holds.send_if_modified(|held| {
-        if held.contains(&now) {
-            return false;
-        }
-        held.retain(|known| {
-            known.artifact != now.artifact && wanted.iter().any(|version| version.artifact == known.artifact)
-        });
-        held.insert(0, now);
-        held.truncate(HELD);
-        true
-    });
 }
 
 #[cfg(test)]

@@ -144,6 +144,14 @@ impl Observed {
         gone.lease
     }
 
+    /// All ingresses have left but those that `is_there`.
+    pub fn only_ingresses(&self, is_there: impl Fn(&str) -> bool) {
+        let names: Vec<String> = self.state().ingresses.keys().cloned().collect();
+        for name in names.iter().filter(|name| !is_there(name)) {
+            self.ingress_left(name);
+        }
+    }
+
     /// Tells of every report of an ingress.
     #[must_use]
     pub fn reports(&self) -> watch::Receiver<u64> {
@@ -236,6 +244,8 @@ mod tests {
         assert_eq!(answers(), 15, "one whose lease had expired comes back, and counts on");
         observed.ingress(&report("a", 12));
         assert_eq!(answers(), 17);
+        observed.only_ingresses(|name| name == "a");
+        assert_eq!((answers(), observed.running(&service)), (17, 3), "of who left, what it answered stays");
     }
 
     #[test]

@@ -102,7 +102,20 @@ impl World {
             && deployments.iter().all(|deployment| deployment.status.phase.is_final())
             && weights.unwrap_or_default() == service.status.split
             && u32::try_from(serving) == Ok(wanted)
-            && instances.len() == serving)
+            && instances.len() == serving
+            && self.is_held_ready(name).await?)
+    }
+
+    /// Whether the version that the service has held ready is, on every node that is to hold it, and whoever pushed it
+    /// can read that.
+    async fn is_held_ready(&self, name: &str) -> Result<bool, Problem> {
+        let Some(assignment) = self.real.find::<AssignmentSpec>(name).await? else { return Ok(true) };
+        let Some(version) = assignment.spec.preload else { return Ok(true) };
+        let pushed = self.real.get::<VersionSpec>(&version.version.to_string()).await?;
+        Ok(pushed
+            .status
+            .preparation
+            .is_some_and(|told| told.nodes > 0 && told.ready + told.failed == told.nodes))
     }
 
     /// Everything that is, for people.
@@ -133,6 +146,9 @@ impl World {
                 "{} report of round {}: {:?}, {:?}",
                 report.service, report.round, report.progress, report.reasons
             ));
+        }
+        for version in self.real.list::<VersionSpec>("").await.map(|all| all.items).unwrap_or_default() {
+            lines.push(format!("{} is held ready: {:?}", version.name, version.status.preparation));
         }
         for table in self.real.list::<TableSpec>("").await.map(|all| all.items).unwrap_or_default() {
             let weights: Vec<_> = table

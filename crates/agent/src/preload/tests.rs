@@ -1,8 +1,8 @@
-use super::{HELD, PreloadError, publish, readiness};
+use super::{HELD, Known, PreloadError, readiness};
 use crate::testing::{Bench, eventually, node_name, version};
 use tutti_base::sha256;
 use tutti_model::{
-    Millis, Problem,
+    Millis, Problem, Timestamp,
     manifest::Manifest,
     node::{Held, NodeSpec, READINESS_REASON_CHARS, Readiness},
     version::{Isolate, VersionSpec},
@@ -93,18 +93,47 @@ async fn control_is_told_at_once_what_is_ready_and_what_cannot_be_run() {
         .await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_node_says_it_holds_is_bounded() {
-    let (holds, held) = tokio::sync::watch::channel(Vec::new());
+#[test]
+fn what_a_node_says_it_holds_is_bounded() {
+    let mut held = Vec::new();
+    let mut known = Known::default();
     let wanted: Vec<VersionSpec> = (0..HELD + 9).map(|number| spec(&format!("1.{number}"))).collect();
     let long = "x".repeat(READINESS_REASON_CHARS + 9);
     for version in &wanted {
         let failed = Err(PreloadError::Unrunnable(format!("preparing {}: {long}", version.version)));
-        publish(&holds, &wanted, version, readiness(version, &failed, Millis(1)));
+        known.say(Held {
+            artifact: version.artifact.clone(),
+            readiness: readiness(version, &failed, Millis(1)),
+        });
+        assert!(known.publish(&mut held));
+        assert!(!known.publish(&mut held), "said once");
     }
-    let said = held.borrow();
-    assert_eq!(said.len(), HELD);
-    assert_eq!(said[0].artifact, wanted.last().unwrap().artifact, "the newest first");
+    assert_eq!(held.len(), HELD);
+    assert_eq!(held[0].artifact, wanted.last().unwrap().artifact, "the newest first");
     let expected = "x".repeat(READINESS_REASON_CHARS);
-    assert!(said.iter().all(|held| held.readiness == Readiness::Unrunnable { reason: expected.clone() }));
+    assert!(held.iter().all(|held| held.readiness == Readiness::Unrunnable { reason: expected.clone() }));
+}
+
+#[test]
+fn what_was_for_a_moment_not_wanted_is_made_ready_again_or_said() {
+    let both = ["1.0", "2.0"].map(spec);
+    let ready = |version: &VersionSpec| Held {
+        artifact: version.artifact.clone(),
+        readiness: Readiness::Ready { took: Millis(1) },
+    };
+    let mut held = Vec::new();
+    // The moment passed while the other was made ready: nothing is lost.
+    let mut known = Known::default();
+    known.keep(&both);
+    known.say(ready(&both[0]));
+    known.publish(&mut held);
+    known.say(ready(&both[1]));
+    known.publish(&mut held);
+    known.keep(&both);
+    assert_eq!(known.next(both.to_vec(), Timestamp(0)), None);
+    assert_eq!(held, [ready(&both[1]), ready(&both[0])]);
+    // The moment was noticed: what was forgotten is made ready again.
+    known.keep(&both[1..]);
+    known.keep(&both);
+    assert_eq!(known.next(both.to_vec(), Timestamp(0)), Some(both[0].clone()));
 }

@@ -434,34 +434,34 @@ impl Global {
         Ok(true)
     }
 
-    /// Removes a service that no zone has anything of any more, with its versions, routes and deployments.
+    /// Removes a service that no zone has anything of any more, with its versions, routes and deployments; it goes last.
+    /// What there is of it is read from the store: nothing is added to what is marked to be removed, but a watch may not
+    /// have told yet what came just before, and nobody would ever remove that.
     async fn finalize(&mut self, service: &Resource<ServiceSpec>) -> Result<(), Problem> {
-        if self.assignments.get(&service.name).is_some() {
+        if self.objects.find::<AssignmentSpec>(&service.name).await?.is_some() {
             return Ok(());
         }
+        let versions = self.objects.list::<VersionSpec>(&format!("{}@", service.name)).await?.items;
+        let mut routes = self.objects.list::<RouteSpec>("").await?.items;
+        routes.retain(|route| route.spec.service == service.spec.service);
+        let mut deployments = self.objects.list::<DeploymentSpec>("").await?.items;
+        deployments.retain(|deployment| deployment.spec.service == service.spec.service);
         let key = Home::of(Kind::Assignment, self.objects.zone()).key(Kind::Assignment, &service.name);
         let mut write = self.objects.write().when(Compare::Absent(key)).unchanged(service);
-        for version in self.versions.with_prefix(&format!("{}@", service.name)) {
-            if write.room() > 0 {
-                write = write.delete(version);
-            }
+        for version in versions.iter().take(write.room()) {
+            write = write.delete(version);
         }
-        for route in self.routes_of.of(&service.name).filter_map(|name| self.routes.get(name)) {
-            if write.room() > 0 {
-                write = write.delete(route);
-            }
+        for route in routes.iter().take(write.room()) {
+            write = write.delete(route);
         }
-        let deployments = self.deployments_of.of(&service.name);
-        for deployment in deployments.filter_map(|name| self.deployments.get(name)) {
-            if write.room() > 0 {
-                write = write.delete(deployment);
-            }
+        for deployment in deployments.iter().take(write.room()) {
+            write = write.delete(deployment);
         }
         if write.operations() == 0 {
-            let report = self.reports.get(&report_name(self.objects.zone(), &service.spec.service));
+            let report = report_name(self.objects.zone(), &service.spec.service);
             write = self.objects.write().delete(service);
-            if let Some(report) = report {
-                write = write.delete(report);
+            if let Some(report) = self.objects.find::<ReportSpec>(&report).await? {
+                write = write.delete(&report);
             }
             tracing::info!(service = %service.name, "removed");
         }

@@ -246,6 +246,8 @@ impl Zone {
             // What it holds means something only to the services whose version that is.
             if held(&mut is) != held(&mut was) {
                 self.wake_prepared(&node.spec.node);
+                // Said just when the node was to be told of another version, it has refused that write.
+                self.preload_due = true;
             }
             is_news |= is != was;
         }
@@ -256,7 +258,12 @@ impl Zone {
     }
 
     fn ingresses_changed(&mut self, event: Result<WatchEvent<IngressSpec>, Problem>) {
+        let is_complete = matches!(event, Ok(WatchEvent::InitDone { .. }));
         let changed = apply(&mut self.ingresses, event);
+        if is_complete {
+            // Whoever left while another control led, or while the watch was broken, is told by no change.
+            self.observed.only_ingresses(|name| self.ingresses.get(name).is_some());
+        }
         for ingress in &changed {
             if self.ingresses.get(&ingress.name).is_none() {
                 // Its lease has expired: what it last said to be running is not running any more.

@@ -6,9 +6,11 @@ use crate::{
     capacity::{Load, need},
     room::stands_by_since,
 };
+use std::collections::BTreeMap;
 use tutti_model::{
     Millis, Resource, Share, Timestamp,
     instance::{Goal, InstanceSpec, InstanceState},
+    name::VersionName,
 };
 
 /// How often a service with more instances than its workers is looked at for its load having gone: seldom beside how
@@ -89,7 +91,8 @@ fn after_serving(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Goal {
 }
 
 /// At most twice the service's workers stand by, so that redeploying often cannot fill a node: beyond that, the ones
-/// that have stood by longest go early, since a rollback returns to the others. Nothing stands by for a service that is removed.
+/// ones that have stood by longest go early, and before all others those that no rollback of the running deployment
+/// returns to. Nothing stands by for a service that is removed.
 fn bound_standby(pass: &mut Pass<'_>) {
     let most = if pass.view.assignment.removed { 0 } else { pass.view.assignment.workers.saturating_mul(2) };
     let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -105,11 +108,35 @@ fn bound_standby(pass: &mut Pass<'_>) {
         })
         .collect();
     standing_by.sort_by_key(|(since, instance)| (std::cmp::Reverse(*since), &instance.name));
-    let early: Vec<_> =
-        standing_by.into_iter().skip(most).map(|(_, instance)| instance.spec.instance.clone()).collect();
+    let (returned_to, others) =
+        split_returned_to(pass, standing_by.into_iter().map(|(_, instance)| *instance));
+    let in_order = returned_to.into_iter().chain(others);
+    let early: Vec<_> = in_order.skip(most).map(|instance| instance.spec.instance.clone()).collect();
     for id in early {
         pass.goals.insert(id, Goal::Standby { until: pass.view.now });
     }
+}
+
+/// Parts instances, in their order, into as many of each version as the running deployment needs to be rolled back, and
+/// all others.
+fn split_returned_to<'a>(
+    pass: &Pass<'_>,
+    instances: impl Iterator<Item = &'a Resource<InstanceSpec>>,
+) -> (Vec<&'a Resource<InstanceSpec>>, Vec<&'a Resource<InstanceSpec>>) {
+    let assignment = pass.view.assignment;
+    let mut left: BTreeMap<&VersionName, u32> = BTreeMap::new();
+    if assignment.deployment.is_some() {
+        left.extend(
+            assignment.from.iter().map(|(version, share)| (version, share.workers(assignment.workers))),
+        );
+    }
+    instances.partition(|instance| match left.get_mut(&instance.spec.version.version) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            true
+        }
+        _ => false,
+    })
 }
 
 /// An instance that is lost is to stop, should its node come back, once others do its work: what comes back goes by

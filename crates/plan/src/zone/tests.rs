@@ -488,6 +488,20 @@ fn what_stood_by_last_is_not_crowded_out_by_what_may_stand_by_longer() {
     assert_eq!((world.count("0.8", |_| true), world.count("1.0", standby)), (0, 1));
 }
 
+#[test]
+fn what_a_rollback_returns_to_is_not_crowded_out_by_what_a_smaller_service_does_without() {
+    let mut world = World::new(1);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.now = world.now.plus(Millis(10));
+    world.assignment.workers = 4;
+    world.assign(&[("2.0", "100%")], true).settle();
+    world.now = world.now.plus(Millis(10));
+    world.assignment.workers = 1;
+    world.assignment.round += 1;
+    world.settle();
+    assert_eq!((world.count("1.0", standby), world.count("2.0", standby)), (1, 1));
+}
+
 /// Marks a node, and what runs there, as silent since now.
 fn falls_silent(world: &mut World, at: &str) {
     world.nodes.iter_mut().filter(|node| node.node.as_str() == at).for_each(|node| node.heard = false);

@@ -55,10 +55,15 @@ impl Zone {
         })
     }
 
-    /// Tells each node which versions to hold ready.
+    /// Tells each node which versions to hold ready, the newest first: of more than it may hold, those are left out for
+    /// which somebody waits the least.
     pub(super) async fn write_preload(&mut self) -> Result<(), Problem> {
         let mut wanted: BTreeMap<NodeName, Vec<VersionSpec>> = BTreeMap::new();
-        for preparing in self.preparing.values() {
+        let mut newest: Vec<(&String, &Preparing)> = self.preparing.iter().collect();
+        newest.sort_by_key(|(service, _)| {
+            std::cmp::Reverse(self.assignments.get(service).map(|assignment| assignment.revision))
+        });
+        for (_, preparing) in newest {
             for node in &preparing.placed.nodes {
                 wanted.entry(node.clone()).or_default().push(preparing.version.clone());
             }

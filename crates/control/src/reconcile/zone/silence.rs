@@ -28,6 +28,7 @@ impl Zone {
         if silent != self.silent {
             tracing::info!(?silent, "nodes that are not heard have changed");
             self.silent = silent;
+            self.preload_due = true;
             self.wake_all();
         }
     }
