@@ -102,14 +102,19 @@ struct Turns<T> {
     last: u64,
 }
 
-impl<T> Turns<T> {
-    /// Lets it run until it waits, ends, or its turn is over.
-    fn next(&mut self, context: &mut Context<'_>) -> Poll<wasmtime::Result<T>> {
+impl<T: Send + 'static> Turns<T> {
+    /// Lets it run until it waits, ends, or its turn is over. What an end takes, its memory given back and its failure
+    /// put into words, is part of the turn: after a deep recursion it takes longer than the guest itself.
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Result<T, HandleError>> {
         let _turn = self.ticker.turn();
         let began = thread_time();
         self.meter.begin();
         let polled = self.work.as_mut().poll(context);
         self.meter.end();
+        let polled = polled.map_err(|error| failure(&self.meter, &error));
+        if polled.is_ready() {
+            self.work = Box::pin(std::future::pending());
+        }
         // Not the time that passed: on a busy machine the shortest turn may be interrupted for long.
         self.last = thread_time().saturating_sub(began);
         self.share.count(self.last);
@@ -156,7 +161,7 @@ impl Wake for Signal {
 }
 
 /// A guest and what its turn in the lane came to.
-type Turned<T> = (Box<Turns<T>>, Poll<wasmtime::Result<T>>);
+type Turned<T> = (Box<Turns<T>>, Poll<Result<T, HandleError>>);
 
 /// Where the guest is.
 enum Place<T> {
@@ -190,14 +195,16 @@ impl<T: Send + 'static> Guest<T> {
     /// Lets it run until it waits, ends, or its turn is over.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, HandleError>> {
         if self.stop.is_cancelled() {
-            return Poll::Ready(Err(self.failure(&Stopped.into())));
+            return Poll::Ready(Err(failure(&self.meter, &Stopped.into())));
         }
         loop {
             match std::mem::replace(&mut self.place, Place::Ended) {
                 Place::Here(mut turns) if !turns.share.is_slow(turns.last) => {
                     let polled = turns.next(context);
-                    self.place = Place::Here(turns);
-                    return polled.map_err(|error| self.failure(&error));
+                    if polled.is_pending() {
+                        self.place = Place::Here(turns);
+                    }
+                    return polled;
                 }
                 Place::Here(turns) => self.place = Place::Away(self.send(turns, context.waker())),
                 Place::Away(mut turn) => {
@@ -211,12 +218,14 @@ impl<T: Send + 'static> Guest<T> {
                             "the host failed at the request".to_owned(),
                         )));
                     };
-                    self.place = Place::Here(turns);
-                    // One that was woken meanwhile wants another turn.
-                    if polled.is_pending() && self.signal.given.load(Ordering::SeqCst) {
-                        context.waker().wake_by_ref();
+                    if polled.is_pending() {
+                        self.place = Place::Here(turns);
+                        // One that was woken meanwhile wants another turn.
+                        if self.signal.given.load(Ordering::SeqCst) {
+                            context.waker().wake_by_ref();
+                        }
                     }
-                    return polled.map_err(|error| self.failure(&error));
+                    return polled;
                 }
                 Place::Ended => {
                     return Poll::Ready(Err(HandleError::Trap("the guest has ended".to_owned())));
@@ -254,17 +263,18 @@ impl<T: Send + 'static> Guest<T> {
         ticker.lane().send(&share, Box::new(job));
         turn
     }
+}
 
-    fn failure(&self, error: &wasmtime::Error) -> HandleError {
-        if error.is::<CpuExceeded>() {
-            HandleError::Time
-        } else if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
-            HandleError::Full(full.to_string())
-        } else if self.meter.memory_refused.load(Ordering::Relaxed) {
-            HandleError::Memory
-        } else {
-            HandleError::Trap(describe(error))
-        }
+/// What ended a guest.
+fn failure(meter: &Meter, error: &wasmtime::Error) -> HandleError {
+    if error.is::<CpuExceeded>() {
+        HandleError::Time
+    } else if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        HandleError::Full(full.to_string())
+    } else if meter.memory_refused.load(Ordering::Relaxed) {
+        HandleError::Memory
+    } else {
+        HandleError::Trap(describe(error))
     }
 }
 
