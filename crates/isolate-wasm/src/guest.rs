@@ -3,7 +3,10 @@
 //! A turn that is likely to be long is handed to the [`lane`](crate::lane), which gives the guest back after it. So a
 //! guest runs only while somebody wants its answer, wherever it runs.
 
-use crate::{lane::Share, ticker::Ticker};
+use crate::{
+    lane::{Share, pause},
+    ticker::Ticker,
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     fmt::Write as _,
@@ -104,27 +107,31 @@ struct Turns<T> {
 
 impl<T: Send + 'static> Turns<T> {
     /// Lets it run until it waits, ends, or its turn is over. What an end takes, its memory given back and its failure
-    /// put into words, is part of the turn: after a deep recursion it takes longer than the guest itself.
-    fn next(&mut self, context: &mut Context<'_>) -> Poll<Result<T, HandleError>> {
+    /// put into words, is part of the turn: after a deep recursion it takes longer than the guest itself. So there is a
+    /// pause before it.
+    fn next(&mut self, context: &mut Context<'_>, pause: fn()) -> Poll<Result<T, HandleError>> {
         let _turn = self.ticker.turn();
-        let began = thread_time();
+        let began = time(ClockId::ThreadCPUTime);
         self.meter.begin();
         let polled = self.work.as_mut().poll(context);
         self.meter.end();
+        if polled.is_ready() {
+            pause();
+        }
         let polled = polled.map_err(|error| failure(&self.meter, &error));
         if polled.is_ready() {
             self.work = Box::pin(std::future::pending());
         }
         // Not the time that passed: on a busy machine the shortest turn may be interrupted for long.
-        self.last = thread_time().saturating_sub(began);
-        self.share.count(self.last);
+        self.last = time(ClockId::ThreadCPUTime).saturating_sub(began);
+        self.share.count(self.last, time(ClockId::Monotonic));
         polled
     }
 }
 
-/// Processor time of this thread, in nanoseconds.
-fn thread_time() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// What a clock says, in nanoseconds.
+fn time(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     let part = |part: i64| u64::try_from(part).unwrap_or_default();
     part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec))
 }
@@ -200,7 +207,7 @@ impl<T: Send + 'static> Guest<T> {
         loop {
             match std::mem::replace(&mut self.place, Place::Ended) {
                 Place::Here(mut turns) if !turns.share.is_slow(turns.last) => {
-                    let polled = turns.next(context);
+                    let polled = turns.next(context, || ());
                     if polled.is_pending() {
                         self.place = Place::Here(turns);
                     }
@@ -255,7 +262,7 @@ impl<T: Send + 'static> Guest<T> {
             if back.is_closed() {
                 drop(turns);
             } else {
-                let polled = turns.next(&mut Context::from_waker(&waker));
+                let polled = turns.next(&mut Context::from_waker(&waker), pause);
                 // Nobody may want it any more; then it ends here.
                 drop(back.send((turns, polled)));
             }

@@ -15,7 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -25,8 +25,15 @@ use tokio_util::task::TaskTracker;
 /// Turns on a processor that are longer are for the lane. Handing one over costs some ten microseconds, so they are a
 /// small part of what goes there; and a request that waits for one that does not is hardly later for it.
 const SHORT: Duration = Duration::from_micros(250);
-/// How much less priority the lane's threads have: about a third of the weight of the others.
-const NICENESS: i32 = 5;
+/// The same for instances that keep a processor busy: what they do in between adds up, and others wait for all of it.
+const SHORT_OF_BUSY: Duration = Duration::from_micros(100);
+/// The part of one processor that makes an instance a busy one.
+const BUSY_PARTS: u64 = 3;
+/// What that is judged by, at least.
+const WINDOW: Duration = Duration::from_millis(10);
+/// How much less priority the lane's threads have: about a tenth of the weight of the others. Within the agent only,
+/// where the kernel shares processors among control groups first.
+const NICENESS: i32 = 10;
 /// Turns that the usual length of an instance's is told by, about.
 const SMOOTHED: u64 = 8;
 
@@ -40,6 +47,9 @@ pub(crate) struct Share {
     cpu: AtomicU64,
     /// How long its turns have been lately, in nanoseconds of processor time.
     usual: AtomicU64,
+    /// When the last window ended, in nanoseconds, and what had been used by then.
+    window: (AtomicU64, AtomicU64),
+    busy: AtomicBool,
     /// Where its turns in the lane end, in the lane's own time.
     reached: AtomicU64,
     /// Its guests that are in the lane.
@@ -47,10 +57,17 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Counts a turn, in nanoseconds.
-    pub(crate) fn count(&self, took: u64) {
-        self.cpu.fetch_add(took, Ordering::Relaxed);
-        // Guests that end together may lose one of the two: it is an estimate.
+    /// Counts a turn that has just ended, in nanoseconds; `now` is a clock's, from whenever.
+    pub(crate) fn count(&self, took: u64, now: u64) {
+        let used = self.cpu.fetch_add(took, Ordering::Relaxed).saturating_add(took);
+        // Guests that end together may lose one of the two: these are estimates.
+        let passed = now.saturating_sub(self.window.0.load(Ordering::Relaxed));
+        if passed > nanos(WINDOW) {
+            let used_before = self.window.1.swap(used, Ordering::Relaxed);
+            self.window.0.store(now, Ordering::Relaxed);
+            let busy = used.saturating_sub(used_before).saturating_mul(BUSY_PARTS) > passed;
+            self.busy.store(busy, Ordering::Relaxed);
+        }
         let usual = self.usual.load(Ordering::Relaxed);
         self.usual.store(usual - usual / SMOOTHED + took / SMOOTHED, Ordering::Relaxed);
     }
@@ -63,9 +80,13 @@ impl Share {
     /// Whether the next turn is for the lane, of a guest whose last took so many nanoseconds: if that was long, or if those
     /// of its siblings usually are. A guest that does much in its first turn and ends with it would go unnoticed otherwise.
     pub(crate) fn is_slow(&self, last: u64) -> bool {
-        let short = u64::try_from(SHORT.as_nanos()).unwrap_or(u64::MAX);
-        last.max(self.usual.load(Ordering::Relaxed)) > short
+        let short = if self.busy.load(Ordering::Relaxed) { SHORT_OF_BUSY } else { SHORT };
+        last.max(self.usual.load(Ordering::Relaxed)) > nanos(short)
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Turns that wait, by where they begin in the lane's own time and by when they came.
@@ -165,10 +186,17 @@ impl Drop for Lane {
     }
 }
 
+/// Lets the threads of short requests go first where they wait for this one's processor. The kernel does not interrupt who
+/// is in its time slice for them, whatever their priority (some 1.5 ms on two processors; EEVDF's "run to parity").
+pub(crate) fn pause() {
+    thread::yield_now();
+}
+
 fn work(shared: &Shared) {
     // Of this thread only. Nobody is refused less priority; and without it, the lane is a lane still.
     let _ = rustix::process::nice(NICENESS);
     while let Some(job) = shared.next() {
+        pause();
         // What panics drops its own guest, which whoever waits for it notices, and no other.
         let _ = catch_unwind(AssertUnwindSafe(job));
     }
@@ -179,11 +207,17 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    /// Counts so many turns of so many microseconds, each so many after the one before.
+    fn count(share: &Share, turns: u64, took: u64, every: u64) {
+        let began = share.window.0.load(Ordering::Relaxed);
+        for turn in 1..=turns {
+            share.count(took * 1000, began + turn * every * 1000);
+        }
+    }
+
     fn long() -> Share {
         let share = Share::default();
-        for _ in 0..100 {
-            share.count(2_000_000);
-        }
+        count(&share, 100, 2_000, 2_000);
         share
     }
 
@@ -193,14 +227,25 @@ mod tests {
         let share = Share::default();
         assert!(!share.is_slow(0));
         assert!(share.is_slow(2_000_000));
-        share.count(2_000_000);
+        count(&share, 1, 1_500, 1_500);
         assert!(!share.is_slow(100_000));
         let share = long();
-        for _ in 0..100 {
-            share.count(100_000);
-        }
+        count(&share, 100, 100, 2_000);
         assert!(!share.is_slow(100_000));
         assert_eq!(share.cpu_micros(), 210_000);
+    }
+
+    #[test]
+    fn shorter_turns_are_long_enough_where_they_keep_a_processor_busy() {
+        let share = Share::default();
+        count(&share, 200, 200, 1_000);
+        assert!(!share.is_slow(200_000), "a fifth of a processor");
+        count(&share, 200, 200, 300);
+        assert!(share.is_slow(200_000), "two thirds");
+        count(&share, 200, 50, 75);
+        assert!(!share.is_slow(50_000), "as much, but in turns that nobody waits for");
+        count(&share, 200, 200, 1_000);
+        assert!(!share.is_slow(200_000), "a fifth again");
     }
 
     #[test]

@@ -26,17 +26,13 @@ const CALLERS: usize = 4;
 const FACTOR: u32 = 2;
 /// Quiet windows that differ by more than this say that something else decides how long a call takes.
 const NOISY: u32 = 4;
-/// Below this the factor is not judged: two turns of a guest, or about one time slice of the kernel's, which is what a
-/// call waits for in the worst case when everything is as it should be.
-const FLOOR: Duration = Duration::from_millis(4);
-/// The same for guests whose single turns are dear, by stacks and buffers that the kernel gives and takes back: on two
-/// cores their neighbours wait up to three times as long, and a busy machine adds to it (docs/security.md).
-const DEAR_FLOOR: Duration = Duration::from_millis(20);
-/// Those guests.
-const DEAR: [&str; 2] = ["recurse", "huge"];
+/// Below this the factor is not judged: less than one time slice of the kernel's, which whoever shares a processor with
+/// anybody may have to wait for.
+const FLOOR: Duration = Duration::from_millis(1);
 
 /// The slowest of a window's calls but two. They come from outside of the runtime, as a client's do: what they wait for
-/// includes that a thread is free for them at all.
+/// includes that a thread is free for them at all. They end with the answer: when this thread, which stands for a machine
+/// elsewhere, gets a processor for reading it is not the host's doing.
 fn p99(runtime: &Handle, neighbour: &Service) -> Duration {
     let mut took: Vec<Duration> = (0..CALLS)
         .map(|_| {
@@ -46,10 +42,11 @@ fn p99(runtime: &Handle, neighbour: &Service) -> Duration {
             let (answered, answer) = std::sync::mpsc::channel();
             runtime.spawn(async move {
                 let answer = neighbour.call("SayHello", r#"{"name": "x"}"#).await;
-                let _ = answered.send(answer.code());
+                let _ = answered.send((answer.code(), begun.elapsed()));
             });
-            assert_eq!(answer.recv_timeout(PATIENCE), Ok(0));
-            begun.elapsed()
+            let (code, took) = answer.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(code, 0);
+            took
         })
         .collect();
     took.sort();
@@ -105,7 +102,6 @@ fn median(windows: &[Duration]) -> Duration {
 
 /// Whether the neighbour is served in time beside it. Prints what was measured.
 fn holds(runtime: &Handle, neighbour: &Service, hostile: &Service, misdeed: &str) -> bool {
-    let floor = if DEAR.iter().any(|dear| misdeed.contains(dear)) { DEAR_FLOOR } else { FLOOR };
     let mut times_held = 0;
     for round in 1..=ROUNDS {
         let (mut quiet, mut beside, mut calls) = (Vec::new(), Vec::new(), 0);
@@ -116,9 +112,9 @@ fn holds(runtime: &Handle, neighbour: &Service, hostile: &Service, misdeed: &str
             calls += siege.end(runtime);
         }
         let (least, most) = (quiet.iter().min().unwrap(), quiet.iter().max().unwrap());
-        let noisy = *most > (*least * NOISY).max(floor);
+        let noisy = *most > (*least * NOISY).max(FLOOR);
         let (usual, slow) = (median(&quiet), median(&beside));
-        let held = slow <= (usual * FACTOR).max(floor);
+        let held = slow <= (usual * FACTOR).max(FLOOR);
         println!(
             "{misdeed}: p99 {usual:?} quiet ({least:?} to {most:?}{}), {slow:?} beside {calls} calls, round {round}: {}",
             if noisy { ", too noisy to judge by it alone" } else { "" },
@@ -132,26 +128,33 @@ fn holds(runtime: &Handle, neighbour: &Service, hostile: &Service, misdeed: &str
     times_held * 2 >= ROUNDS
 }
 
-#[test]
-fn a_neighbour_is_served_in_time_beside_every_hostile_guest() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let handle = runtime.handle();
+/// A host of its own for each misdeed: what one leaves behind in the kernel's hands is not the next one's doing.
+fn judged(runtime: &Handle, misdeed: &str) -> bool {
     let host = Host::new();
     let (hostile, neighbour) = runtime.block_on(async {
         let hostile = host.start(Manifest { timeout: Millis(500), ..manifest() }).await;
         (hostile, host.start_another(manifest()).await)
     });
-    p99(handle, &neighbour);
-    let failed: Vec<_> = [
+    p99(runtime, &neighbour);
+    holds(runtime, &neighbour, &hostile, misdeed)
+}
+
+#[test]
+fn a_neighbour_is_served_in_time_beside_every_hostile_guest() {
+    let misdeeds = [
         r#"{"spin": {}}"#,
         r#"{"storm": {}}"#,
         r#"{"bomb": {}}"#,
         r#"{"recurse": {}}"#,
         r#"{"tables": {}}"#,
         r#"{"huge": "8000000"}"#,
-    ]
-    .into_iter()
-    .filter(|misdeed| !holds(handle, &neighbour, &hostile, misdeed))
-    .collect();
+    ];
+    let failed: Vec<_> = misdeeds
+        .into_iter()
+        .filter(|misdeed| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            !judged(runtime.handle(), misdeed)
+        })
+        .collect();
     assert!(failed.is_empty(), "a neighbour's p99 is more than {FACTOR} times as long beside {failed:?}");
 }
