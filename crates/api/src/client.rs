@@ -13,6 +13,7 @@ mod calls;
 mod domains;
 mod fault;
 mod lines;
+mod members;
 mod node_logs;
 mod origins;
 mod registry;

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod dns;
 pub mod logs;
+pub mod members;
 pub mod node_logs;
 pub mod openapi;
 pub mod operations;

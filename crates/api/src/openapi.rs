@@ -2,6 +2,7 @@
 //! that the table does not hold.
 
 use crate::{
+    members,
     operations::{OPERATIONS, Operation, Right, is_replayed},
     wire,
 };
@@ -53,11 +54,14 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         "list_services" | "list_versions" | "list_deployments" | "list_instances" | "list_routes"
         | "list_tables" => OF_SERVICES,
         "list_secrets" => OF_DOMAINS,
-        "list_domains" | "list_nodes" | "list_zones" | "list_tokens" | "list_users" | "list_claims" => {
-            OF_PLATFORM
-        }
+        "list_domains" | "list_nodes" | "list_zones" | "list_tokens" | "list_users" | "list_claims"
+        | "list_members" => OF_PLATFORM,
         "logs" => OF_LOGS,
-        "watch_zone_tables" | "watch_zone_nodes" | "watch_zone_node" | "watch_node_instances" => OF_ZONE,
+        "watch_zone_members"
+        | "watch_zone_tables"
+        | "watch_zone_nodes"
+        | "watch_zone_node"
+        | "watch_node_instances" => OF_ZONE,
         _ => &[],
     }
 }
@@ -77,6 +81,9 @@ fn request(operation: &str) -> Option<&'static str> {
         "promote_deployment" => "Promote",
         "create_route" => "CreateRoute",
         "create_token" => "CreateToken",
+        "create_join_token" => "CreateJoinToken",
+        "join" => "Join",
+        "renew_certificate" => "Renew",
         "cordon_node" => "Cordon",
         "set_secret" => "SetSecret",
         "preload_version" => "Preload",
@@ -112,6 +119,8 @@ fn answer(operation: &Operation) -> Good {
         }
         id if id.starts_with("watch_") => Good::Events,
         "create_token" | "create_user" => Good::Json("CreatedToken", 201),
+        "create_join_token" => Good::Json("CreatedJoinToken", 201),
+        "join" | "renew_certificate" => Good::Json("Joined", 201),
         "create_domain" | "add_alias" => Good::Json("Resource", 201),
         "list_invitations" => Good::Json("Invitations", 200),
         "leave_domain" | "decline_invitation" => Good::Nothing,
@@ -196,6 +205,7 @@ const fn right(right: Right) -> &'static str {
         Right::Deploy => "Needs the role deployer or owner in the object's domain, or admin.",
         Right::Own => "Needs the role owner in the object's domain, or admin.",
         Right::Admin => "Needs the role admin.",
+        Right::Join => "Needs a join token as bearer, or the machine's control socket.",
         Right::Node => "For agents and ingresses, over the machine's control socket; no token may.",
     }
 }
@@ -260,6 +270,11 @@ fn schemas() -> Value {
         ("CreateRoute", wire::CreateRoute::schema()),
         ("CreateToken", wire::CreateToken::schema()),
         ("CreatedToken", wire::CreatedToken::schema()),
+        ("CreateJoinToken", members::CreateJoinToken::schema()),
+        ("CreatedJoinToken", members::CreatedJoinToken::schema()),
+        ("Join", members::Join::schema()),
+        ("Joined", members::Joined::schema()),
+        ("Renew", members::Renew::schema()),
         ("Cordon", wire::Cordon::schema()),
         ("SetSecret", wire::SetSecret::schema()),
         ("Preload", wire::Preload::schema()),

@@ -20,6 +20,8 @@ pub enum Right {
     Own,
     /// An admin.
     Admin,
+    /// A machine that wants to be a member: a join token, or whoever holds the control socket.
+    Join,
     /// The node or ingress itself: its certificate, or whoever holds the machine's control socket; never a token.
     Node,
 }
@@ -311,6 +313,36 @@ pub static OPERATIONS: &[Operation] = &[
     ),
     op("delete_token", Method::DELETE, "/v1/tokens/{name}", Right::Anyone, "Revokes a token."),
     op(
+        "create_join_token",
+        Method::POST,
+        "/v1/join-tokens",
+        Right::Admin,
+        "Makes a token that admits one machine to the cluster, once.",
+    ),
+    op("join", Method::POST, "/v1/join", Right::Join, "Makes a machine a member of the cluster."),
+    op("list_members", Method::GET, "/v1/members", Right::Admin, "Lists or watches members."),
+    op(
+        "delete_member",
+        Method::DELETE,
+        "/v1/members/{name}",
+        Right::Admin,
+        "Removes a machine from the cluster, reachable or not.",
+    ),
+    op(
+        "watch_zone_members",
+        Method::GET,
+        "/v1/zone/members",
+        Right::Node,
+        "Watches the members of a zone: whom to admit.",
+    ),
+    op(
+        "renew_certificate",
+        Method::POST,
+        "/v1/zone/members/{name}/certificate",
+        Right::Node,
+        "Gives a member a new certificate for its key.",
+    ),
+    op(
         "watch_zone_tables",
         Method::GET,
         "/v1/zone/tables",
@@ -401,7 +433,7 @@ pub fn operation(id: &str) -> Option<&'static Operation> {
 #[must_use]
 pub fn is_replayed(operation: &Operation) -> bool {
     operation.method == Method::POST
-        && !matches!(operation.id, "create_token" | "create_user")
+        && !matches!(operation.id, "create_token" | "create_user" | "create_join_token" | "join")
         && operation.right != Right::Node
 }
 

@@ -62,16 +62,23 @@ pub fn path() -> Result<PathBuf, Problem> {
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn save(name: &str, api: &str, token_file: &Path) -> Result<Option<Context>, Problem> {
-    save_in(&path()?, name, api, token_file)
+pub fn save(name: &str, api: &str, ca: Option<&str>, token_file: &Path) -> Result<Option<Context>, Problem> {
+    save_in(&path()?, name, api, ca, token_file)
 }
 
 /// As [`save`], in this file.
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn save_in(path: &Path, name: &str, api: &str, token_file: &Path) -> Result<Option<Context>, Problem> {
-    let context = Context { api: api.to_owned(), token_file: Some(token_file.to_owned()), ca: None };
+pub fn save_in(
+    path: &Path,
+    name: &str,
+    api: &str,
+    ca: Option<&str>,
+    token_file: &Path,
+) -> Result<Option<Context>, Problem> {
+    let token_file = Some(token_file.to_owned());
+    let context = Context { api: api.to_owned(), token_file: token_file.clone(), ca: ca.map(str::to_owned) };
     let mut before = None;
     change(path, |contexts| {
         before = contexts.contexts.insert(name.to_owned(), context);
@@ -79,7 +86,7 @@ pub fn save_in(path: &Path, name: &str, api: &str, token_file: &Path) -> Result<
         Ok(())
     })?;
     // Each cloud has a token file of its own, and may have another address each time.
-    Ok(before.filter(|before| before.token_file.as_deref() != Some(token_file)))
+    Ok(before.filter(|before| before.token_file != token_file))
 }
 
 impl Contexts {
@@ -175,11 +182,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tutti/contexts.toml");
         assert_eq!(Contexts::read(&path).unwrap(), Contexts::default());
-        save_in(&path, "dev", "http://127.0.0.1:7070", Path::new("/tmp/token")).unwrap();
-        save_in(&path, "shop", "http://10.0.0.1:7070", Path::new("/tmp/other")).unwrap();
-        let again = save_in(&path, "shop", "http://10.0.0.1:7071", Path::new("/tmp/other")).unwrap();
+        save_in(&path, "dev", "http://127.0.0.1:7070", None, Path::new("/tmp/token")).unwrap();
+        save_in(&path, "shop", "http://10.0.0.1:7070", None, Path::new("/tmp/other")).unwrap();
+        let again = save_in(&path, "shop", "http://10.0.0.1:7071", None, Path::new("/tmp/other")).unwrap();
         assert_eq!(again, None, "the same cloud at another address");
-        let before = save_in(&path, "shop", "http://10.0.0.2:7070", Path::new("/tmp/third")).unwrap();
+        let before = save_in(&path, "shop", "http://10.0.0.2:7070", None, Path::new("/tmp/third")).unwrap();
         assert_eq!(before.unwrap().api, "http://10.0.0.1:7071");
         let contexts = Contexts::read(&path).unwrap();
         assert_eq!(contexts.current.as_deref(), Some("shop"));
@@ -196,7 +203,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("contexts.toml");
         fs::write(&path, "current = 3").unwrap();
-        let problem = save_in(&path, "dev", "http://127.0.0.1:7070", Path::new("/tmp/token")).unwrap_err();
+        let problem =
+            save_in(&path, "dev", "http://127.0.0.1:7070", None, Path::new("/tmp/token")).unwrap_err();
         assert!(problem.detail.contains("contexts.toml cannot be read"), "{problem}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "current = 3");
     }

@@ -5,6 +5,7 @@
 //! asks them for lines; [`observed`] holds what
 //! changes too often to be an object (heartbeats, figures).
 
+pub mod cluster;
 pub mod keys;
 pub mod leadership;
 pub mod node_logs;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tutti_base::SecretValues;
 use tutti_model::{
     Problem, Resource,
+    cluster::{CLUSTER, ClusterSpec},
     instance::InstanceSpec,
     secret::{SecretRef, SecretSpec},
 };
@@ -16,20 +17,40 @@ pub(crate) fn identity(secret: &Resource<SecretSpec>) -> String {
     format!("secret {} {}", secret.name, secret.uid)
 }
 
-/// The key that every secret is sealed under, checked against what is stored.
+/// Something that is sealed in the store, by which a key is told from others.
+struct Sealed {
+    object: String,
+    identity: String,
+    sealed: String,
+}
+
+async fn anything_sealed(objects: &Objects) -> Result<Option<Sealed>, Problem> {
+    if let Some(secret) = objects.page::<SecretSpec>("", None, Some(1)).await?.items.first() {
+        let (object, identity) = (secret.object(), identity(secret));
+        return Ok(Some(Sealed { object, identity, sealed: secret.spec.sealed.clone() }));
+    }
+    let found = objects.find::<ClusterSpec>(CLUSTER).await?;
+    Ok(found.map(|found| Sealed {
+        object: found.object(),
+        identity: crate::cluster::sealed_for(CLUSTER, &found.spec.root.certificate),
+        sealed: found.spec.root.sealed_key,
+    }))
+}
+
+/// The key that everything is sealed under, checked against what is stored.
 ///
 /// # Errors
 /// `unavailable` if it is missing, or not the one that what is stored is sealed under.
 pub async fn key_of_all(objects: &Objects, keyring: &Keyring) -> Result<Arc<SealingKey>, Problem> {
-    let stored = objects.page::<SecretSpec>("", None, Some(1)).await?.items;
-    if let Some(secret) = stored.first()
-        && sealed_under(&secret.spec.sealed) != Some(keyring.key().await?.id())
+    let stored = anything_sealed(objects).await?;
+    if let Some(stored) = &stored
+        && sealed_under(&stored.sealed) != Some(keyring.key().await?.id())
     {
         // It may have been put right meanwhile, which this finds out.
-        keyring.open(&secret.object(), &identity(secret), &secret.spec.sealed).await?;
+        keyring.open(&stored.object, &stored.identity, &stored.sealed).await?;
     }
     let key = keyring.key().await?;
-    match stored.first().and_then(|secret| sealed_under(&secret.spec.sealed)) {
+    match stored.as_ref().and_then(|stored| sealed_under(&stored.sealed)) {
         Some(id) if id != key.id() => {
             let other = OpenError::OtherKey { sealed_under: id.to_owned(), this: key.id().to_owned() };
             Err(keyring.refused(&other))
@@ -43,7 +64,7 @@ pub async fn key_of_all(objects: &Objects, keyring: &Keyring) -> Result<Arc<Seal
 /// # Errors
 /// The store's own.
 pub async fn is_anything_sealed(objects: &Objects) -> Result<bool, Problem> {
-    Ok(!objects.page::<SecretSpec>("", None, Some(1)).await?.items.is_empty())
+    Ok(anything_sealed(objects).await?.is_some())
 }
 
 /// The values that an instance is to have now, by variable.

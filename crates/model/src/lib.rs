@@ -8,6 +8,7 @@
 
 pub mod assignment;
 pub mod claim;
+pub mod cluster;
 pub mod control;
 pub mod deployment;
 pub mod digest;

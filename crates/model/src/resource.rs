@@ -46,11 +46,19 @@ pub enum Kind {
     Presence,
     /// The control whose reconcilers run, bound to a lease that it keeps alive. Zone.
     Leader,
+    /// The cluster itself, and its root authority. Global.
+    Cluster,
+    /// A zone's authority, which vouches for members. Zone.
+    Authority,
+    /// A machine of the cluster, known by its key. Zone.
+    Member,
+    /// What admits one machine. Zone.
+    JoinToken,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -70,6 +78,10 @@ impl Kind {
         Kind::Ingress,
         Kind::Presence,
         Kind::Leader,
+        Kind::Cluster,
+        Kind::Authority,
+        Kind::Member,
+        Kind::JoinToken,
     ];
 
     /// The singular noun.
@@ -95,6 +107,10 @@ impl Kind {
             Kind::Ingress => "ingress",
             Kind::Presence => "presence",
             Kind::Leader => "leader",
+            Kind::Cluster => "cluster",
+            Kind::Authority => "authority",
+            Kind::Member => "member",
+            Kind::JoinToken => "join_token",
         }
     }
 
@@ -121,6 +137,10 @@ impl Kind {
             Kind::Ingress => "ingresses",
             Kind::Presence => "presences",
             Kind::Leader => "leaders",
+            Kind::Cluster => "clusters",
+            Kind::Authority => "authorities",
+            Kind::Member => "members",
+            Kind::JoinToken => "join_tokens",
         }
     }
 
@@ -141,6 +161,7 @@ impl Kind {
                 | Kind::Alias
                 | Kind::Secret
                 | Kind::Report
+                | Kind::Cluster
         )
     }
 }

@@ -7,8 +7,10 @@ use crate::{
     claim::Claim,
     dev::RELEASE,
     folder::DataFolder,
-    keys, node_api,
-    parts::{drivers, listen, no_socket},
+    keys,
+    membership::Membership,
+    node_api,
+    parts::{bind, drivers, listen, no_socket},
     settings::{AgentSettings, capacity},
     stop::Stop,
 };
@@ -20,12 +22,13 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
 use tutti_api::{Client, client::ZoneClient};
 use tutti_base::{Clock, Random, SystemClock, Tasks};
-use tutti_model::{Digest, Problem, node::RoleAddress};
-use tutti_proxy::wire;
+use tutti_model::{Digest, Problem, member::MachineRole, name::NodeName, node::RoleAddress};
+use tutti_pki::{Acceptor, Listens, listens};
+use tutti_proxy::wire::{self, Guests};
 use tutti_registry::{FolderBlobs, RemoteArtifacts, blobs::Pieces, remote::Origin};
 
 /// How long running requests may take to finish when the process is to end.
@@ -51,6 +54,7 @@ pub(crate) async fn run(
     let stop = Stop::new()?;
     let (tasks, serving) = (Tasks::new(), Tasks::new());
     let listener = listen(&settings.socket).await?;
+    let port = parts.port(&settings).await?;
 
     // Nothing runs under a name before it is ours.
     tokio::select! {
@@ -58,12 +62,13 @@ pub(crate) async fn run(
         () = stop.asked(&tasks) => return Ok(()),
     }
     agent.run(tasks.clone())?;
-    serve(listener, &settings, &agent, &serving);
+    parts.stay_member(&tasks);
+    serve(listener, port, &parts.node, &agent, &serving);
 
     // What ran before runs again before anyone is told.
     let refused = tokio::select! {
         () = agent.registered() => {
-            ready(&settings, &folder, print_json);
+            ready(&settings, &parts, &folder, print_json);
             tokio::select! {
                 refused = agent.refused() => Some(refused),
                 () = stop.asked(&tasks) => None,
@@ -75,10 +80,21 @@ pub(crate) async fn run(
     end(&agent, &serving, &tasks, refused).await
 }
 
-/// Serves requests for instances, and for logs, on the agent's own socket.
-fn serve(listener: UnixListener, settings: &AgentSettings, agent: &Agent, serving: &Tasks) {
+/// Serves requests for instances, and for logs, on the agent's own socket, and to members of the cluster on its port.
+fn serve(
+    listener: UnixListener,
+    port: Option<(TcpListener, Guests)>,
+    node: &NodeName,
+    agent: &Agent,
+    serving: &Tasks,
+) {
     let others = node_api::others(agent.log_source(), serving.stopping());
-    let (hop, node, tasks) = (agent.node_proxy(), settings.node.clone(), serving.clone());
+    let (hop, node, tasks) = (agent.node_proxy(), node.clone(), serving.clone());
+    if let Some((port, guests)) = port {
+        let (hop, node, others) = (Arc::clone(&hop), node.clone(), Arc::clone(&others));
+        let serve = wire::serve_port(port, guests, hop, node, others, tasks.clone());
+        serving.spawn("node port", serve);
+    }
     serving.spawn("node socket", wire::serve(listener, hop, node, others, tasks));
 }
 
@@ -105,27 +121,77 @@ async fn end(agent: &Agent, serving: &Tasks, tasks: &Tasks, refused: Option<Prob
 struct Parts {
     clock: Arc<dyn Clock>,
     random: Random,
+    client: Client,
     zone: Arc<ZoneClient>,
     blobs: FolderBlobs,
+    /// The node's name: the member's, where the machine is one.
+    node: NodeName,
+    /// Where the node is reached.
+    address: RoleAddress,
+    membership: Option<Membership>,
 }
 
 impl Parts {
     async fn open(settings: &AgentSettings, folder: &DataFolder) -> Result<Parts, Problem> {
-        let RoleAddress::Socket(control) = &settings.control else {
-            return Err(no_socket(&settings.control));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let membership = match settings.alone {
+            true => None,
+            false => Membership::find(&settings.member_dir, &clock)?,
+        };
+        let (client, node, address) = match &membership {
+            Some(membership) => {
+                membership.check_role(MachineRole::Agent)?;
+                let address = membership.kept.addresses.first().cloned().ok_or_else(|| {
+                    Problem::invalid("the membership does not say where this machine is reached")
+                        .hint("join anew, with --advertise HOST:PORT")
+                })?;
+                (membership.client()?, membership.kept.member.clone(), RoleAddress::Port(address))
+            }
+            None => match &settings.control {
+                RoleAddress::Socket(control) => {
+                    (Client::over_socket(control), settings.node.clone(), settings.socket.clone())
+                }
+                RoleAddress::Port(_) => return Err(no_socket(&settings.control)),
+            },
         };
         Ok(Parts {
-            clock: Arc::new(SystemClock),
+            clock,
             random: Random::from_os(),
-            zone: Arc::new(ZoneClient::new(Client::over_socket(control))),
+            zone: Arc::new(ZoneClient::new(client.clone())),
+            client,
             blobs: FolderBlobs::open(folder.join("blobs")).await?,
+            node,
+            address,
+            membership,
         })
+    }
+
+    /// The port where other members come, if this machine is one.
+    async fn port(&self, settings: &AgentSettings) -> Result<Option<(TcpListener, Guests)>, Problem> {
+        let Some(membership) = &self.membership else { return Ok(None) };
+        let (listener, _) = bind("listen", settings.listen).await?;
+        let admits = Listens {
+            table: Arc::clone(&membership.table),
+            roles: Guests::ROLES.to_vec(),
+            issued: None,
+            members_only: true,
+        };
+        let config = listens(Arc::clone(&membership.identity), admits, Arc::clone(&self.clock))?;
+        let acceptor = Arc::new(Acceptor::new(config));
+        Ok(Some((listener, Guests { acceptor, table: Arc::clone(&membership.table) })))
+    }
+
+    fn stay_member(&self, tasks: &Tasks) {
+        if let Some(membership) = &self.membership {
+            membership.follow(&self.client, tasks);
+            membership.renew(&self.client, self.random.clone(), tasks);
+        }
     }
 
     fn agent(&self, settings: &AgentSettings, folder: &DataFolder) -> Result<Agent, Problem> {
         let origin = Arc::new(FromControl(Arc::clone(&self.zone)));
         Agent::new(AgentOptions {
-            node: settings.node.clone(),
+            node: self.node.clone(),
             zone: Arc::clone(&self.zone) as _,
             drivers: drivers(folder.path(), &self.clock, &self.random)?,
             artifacts: Arc::new(RemoteArtifacts::new(origin, self.blobs.clone())),
@@ -135,7 +201,7 @@ impl Parts {
             keyring: keys::of_node(folder.path())?,
             release: RELEASE.to_owned(),
             capacity: capacity(settings.bandwidth),
-            address: Some(settings.socket.clone()),
+            address: Some(self.address.clone()),
         })
     }
 
@@ -145,6 +211,10 @@ impl Parts {
         folder: &DataFolder,
         agent: &Agent,
     ) -> Result<(), Problem> {
+        if self.membership.is_some() {
+            // The name is that of the key: nobody else can act under it.
+            return Ok(());
+        }
         let claim = Claim {
             node: &settings.node,
             address: &settings.socket,
@@ -177,8 +247,12 @@ async fn stop_left(agent: &Agent, print_json: bool) -> Result<(), Problem> {
 }
 
 /// Says that everything serves.
-fn ready(settings: &AgentSettings, folder: &DataFolder, print_json: bool) {
-    let (agent, node, control) = (settings.socket.to_string(), &settings.node, settings.control.to_string());
+fn ready(settings: &AgentSettings, parts: &Parts, folder: &DataFolder, print_json: bool) {
+    let (agent, node) = (parts.address.to_string(), &parts.node);
+    let control = match &parts.membership {
+        Some(_) => parts.client.base().to_owned(),
+        None => settings.control.to_string(),
+    };
     print(&match print_json {
         true => json!({ "ready": true, "agent": agent, "node": node, "control": control, "data_dir": folder.path() })
             .to_string(),

@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Run another node of a cloud on this machine: instances and their proxy
     Agent(AgentArgs),
+    /// Run a control of a cluster on this machine: API, registry and the loops
+    Server(ServerArgs),
+    /// Make this machine a member of a cluster
+    Join(JoinArgs),
     /// Look after the store itself, with no cloud running over it
     #[command(subcommand)]
     Store(StoreCommand),
@@ -131,6 +135,137 @@ impl DevArgs {
     }
 }
 
+/// `tutti server`. A flag wins over its variable, and that over `tutti.toml`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The first time it is started with --init: that makes a cluster in the store, or joins the one that \
+is there. All controls of a cluster have the same store and the same key (--key).")]
+pub(crate) struct ServerArgs {
+    /// Make this machine a member that runs control, of a new cluster if the store holds none
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// Where to read settings from [default: tutti.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of all that is kept [env: TUTTI_DATA_DIR]
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<String>,
+    /// Folder of this machine's key and certificate [env: TUTTI_MEMBER_DIR]
+    #[arg(long, value_name = "PATH")]
+    member_dir: Option<String>,
+    /// Address of API and registry, over TLS [env: TUTTI_LISTEN_API] [default: 0.0.0.0:7070]
+    #[arg(long, value_name = "ADDR:PORT")]
+    api: Option<String>,
+    /// Where other machines reach this one's API [env: TUTTI_ADVERTISE] [default: its name, or the address it listens on]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Where state is kept: etcd://HOST:PORT[,HOST:PORT…], postgres://USER@HOST/DATABASE or sqlite:PATH [env: TUTTI_STORE] [default: in the data folder]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Folder of artifacts [env: TUTTI_BLOBS] [default: in the data folder]
+    #[arg(long, value_name = "PATH")]
+    blobs: Option<String>,
+    /// Where root on this machine reaches control [env: TUTTI_SOCKET] [default: control.sock in the data folder]
+    #[arg(long, value_name = "unix:/PATH")]
+    socket: Option<String>,
+    /// Name of this machine [env: TUTTI_NODE] [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Key of the cluster: FILE or exec:CMD [env: TUTTI_KEY] [default: in the configuration folder]
+    #[arg(long, value_name = "FILE|exec:CMD")]
+    key: Option<String>,
+    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Services answer at SERVICE.DOMAIN.SUFFIX [env: TUTTI_HOST_SUFFIX] [default: localhost]
+    #[arg(long, value_name = "SUFFIX")]
+    host_suffix: Option<String>,
+    /// Whether a domain that an admin creates needs no proof by DNS: true or false [env: TUTTI_VOUCH] [default: false]
+    #[arg(long, value_name = "BOOL")]
+    vouch: Option<String>,
+    /// Name server that such proofs are looked up at [env: TUTTI_RESOLVER] [default: this machine's]
+    #[arg(long, value_name = "ADDR:PORT")]
+    resolver: Option<String>,
+}
+
+impl ServerArgs {
+    /// The effective settings of this command.
+    ///
+    /// # Errors
+    /// Every fault in every source.
+    pub(crate) fn effective(&self, globals: &Globals) -> Result<Effective, Vec<Problem>> {
+        let given = [
+            ("data_dir", &self.data_dir),
+            ("member_dir", &self.member_dir),
+            ("api", &self.api),
+            ("advertise", &self.advertise),
+            ("store", &self.store),
+            ("blobs", &self.blobs),
+            ("socket", &self.socket),
+            ("node", &self.node),
+            ("key", &self.key),
+            ("context", &globals.context),
+            ("log", &self.log),
+            ("log_format", &self.log_format),
+            ("host_suffix", &self.host_suffix),
+            ("vouch", &self.vouch),
+            ("resolver", &self.resolver),
+        ];
+        effective(&given, self.config.as_ref())
+    }
+}
+
+/// `tutti join`. A flag wins over its variable, and that over `tutti.toml`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Then start what the machine was admitted for: tutti agent, tutti ingress, tutti server. The token \
+comes from tutti token create --node and is given with --token, where others see it in the list of \
+processes while this runs, or in TUTTI_JOIN_TOKEN.")]
+pub(crate) struct JoinArgs {
+    /// Addresses of controls, as HOST:PORT[,HOST:PORT…] [env: TUTTI_JOIN_CONTROLS]
+    #[arg(value_name = "URL")]
+    controls: Option<String>,
+    /// What this machine will run: server, agent, ingress, dns, registry, builder [env: TUTTI_JOIN_ROLE] [default: agent,ingress]
+    #[arg(long, value_name = "ROLE,…")]
+    role: Option<String>,
+    /// Name of this machine [env: TUTTI_NODE] [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Where other machines reach this one's agent [env: TUTTI_ADVERTISE] [default: its name, and port 7071]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Folder of this machine's key and certificate [env: TUTTI_MEMBER_DIR]
+    #[arg(long, value_name = "PATH")]
+    member_dir: Option<String>,
+    /// Where to read settings from [default: tutti.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl JoinArgs {
+    /// The effective settings of this command.
+    ///
+    /// # Errors
+    /// Every fault in every source.
+    pub(crate) fn effective(&self, globals: &Globals) -> Result<Effective, Vec<Problem>> {
+        // One of another kind is for the API, and stands in the environment.
+        let token = globals.token.as_ref().map(|token| token.reveal().clone());
+        let token = token.filter(|token| token.trim_start().starts_with("tuttijoin_"));
+        let given = [
+            ("join.controls", &self.controls),
+            ("join.token", &token),
+            ("join.role", &self.role),
+            ("node", &self.node),
+            ("advertise", &self.advertise),
+            ("member_dir", &self.member_dir),
+        ];
+        effective(&given, self.config.as_ref())
+    }
+}
+
 /// `tutti agent`. A flag wins over its variable, and that over `tutti.toml`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -149,6 +284,12 @@ pub(crate) struct AgentArgs {
     /// Where this agent is reached [env: TUTTI_AGENT_SOCKET] [default: agent.sock in the data folder]
     #[arg(long, value_name = "unix:/PATH")]
     socket: Option<String>,
+    /// Folder of this machine's key and certificate, if it is a member of a cluster [env: TUTTI_MEMBER_DIR]
+    #[arg(long, value_name = "PATH")]
+    member_dir: Option<String>,
+    /// Where members of the cluster reach this agent [env: TUTTI_AGENT_LISTEN] [default: 0.0.0.0:7071]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
     /// Name of this node, another than every other's [env: TUTTI_AGENT_NODE] [default: the host's name and -agent]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
@@ -176,6 +317,8 @@ impl AgentArgs {
             ("agent.control", &self.control),
             ("agent.data_dir", &self.data_dir),
             ("agent.socket", &self.socket),
+            ("member_dir", &self.member_dir),
+            ("agent.listen", &self.listen),
             ("agent.node", &self.node),
             ("agent.bandwidth", &self.bandwidth),
             ("log", &self.log),

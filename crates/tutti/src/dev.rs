@@ -4,34 +4,33 @@
 //! ingress; and the end is the reverse, so that nothing is asked of what has gone.
 
 use crate::{
+    artifacts::{Pushed, ToAgents},
     folder::DataFolder,
     keys,
-    parts::{absolute, drivers, listen, store},
-    ready::{Access, Ready},
+    parts::{absolute, bind, drivers, listen, store},
+    ready::{Access, Api, Ready},
     settings::{Settings, capacity},
     stop::Stop,
 };
-use futures_util::StreamExt as _;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
-use tutti_api::zone::Blob;
 use tutti_base::{Clock, Random, SystemClock, Tasks};
 use tutti_control::{
     Objects, leadership,
     node_logs::ZoneLogs,
     observed::Observed,
     reconcile::ReconcileOptions,
-    server::{self, ArtifactIndex, BlobSource, ServerOptions},
+    server::{self, ServerOptions},
     zone::LocalZone,
 };
 use tutti_ingress::{Ingress, IngressOptions};
-use tutti_model::{Digest, ErrorCode, Millis, Problem, ServiceRef, name::ZoneName, table::TableSpec};
+use tutti_model::{Millis, Problem, name::ZoneName, table::TableSpec};
 use tutti_proxy::{
     serve::Limits,
     wire::{Hops, NodeBook, Sockets, WireHop},
 };
-use tutti_registry::{Blobs as _, FolderBlobs, LocalArtifacts, Registry};
+use tutti_registry::{FolderBlobs, LocalArtifacts, Registry};
 use tutti_resolve::TxtResolver;
 use tutti_seal::Keyring;
 
@@ -88,7 +87,8 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
 
     parts.caught_up(&ingress).await?;
 
-    let access = Access::grant(&parts.objects, &settings, folder.path(), api, first_token).await?;
+    let found = Api { base: format!("http://{api}"), root: None };
+    let access = Access::grant(&parts.objects, &settings.context, folder.path(), &found, first_token).await?;
     Ready { api, http, data_dir: folder.path().to_owned(), access }.print(print_json);
     stop.asked(&tasks).await;
     end(&agent, &ingress_tasks, &tasks).await
@@ -124,25 +124,6 @@ impl Listeners {
         let socket = listen(&settings.socket).await?;
         Ok(Listeners { api, api_address, http, http_address, socket })
     }
-}
-
-async fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Problem> {
-    let refused = |error: std::io::Error| {
-        let problem =
-            Problem::new(ErrorCode::Unavailable, format!("{what} cannot listen on {address}: {error}"));
-        match error.kind() {
-            std::io::ErrorKind::AddrInUse => problem.hint(format!(
-                "stop what listens there, or choose another with --{what} ADDR:PORT (:0 for a free port)"
-            )),
-            std::io::ErrorKind::PermissionDenied => {
-                problem.hint(format!("ports below 1024 are for root: choose another with --{what}"))
-            }
-            _ => problem.hint(format!("choose another with --{what} ADDR:PORT")),
-        }
-    };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
 }
 
 /// What the roles share.
@@ -271,36 +252,9 @@ impl Parts {
             vouch: settings.vouch,
             txt: Arc::new(txt?),
             members: None,
+            cluster: None,
             host_suffixes: vec![settings.host_suffix.clone()],
             tasks: tasks.clone(),
         }))
-    }
-}
-
-/// Which artifacts were pushed, as the registry knows it.
-#[derive(Debug)]
-struct Pushed(FolderBlobs);
-
-#[async_trait::async_trait]
-impl ArtifactIndex for Pushed {
-    async fn exists(&self, service: &ServiceRef, artifact: &Digest) -> Result<bool, Problem> {
-        tutti_registry::shows(&self.0, service, artifact).await
-    }
-}
-
-/// Blobs as agents in other processes fetch them.
-#[derive(Debug)]
-struct ToAgents(FolderBlobs);
-
-#[async_trait::async_trait]
-impl BlobSource for ToAgents {
-    async fn blob(&self, digest: &Digest) -> Result<Option<Blob>, Problem> {
-        let Some(size) = self.0.size(digest).await.map_err(Problem::from)? else { return Ok(None) };
-        let pieces = self.0.read(digest, 0..size).await.map_err(Problem::from)?;
-        let of = digest.clone();
-        let pieces = pieces.map(move |piece| {
-            piece.map_err(|error| Problem::unavailable(format!("blob {of} cannot be read: {error}")))
-        });
-        Ok(Some(Blob { size, pieces: pieces.boxed() }))
     }
 }

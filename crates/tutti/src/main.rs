@@ -2,20 +2,24 @@
 
 mod agent;
 mod args;
+mod artifacts;
 mod claim;
 mod dev;
 mod folder;
+mod join;
 mod keys;
+mod membership;
 mod migrate;
 mod node_api;
 mod parts;
 mod ready;
+mod server;
 mod settings;
 mod stop;
 
 use args::{Command, StoreCommand, Tutti};
 use clap::CommandFactory as _;
-use settings::{AgentSettings, Effective, Settings};
+use settings::{AgentSettings, Effective, JoinSettings, ServerSettings, Settings};
 use std::process::ExitCode;
 use tutti_base::telemetry::Format;
 use tutti_model::Problem;
@@ -56,6 +60,23 @@ fn main() -> ExitCode {
                     let run = agent::run(settings, agent.stop_instances, json);
                     runtime.block_on(role(&log, format, run))
                 }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Server(server) => {
+            let json = globals.output == tutti_cli::Format::Json;
+            match server.effective(&globals).and_then(|effective| ServerSettings::try_from(&effective)) {
+                Ok(settings) => {
+                    let (log, format) = (settings.control.log.clone(), settings.control.log_format);
+                    runtime.block_on(role(&log, format, server::run(settings, server.init, json)))
+                }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Join(join) => {
+            let json = globals.output == tutti_cli::Format::Json;
+            match join.effective(&globals).and_then(|effective| JoinSettings::try_from(&effective)) {
+                Ok(settings) => runtime.block_on(role("warn", Format::Text, join::run(settings, json))),
                 Err(faults) => refuse(&faults),
             }
         }

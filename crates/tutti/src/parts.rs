@@ -2,10 +2,11 @@
 
 use crate::{folder::DataFolder, settings::StoreAddress};
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tutti_base::{Clock, Random, socket};
 use tutti_isolate::Driver;
 use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
@@ -110,4 +111,27 @@ pub(crate) async fn listen(address: &RoleAddress) -> Result<UnixListener, Proble
         Problem::new(ErrorCode::Unavailable, format!("cannot listen on {address}: {error}"))
             .hint("choose another with --socket unix:/PATH, in a folder of this user's own")
     })
+}
+
+/// Listens for whoever comes from elsewhere. `what` is the flag that says where.
+///
+/// # Errors
+/// `unavailable`, saying what to do.
+pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Problem> {
+    let refused = |error: std::io::Error| {
+        let problem =
+            Problem::new(ErrorCode::Unavailable, format!("{what} cannot listen on {address}: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => problem.hint(format!(
+                "stop what listens there, or choose another with --{what} ADDR:PORT (:0 for a free port)"
+            )),
+            std::io::ErrorKind::PermissionDenied => {
+                problem.hint(format!("ports below 1024 are for root: choose another with --{what}"))
+            }
+            _ => problem.hint(format!("choose another with --{what} ADDR:PORT")),
+        }
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
 }

@@ -1,6 +1,5 @@
 //! What is said, and left for the command line, once everything serves.
 
-use crate::settings::Settings;
 use serde_json::json;
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -13,7 +12,16 @@ use tutti_control::{
     Objects,
     server::{is_admin_token, make_admin_token},
 };
-use tutti_model::{ErrorCode, Problem};
+use tutti_model::{Digest, ErrorCode, Problem};
+
+/// Where the command line finds the API.
+#[derive(Debug)]
+pub(crate) struct Api {
+    /// Its address.
+    pub(crate) base: String,
+    /// The root that vouches for who answers there; `None` where nobody needs to.
+    pub(crate) root: Option<Digest>,
+}
 
 /// How the command line of this user gets in.
 #[derive(Debug)]
@@ -33,9 +41,9 @@ impl Access {
     /// `unavailable` if the folder cannot be written.
     pub(crate) async fn grant(
         objects: &Objects,
-        settings: &Settings,
+        context: &str,
         data_dir: &Path,
-        api: SocketAddr,
+        api: &Api,
         first: Option<Secret<String>>,
     ) -> Result<Access, Problem> {
         let token_file = match token_file(data_dir) {
@@ -54,10 +62,10 @@ impl Access {
         if let Some(secret) = &shown {
             keep(&token_file, secret)?;
         }
-        let name = &settings.context;
-        if let Some(before) = tutti_cli::contexts::save(name, &format!("http://{api}"), &token_file)? {
+        let ca = api.root.as_ref().map(Digest::as_str);
+        if let Some(before) = tutti_cli::contexts::save(context, &api.base, ca, &token_file)? {
             tracing::warn!(
-                "the context {name} named another cloud, at {}, and names this one now; keep both with --context NAME",
+                "the context {context} named another cloud, at {}, and names this one now; keep both with --context NAME",
                 before.api
             );
         }

@@ -4,8 +4,12 @@
 //! prints the result and where each value came from.
 
 mod agent;
+mod join;
+mod server;
 
 pub(crate) use agent::AgentSettings;
+pub(crate) use join::JoinSettings;
+pub(crate) use server::ServerSettings;
 
 use std::{
     borrow::Cow,
@@ -17,7 +21,11 @@ use std::{
 };
 use tutti_base::telemetry;
 use tutti_model::{
-    Problem, name::NodeName, nearest::nearest, node::Resources, node::RoleAddress, quantity::Bandwidth,
+    Problem,
+    name::NodeName,
+    nearest::nearest,
+    node::{HostPort, Resources, RoleAddress},
+    quantity::Bandwidth,
 };
 use tutti_seal::Source;
 use tutti_store::{
@@ -57,7 +65,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 20] = [
+pub(crate) const SETTINGS: [Setting; 26] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -73,15 +81,21 @@ pub(crate) const SETTINGS: [Setting; 20] = [
     Setting { key: "host_suffix", default: "localhost" },
     Setting { key: "vouch", default: "true" },
     Setting { key: "resolver", default: "" },
+    Setting { key: "member_dir", default: "" },
+    Setting { key: "advertise", default: "" },
+    Setting { key: "join.controls", default: "" },
+    Setting { key: "join.token", default: "" },
+    Setting { key: "join.role", default: "agent,ingress" },
     Setting { key: "agent.data_dir", default: "" },
     Setting { key: "agent.control", default: "" },
     Setting { key: "agent.socket", default: "" },
     Setting { key: "agent.node", default: "" },
     Setting { key: "agent.bandwidth", default: "" },
+    Setting { key: "agent.listen", default: "0.0.0.0:7071" },
 ];
 
-/// The section of `tutti.toml` with what only `tutti agent` is told.
-const AGENT: &str = "agent";
+/// The sections of `tutti.toml` with what only one command is told.
+const SECTIONS: [&str; 2] = ["agent", "join"];
 
 /// Sections of `tutti.toml` that are not about roles.
 const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
@@ -159,6 +173,7 @@ impl Effective {
     fn shown(&self, key: &str) -> Cow<'_, str> {
         match self.text(key) {
             text if key == "store" => Cow::Owned(redacted(text)),
+            text if key == "join.token" && !text.is_empty() => Cow::Borrowed("[secret]"),
             text => Cow::Borrowed(text),
         }
     }
@@ -171,6 +186,11 @@ impl Effective {
         })
     }
 
+    /// Whether nobody said what it is.
+    fn is_default(&self, key: &str) -> bool {
+        self.0.get(key).is_none_or(|(_, origin)| *origin == Origin::Default)
+    }
+
     fn fault(&self, key: &str, why: impl fmt::Display) -> Problem {
         let origin = self.0.get(key).map_or(&Origin::Default, |(_, origin)| origin);
         Problem::invalid(format!("{key} = \"{}\" (from {origin}): {why}", self.shown(key)))
@@ -181,6 +201,7 @@ fn default_of(setting: &Setting) -> String {
     match setting.key {
         "data_dir" => default_data_dir("tutti").display().to_string(),
         "node" => host_name(),
+        "member_dir" => default_data_dir("tutti-member").display().to_string(),
         "agent.data_dir" => default_data_dir("tutti-agent").display().to_string(),
         "agent.node" => agent_name(&host_name()),
         _ => setting.default.to_owned(),
@@ -203,9 +224,9 @@ fn read_file(
     for (key, value) in &table {
         match value {
             _ if OTHER_SECTIONS.contains(&key.as_str()) => {}
-            toml::Value::Table(section) if key == AGENT => {
-                for (key, value) in section {
-                    read_value(path, &format!("{AGENT}.{key}"), value, values, faults);
+            toml::Value::Table(section) if SECTIONS.contains(&key.as_str()) => {
+                for (inner, value) in section {
+                    read_value(path, &format!("{key}.{inner}"), value, values, faults);
                 }
             }
             value => read_value(path, key, value, values, faults),
@@ -397,6 +418,16 @@ impl TryFrom<&Effective> for Settings {
         match settings {
             Some(settings) if faults.is_empty() => Ok(settings),
             _ => Err(faults),
+        }
+    }
+}
+
+/// Where other machines reach this one; `None` where nobody says.
+fn advertise(effective: &Effective, faults: &mut Vec<Problem>) -> Option<HostPort> {
+    match effective.text("advertise") {
+        "" => None,
+        text => {
+            text.parse().map_err(|problem: Problem| faults.push(effective.fault("advertise", problem))).ok()
         }
     }
 }

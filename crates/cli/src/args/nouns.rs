@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tutti_model::{
     DomainName, Millis, UserName,
     domain::MemberRole,
+    member::MachineRole,
     name::{NodeName, ServiceText, VersionText},
     route::RouteMatch,
     secret::SecretRef,
@@ -340,7 +341,7 @@ this machine could see: printf %s \"$KEY\" | tutti secret set example.com:api-ke
 /// `tutti node`
 #[derive(Debug, Clone, Subcommand)]
 pub enum NodeCommand {
-    /// Show every node
+    /// Show every node, and every other member of the cluster
     List,
     /// Show one node, and what its isolates can do
     Show {
@@ -357,6 +358,11 @@ pub enum NodeCommand {
         /// Its name
         node: NodeName,
     },
+    /// Remove a machine from the cluster, reachable or not
+    Remove {
+        /// Its name
+        node: NodeName,
+    },
 }
 
 /// `tutti token`
@@ -364,8 +370,16 @@ pub enum NodeCommand {
 pub enum TokenCommand {
     /// Create a token and show its secret, this once
     Create {
-        /// A name for people, such as ci
-        name: String,
+        /// A name for people, such as ci; with --node the machine's, which it is else free to choose
+        #[arg(required_unless_present = "node")]
+        name: Option<String>,
+        /// One that admits a machine to the cluster, once, for tutti join
+        #[arg(long, conflicts_with_all = ["user", "role", "domain"])]
+        node: bool,
+        /// What that machine may run at most (server, agent, ingress, dns, registry, builder), with commas; agent and
+        /// ingress without this
+        #[arg(long, value_name = "ROLE,…", requires = "node", value_delimiter = ',')]
+        runs: Vec<MachineRole>,
         /// Whose it is; a user's own without this, --role and --domain
         #[arg(long)]
         user: Option<UserName>,
@@ -375,7 +389,7 @@ pub enum TokenCommand {
         /// Where; needed for every role but admin, and a user's everywhere
         #[arg(long)]
         domain: Option<DomainName>,
-        /// How long it works, such as 720h; for ever without this
+        /// How long it works, such as 720h; for ever without this, and with --node for a day
         #[arg(long, value_name = "TIME")]
         expires_in: Option<Millis>,
     },

@@ -11,17 +11,18 @@ use crate::{
         TokenCommand, VersionCommand, WaitArgs,
     },
     exit::Failed,
-    text::{count, service as short},
+    text::{count, service as short, since},
     ui::Tone,
 };
 use tutti_api::{
     client::Filter,
+    members::CreateJoinToken,
     wire::{CreateRoute, CreateService, CreateToken, Preload},
 };
 use tutti_model::{
-    DeploymentId, ErrorCode, Kind, Problem, Resource, deployment::DeploymentSpec, instance::InstanceSpec,
-    name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec, service::ServiceSpec,
-    token::TokenSpec, version::VersionSpec,
+    DeploymentId, ErrorCode, Kind, Problem, Resource, cluster::MemberSpec, deployment::DeploymentSpec,
+    instance::InstanceSpec, name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec,
+    service::ServiceSpec, token::TokenSpec, version::VersionSpec,
 };
 
 /// Says that an object was created, or gives it.
@@ -191,11 +192,36 @@ pub(super) async fn route(session: &Session<'_>, command: RouteCommand) -> Resul
     }
 }
 
+/// Nodes and members, as one list of objects that say what they are.
+struct Everything<'a> {
+    nodes: &'a [Resource<NodeSpec>],
+    members: &'a [Resource<MemberSpec>],
+}
+
+impl serde::Serialize for Everything<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeSeq as _;
+        let mut all = serializer.serialize_seq(Some(self.nodes.len() + self.members.len()))?;
+        self.nodes.iter().try_for_each(|node| all.serialize_element(node))?;
+        self.members.iter().try_for_each(|member| all.serialize_element(member))?;
+        all.end()
+    }
+}
+
 pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<(), Failed> {
     match command {
         NodeCommand::List => {
             let nodes: Vec<Resource<NodeSpec>> = session.client.list(&Filter::default()).await?;
-            session.ui.result(&nodes, || tables::nodes(&nodes, now()).show(session.ui))
+            let members: Vec<Resource<MemberSpec>> = session.client.list(&Filter::default()).await?;
+            let all = Everything { nodes: &nodes, members: &members };
+            session.ui.result(&all, || {
+                let mut text = tables::nodes(&nodes, now()).show(session.ui);
+                if !members.is_empty() {
+                    text.push('\n');
+                    text.push_str(&tables::machines(&members, now()).show(session.ui));
+                }
+                text
+            })
         }
         NodeCommand::Show { node } => {
             show::show::<NodeSpec>(session, node.as_str(), |node, ui| show::node(node, ui, now())).await
@@ -213,12 +239,28 @@ pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<
             let node = session.client.cordon(node.as_str(), false).await?;
             session.ui.result(&node, || format!("node {} takes new instances\n", node.name))
         }
+        NodeCommand::Remove { node } => session.delete(Kind::Member, node.as_str()).await,
     }
 }
 
 pub(super) async fn token(session: &Session<'_>, command: TokenCommand) -> Result<(), Failed> {
     match command {
-        TokenCommand::Create { name, user, role, domain, expires_in } => {
+        TokenCommand::Create { name, node: true, runs, expires_in, .. } => {
+            let member = name.map(|name| name.parse()).transpose()?;
+            let create = CreateJoinToken { roles: runs.into_iter().collect(), member, expires_in };
+            let created = session.client.create_join_token(&create).await?;
+            session.ui.result(&created, || {
+                let shown = session.ui.paint(Tone::Title, &created.token);
+                let (api, life) = (session.client.base(), since(now(), created.expires_at));
+                let api = api.trim_start_matches("https://");
+                format!(
+                    "one machine may join with this, shown this once and good for {life}:\n{shown}\n\
+                     on that machine: tutti join {api} --token TOKEN\n"
+                )
+            })
+        }
+        TokenCommand::Create { name, user, role, domain, expires_in, .. } => {
+            let name = name.unwrap_or_default();
             let created =
                 session.client.create_token(&CreateToken { name, user, role, domain, expires_in }).await?;
             session.ui.result(&created, || {

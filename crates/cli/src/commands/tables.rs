@@ -10,6 +10,7 @@ use tutti_api::wire::{Invitation, Preloaded, ServiceSummary};
 use tutti_model::{
     Resource, Timestamp,
     claim::ClaimSpec,
+    cluster::MemberSpec,
     deployment::{DeploymentSpec, Intent},
     domain::{DomainSpec, Member, MemberState, Ownership},
     instance::InstanceSpec,
@@ -294,6 +295,30 @@ pub(crate) fn nodes(nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
             text(&node.status.release),
             text(since(node.created_at, now)),
             text(address(&node.status)),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn machines(members: &[Resource<MemberSpec>], now: Timestamp) -> Table {
+    let columns = ["MEMBER", "RUNS", "KEY", "CERTIFICATE", "RELEASE", "AGE", "API"];
+    let mut table = Table::new(&columns, "no members");
+    for member in members {
+        let until = member.status.certified_until;
+        let certificate = match until {
+            Timestamp(0) => "own".into(),
+            until if until <= now => toned("expired", Tone::Bad),
+            until => text(format!("for {}", since(now, until))),
+        };
+        let roles: Vec<&str> = member.spec.roles.iter().map(|role| role.as_str()).collect();
+        table.row([
+            text(&member.name),
+            text(roles.join(", ")),
+            text(member.spec.key.short()),
+            certificate,
+            text(&member.status.release),
+            text(since(member.created_at, now)),
+            text(member.spec.api.as_ref().map_or_else(String::new, ToString::to_string)),
         ]);
     }
     table

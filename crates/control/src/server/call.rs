@@ -19,6 +19,8 @@ pub(super) type Handler = fn(Call) -> BoxFuture<'static, Answer>;
 
 /// How the holder of the control socket is called where others have a token's name.
 const MACHINE: &str = "(this machine)";
+/// How the bearer of a join token is.
+const JOINING: &str = "(a join token)";
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(super) enum Caller {
     Machine,
     /// The bearer of a token.
     Bearer(Arc<Bearer>),
+    /// A machine that wants to be a member, by the hash of its join token. It may do that, and nothing else.
+    Joining(Digest),
     /// A member of the cluster, known by its key. It may act for its own node and ingresses, and nothing else.
     Member {
         /// Who it is by the table of the moment.
@@ -71,6 +75,7 @@ impl Caller {
         match self {
             Caller::Anonymous => "",
             Caller::Machine => MACHINE,
+            Caller::Joining(_) => JOINING,
             Caller::Bearer(bearer) => &bearer.token,
             Caller::Member { member, .. } => member.name.as_str(),
         }
@@ -80,7 +85,9 @@ impl Caller {
     pub(super) fn shown(&self) -> String {
         match self {
             Caller::Member { member, .. } => format!("member \"{}\"", member.name),
-            Caller::Anonymous | Caller::Machine | Caller::Bearer(_) => format!("token \"{}\"", self.token()),
+            Caller::Anonymous | Caller::Machine | Caller::Joining(_) | Caller::Bearer(_) => {
+                format!("token \"{}\"", self.token())
+            }
         }
     }
 
@@ -88,6 +95,7 @@ impl Caller {
     pub(super) fn account(&self) -> String {
         match self {
             Caller::Anonymous | Caller::Machine => self.token().to_owned(),
+            Caller::Joining(token) => format!("joining {}", token.hex()),
             Caller::Bearer(bearer) => match &bearer.user {
                 Some((user, life)) => format!("user {user} {life}"),
                 None => format!("token {} {}", bearer.token, bearer.life),
@@ -100,7 +108,7 @@ impl Caller {
     pub(super) fn user(&self) -> Option<&(UserName, Uid)> {
         match self {
             Caller::Bearer(bearer) => bearer.user.as_ref(),
-            Caller::Anonymous | Caller::Machine | Caller::Member { .. } => None,
+            Caller::Anonymous | Caller::Machine | Caller::Joining(_) | Caller::Member { .. } => None,
         }
     }
 
@@ -108,7 +116,7 @@ impl Caller {
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         match self {
             Caller::Bearer(bearer) => bearer.expires_at,
-            Caller::Anonymous | Caller::Machine | Caller::Member { .. } => None,
+            Caller::Anonymous | Caller::Machine | Caller::Joining(_) | Caller::Member { .. } => None,
         }
     }
 
@@ -117,7 +125,7 @@ impl Caller {
         match self {
             Caller::Machine => true,
             Caller::Bearer(bearer) => bearer.rights == Rights::Everything,
-            Caller::Anonymous | Caller::Member { .. } => false,
+            Caller::Anonymous | Caller::Joining(_) | Caller::Member { .. } => false,
         }
     }
 
@@ -125,7 +133,7 @@ impl Caller {
     pub(super) fn role_in(&self, domain: &DomainName) -> Option<Role> {
         match self {
             Caller::Machine => Some(Role::Admin),
-            Caller::Anonymous | Caller::Member { .. } => None,
+            Caller::Anonymous | Caller::Joining(_) | Caller::Member { .. } => None,
             Caller::Bearer(bearer) => match &bearer.rights {
                 Rights::Everything => Some(Role::Admin),
                 Rights::In(domains) => domains.get(domain).copied(),
@@ -147,7 +155,7 @@ impl Caller {
     pub(super) fn domains(&self) -> Option<BTreeMap<DomainName, Role>> {
         match self {
             Caller::Machine => None,
-            Caller::Anonymous | Caller::Member { .. } => Some(BTreeMap::new()),
+            Caller::Anonymous | Caller::Joining(_) | Caller::Member { .. } => Some(BTreeMap::new()),
             Caller::Bearer(bearer) => match &bearer.rights {
                 Rights::Everything => None,
                 Rights::In(domains) => Some(domains.clone()),

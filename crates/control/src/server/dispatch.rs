@@ -3,7 +3,8 @@
 use super::{
     App, audit,
     call::{Answer, Call, Caller, Handler, Query},
-    claims, deployments, domains, explain, grpc, lists, logs, members, nodes, preload, registry, replay,
+    claims, deployments, domains, explain, grpc, joins, lists, logs, members, nodes, preload, registry,
+    replay,
     reply::{REQUEST_ID, Refusal},
     routes, secrets, services, status,
     subject::{self, Subject},
@@ -24,10 +25,10 @@ use tutti_api::operations::{OPERATIONS, Operation, Right, is_replayed, operation
 use tutti_api::zone::REPORT_BYTES;
 use tutti_base::sha256::Hasher;
 use tutti_model::{
-    ErrorCode, Problem, claim::ClaimSpec, deployment::DeploymentSpec, domain::DomainSpec,
-    instance::InstanceSpec, limits, nearest::nearest, node::NodeSpec, route::RouteSpec, secret::SecretSpec,
-    service::ServiceSpec, table::TableSpec, token::TokenSpec, user::UserSpec, version::VersionSpec,
-    zone::ZoneSpec,
+    ErrorCode, Problem, claim::ClaimSpec, cluster::MemberSpec, deployment::DeploymentSpec,
+    domain::DomainSpec, instance::InstanceSpec, limits, nearest::nearest, node::NodeSpec, route::RouteSpec,
+    secret::SecretSpec, service::ServiceSpec, table::TableSpec, token::TokenSpec, user::UserSpec,
+    version::VersionSpec, zone::ZoneSpec,
 };
 
 /// Longest time from a request's head to its answer's; streams go on after it. Several store transactions and a slow
@@ -112,6 +113,12 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("list_tokens", |call| Box::pin(lists::list::<TokenSpec>(call))),
     ("create_token", |call| Box::pin(tokens::create(call))),
     ("delete_token", |call| Box::pin(tokens::delete(call))),
+    ("create_join_token", |call| Box::pin(joins::create_token(call))),
+    ("join", |call| Box::pin(joins::join(call))),
+    ("list_members", |call| Box::pin(lists::list::<MemberSpec>(call))),
+    ("delete_member", |call| Box::pin(joins::delete(call))),
+    ("watch_zone_members", |call| Box::pin(joins::watch(call))),
+    ("renew_certificate", |call| Box::pin(joins::renew(call))),
     ("watch_zone_tables", |call| Box::pin(zone::watch_tables(call))),
     ("watch_zone_nodes", |call| Box::pin(zone::watch_nodes(call))),
     ("watch_zone_node", |call| Box::pin(zone::watch_node(call))),
@@ -225,6 +232,7 @@ async fn operate(
     let now = app.objects.clock().now();
     let caller = match operation.right {
         Right::Public => Caller::Anonymous,
+        Right::Join => joins::identify(app, &parts).await?,
         _ => app.identity.identify(&parts.headers, &parts.extensions, now).await?,
     };
     subject::check_member(operation, &caller)?;
@@ -237,7 +245,7 @@ async fn operate(
         // Who is not known can send what they like: nobody waits for it, and it takes nobody's turn.
         let (_place, _turn, body) = match caller {
             Caller::Anonymous => (None, None, Bytes::new()),
-            Caller::Bearer(_) | Caller::Machine | Caller::Member { .. } => {
+            Caller::Bearer(_) | Caller::Machine | Caller::Joining(_) | Caller::Member { .. } => {
                 // Before its body is waited for, so that a token cannot take a node's turn.
                 let (turns, place, most) = match operation.right {
                     Right::Node => {

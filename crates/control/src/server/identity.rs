@@ -307,7 +307,7 @@ impl Identity {
         let bearer = match caller {
             Caller::Bearer(bearer) => bearer,
             Caller::Member { key, .. } => return self.member(key),
-            Caller::Anonymous | Caller::Machine => return Ok(caller.clone()),
+            Caller::Anonymous | Caller::Machine | Caller::Joining(_) => return Ok(caller.clone()),
         };
         let Some(known) = self.known.borrow().clone() else { return Ok(caller.clone()) };
         let hash = known.tokens.by_name.get(&bearer.token);

@@ -10,6 +10,7 @@ use tutti_api::wire::Page;
 use tutti_model::{
     DomainName, Problem, Resource, ServiceRef, UserName,
     claim::ClaimSpec,
+    cluster::MemberSpec,
     deployment::DeploymentSpec,
     domain::DomainSpec,
     instance::InstanceSpec,
@@ -184,7 +185,7 @@ macro_rules! of_platform {
     )*};
 }
 
-of_platform!(NodeSpec, ZoneSpec, UserSpec);
+of_platform!(NodeSpec, ZoneSpec, UserSpec, MemberSpec);
 
 impl Visible for TokenSpec {
     fn domain(token: &Resource<Self>) -> Option<DomainName> {

@@ -16,6 +16,7 @@ mod explain;
 mod facts;
 mod grpc;
 mod identity;
+mod joins;
 mod lists;
 mod logs;
 mod members;
@@ -42,7 +43,7 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-use crate::Objects;
+use crate::{Objects, cluster::Cluster};
 use async_trait::async_trait;
 use std::{
     fmt::Debug,
@@ -101,6 +102,8 @@ pub struct ServerOptions {
     pub txt: Arc<dyn TxtLookup>,
     /// Who is a member, and so may act for its own node or ingress; `None` where there are no members, as in dev.
     pub members: Option<Arc<MemberTable>>,
+    /// The cluster, which vouches for members; `None` where there is none, as in dev.
+    pub cluster: Option<Cluster>,
     /// Suffixes under which every service answers by itself, as `LABEL.DOMAIN.SUFFIX`; `localhost` in dev.
     pub host_suffixes: Vec<String>,
     /// Where the watch over tokens runs, and whose end ends watches and followed logs.
@@ -128,6 +131,7 @@ struct App {
     txt: Arc<dyn TxtLookup>,
     /// Proofs that are being looked up.
     lookups: Semaphore,
+    cluster: Option<Cluster>,
     host_suffixes: Vec<String>,
     identity: identity::Identity,
     /// The services of gRPC that need no token.
@@ -163,6 +167,7 @@ pub fn router(options: ServerOptions) -> axum::Router {
         vouch: options.vouch,
         txt: options.txt,
         lookups: Semaphore::new(claims::LOOKUPS),
+        cluster: options.cluster,
         host_suffixes: options.host_suffixes,
         identity,
         grpc: grpc::Services::new(),

@@ -140,6 +140,10 @@ pub(super) async fn authorize(
         check_node(operation, caller, names)?;
         return Ok(Subject::Platform);
     }
+    if operation.right == Right::Join {
+        check_joining(operation, caller)?;
+        return Ok(Subject::Platform);
+    }
     if operation.right == Right::Admin && !caller.is_admin() {
         return Err(forbidden(operation, caller, None, "an admin's token"));
     }
@@ -181,15 +185,35 @@ pub(super) fn check_member(operation: &Operation, caller: &Caller) -> Result<(),
     .hint("a member's certificate lets it act for its own node and ingress; for all else send a token"))
 }
 
+/// Checks who wants to join: whoever holds the control socket, or the bearer of a join token, who may nothing else.
+fn check_joining(operation: &Operation, caller: &Caller) -> Result<(), Problem> {
+    match caller {
+        Caller::Machine | Caller::Joining(_) => Ok(()),
+        Caller::Anonymous | Caller::Bearer(_) | Caller::Member { .. } => {
+            Err(forbidden(operation, caller, None, "a join token"))
+        }
+    }
+}
+
 /// Checks who acts for a node or an ingress: whoever holds the control socket for any, a member for its own.
 pub(super) fn check_node(operation: &Operation, caller: &Caller, names: &[String]) -> Result<(), Problem> {
     let member = match caller {
         Caller::Machine => return Ok(()),
         Caller::Member { member, .. } => member,
-        Caller::Anonymous | Caller::Bearer(_) => return Err(for_nodes(operation, caller)),
+        Caller::Anonymous | Caller::Joining(_) | Caller::Bearer(_) => {
+            return Err(for_nodes(operation, caller));
+        }
     };
     let name = names.first().map_or("", String::as_str);
     let (role, own) = match operation.path {
+        // Whom to admit, every role must know.
+        "/v1/zone/members" => return Ok(()),
+        path if path.starts_with("/v1/zone/members/{name}") => {
+            return match name == member.name.as_str() {
+                true => Ok(()),
+                false => Err(not_own(operation, &member.name, name)),
+            };
+        }
         // What an ingress needs to know of its zone.
         "/v1/zone/tables" | "/v1/zone/nodes" => (MachineRole::Ingress, true),
         // Whoever knows the digest of an artifact was told to run it.
@@ -206,13 +230,21 @@ pub(super) fn check_node(operation: &Operation, caller: &Caller, names: &[String
     if own && member.is(role) {
         return Ok(());
     }
+    if !own {
+        return Err(not_own(operation, &member.name, name));
+    }
     let what = operation.id.replace('_', " ");
-    let why = match own {
-        true => format!("member \"{}\" has not the role {role}", member.name),
-        false => format!("member \"{}\" may not act for \"{name}\"", member.name),
-    };
-    Err(Problem::new(ErrorCode::Forbidden, format!("{what}: {why}"))
-        .hint("a member's certificate lets it act for its own node and ingress"))
+    let text = format!("{what}: member \"{}\" has not the role {role}", member.name);
+    Err(Problem::new(ErrorCode::Forbidden, text).hint(OWN))
+}
+
+/// What a member's certificate is good for.
+const OWN: &str = "a member's certificate lets it act for its own node and ingress";
+
+fn not_own(operation: &Operation, member: &NodeName, name: &str) -> Problem {
+    let what = operation.id.replace('_', " ");
+    let text = format!("{what}: member \"{member}\" may not act for \"{name}\"");
+    Problem::new(ErrorCode::Forbidden, text).hint(OWN)
 }
 
 /// Whether an ingress of this id runs on this member: the id is the member's name, or that and a dot and more. No
@@ -235,7 +267,7 @@ pub(super) fn check(operation: &Operation, caller: &Caller, subject: &Subject) -
         None => None,
     };
     let (enough, wanted) = match operation.right {
-        Right::Public | Right::Anyone | Right::Node => (true, ""),
+        Right::Public | Right::Anyone | Right::Join | Right::Node => (true, ""),
         Right::View => (role.is_some(), "an admin's token"),
         Right::Deploy => {
             (matches!(role, Some(Role::Admin | Role::Owner | Role::Deployer)), "the role deployer or owner")
@@ -345,7 +377,7 @@ async fn named(
         Kind::User if caller.is_admin() => {
             Subject::User(seen(app, caller, name.parse::<UserName>()?.as_str()).await?)
         }
-        Kind::Token if caller.is_admin() => Subject::Platform,
+        Kind::Token | Kind::Member if caller.is_admin() => Subject::Platform,
         Kind::Node
         | Kind::Token
         | Kind::User
@@ -356,6 +388,10 @@ async fn named(
         | Kind::Ingress
         | Kind::Presence
         | Kind::Leader
+        | Kind::Cluster
+        | Kind::Authority
+        | Kind::Member
+        | Kind::JoinToken
         | Kind::Report
         | Kind::Assignment => {
             return Err(if caller.is_admin() {

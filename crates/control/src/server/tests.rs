@@ -6,6 +6,7 @@ mod deploying;
 mod domains;
 mod faults;
 mod isolation;
+mod joining;
 mod secrets;
 mod serving;
 mod streaming;
@@ -27,11 +28,13 @@ use tutti_api::{dns::TxtFault, logs::Kept};
 use tutti_base::{Random, clock::VirtualClock};
 use tutti_model::{
     InstanceId, Resource, Timestamp,
+    cluster::MemberSpec,
     deployment::DeploymentSpec,
     domain::DomainSpec,
     instance::{Goal, InstanceSpec},
     log::{LogLine, LogQuery, Output},
     manifest::Manifest,
+    member::MachineRole,
     name::ZoneName,
     node::NodeSpec,
     service::ServiceSpec,
@@ -171,6 +174,7 @@ fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions
         vouch: true,
         txt: Arc::new(Records::default()),
         members: Some(members()),
+        cluster: None,
         host_suffixes: vec!["localhost".to_owned()],
         tasks: tasks.clone(),
     }
@@ -338,6 +342,13 @@ impl Api {
             NodeSpec { node: "n1".parse().unwrap(), cordoned: false, asked: vec![], preload: vec![] },
         ))
         .await;
+        let spec = MemberSpec {
+            roles: [MachineRole::Agent].into(),
+            key: PUSHED.parse().unwrap(),
+            api: None,
+            joined_by: None,
+        };
+        self.put(self.objects.make("n1", spec)).await;
         let body = json!({ "match": "shop.example.com", "service": "example.com:web" });
         self.post("/v1/routes", body).await.expect(201);
         (deployment.body["name"].as_str().unwrap().to_owned(), instance.to_string())

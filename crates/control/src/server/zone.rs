@@ -113,7 +113,7 @@ pub(super) async fn read_blob(call: Call) -> Answer {
     Ok(response)
 }
 
-fn watch<S: Object>(call: &Call, events: WatchStream<S>, after: Option<u64>) -> Answer {
+pub(super) fn watch<S: Object>(call: &Call, events: WatchStream<S>, after: Option<u64>) -> Answer {
     let place = call.app.node_streams.open(&call.caller.account())?;
     let (identity, caller) = (call.app.identity.clone(), call.caller.clone());
     let clock = call.app.objects.clock().clone();
@@ -133,7 +133,7 @@ fn watch<S: Object>(call: &Call, events: WatchStream<S>, after: Option<u64>) -> 
     Ok(reply::lines(events))
 }
 
-fn after(call: &Call) -> Result<Option<u64>, Problem> {
+pub(super) fn after(call: &Call) -> Result<Option<u64>, Problem> {
     call.query.read("after", "a revision")
 }
 

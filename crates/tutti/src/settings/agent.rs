@@ -1,7 +1,7 @@
 //! What `tutti agent` is told.
 
-use super::{CONTROL_SOCKET, Effective, bandwidth, log_format, node, socket};
-use std::path::PathBuf;
+use super::{CONTROL_SOCKET, Effective, address, bandwidth, log_format, node, socket};
+use std::{net::SocketAddr, path::PathBuf};
 use tutti_base::telemetry;
 use tutti_model::{Problem, name::NodeName, node::RoleAddress, quantity::Bandwidth};
 
@@ -18,6 +18,12 @@ pub(crate) struct AgentSettings {
     pub(crate) node: NodeName,
     /// The node's bandwidth; `None` for what the kernel says.
     pub(crate) bandwidth: Option<Bandwidth>,
+    /// Where members of the cluster reach it, where the machine is one.
+    pub(crate) listen: SocketAddr,
+    /// Folder of the membership.
+    pub(crate) member_dir: PathBuf,
+    /// Whether it was said where control is: then no membership is asked.
+    pub(crate) alone: bool,
     /// What is logged.
     pub(crate) log: String,
     /// How it is logged.
@@ -40,16 +46,23 @@ impl TryFrom<&Effective> for AgentSettings {
         let node = node(effective, "agent.node", &mut faults);
         let bandwidth = bandwidth(effective, "agent.bandwidth", &mut faults);
         let log_format = log_format(effective, &mut faults);
-        match (control, own, node) {
-            (Some(control), Some(socket), Some(node)) if faults.is_empty() => Ok(AgentSettings {
-                data_dir,
-                control,
-                socket,
-                node,
-                bandwidth,
-                log: effective.text("log").to_owned(),
-                log_format,
-            }),
+        let listen = address(effective, "agent.listen", &mut faults);
+        let alone = !effective.is_default("agent.control");
+        match (control, own, node, listen) {
+            (Some(control), Some(socket), Some(node), Some(listen)) if faults.is_empty() => {
+                Ok(AgentSettings {
+                    data_dir,
+                    control,
+                    socket,
+                    node,
+                    bandwidth,
+                    listen,
+                    member_dir: PathBuf::from(effective.text("member_dir")),
+                    alone,
+                    log: effective.text("log").to_owned(),
+                    log_format,
+                })
+            }
             _ => Err(faults),
         }
     }

@@ -2,7 +2,7 @@
 
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 #[path = "../../../store/tests/etcd/cluster.rs"]
-mod cluster;
+pub mod cluster;
 
 use crate::harness::{Cloud, wait_until};
 use cluster::Cluster;

@@ -29,6 +29,7 @@ mod grpc_streams;
 mod ingress;
 mod load;
 mod logs;
+mod members;
 mod postgres;
 mod recovery;
 mod rollout;

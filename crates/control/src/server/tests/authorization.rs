@@ -31,6 +31,7 @@ fn expected_of_member(operation: &Operation, name: &str) -> Option<u16> {
         Right::Node => match operation.path {
             "/v1/zone/tables" | "/v1/zone/nodes" => matches!(name, "n1" | "n"),
             "/v1/zone/blobs/{digest}" => matches!(name, "n1" | "n2"),
+            "/v1/zone/members" => true,
             // The object of each is n1's.
             _ => name == "n1",
         },
@@ -49,7 +50,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "instances" => instance,
         "routes" => "shop.example.com",
         "secrets" => "example.com:key",
-        "nodes" => "n1",
+        "nodes" | "members" => "n1",
         "tokens" => "viewer",
         "users" => "ada",
         "claims" => "claimed.org",
@@ -92,6 +93,9 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
             Some(json!({ "ingress": "n1.i1", "spec": { "http": "" }, "reached": 0, "stats": [] }))
         }
         "set_secret" => Some(json!({ "value": "hunter2" })),
+        "create_join_token" => Some(json!({})),
+        "join" => Some(json!({ "request": "", "member": "n1", "roles": ["agent"] })),
+        "renew_certificate" => Some(json!({ "request": "" })),
         "cordon_node" => Some(json!({ "cordoned": true })),
         "logs" => {
             path.push_str("?service=example.com:web");
@@ -133,6 +137,8 @@ fn expected(operation: &Operation, who: &str) -> Option<u16> {
     let admin = role(who) == Some(Role::Admin);
     match right {
         Right::Public => None,
+        // Only a machine with a join token, or who holds this one.
+        Right::Join => (who != MACHINE).then_some(401),
         _ if matches!(who, "" | "tutti_unknown") => Some(401),
         // No token acts for a node, not even an admin's.
         Right::Node => (who != MACHINE).then_some(403),

@@ -34,6 +34,8 @@ fn case(operation: &Operation, of: &Pair) -> Case {
         "health" | "release" | "openapi" | "metrics" | "whoami" => return Case::Nobodys,
         // Nobody but admins, and nobody but nodes: `authorization` holds them to it, whatever the name.
         "list_nodes" | "list_zones" | "list_tables" | "list_users" => return Case::Nobodys,
+        "create_join_token" | "join" | "list_members" | "delete_member" | "watch_zone_members"
+        | "renew_certificate" => return Case::Nobodys,
         "watch_zone_tables"
         | "watch_zone_nodes"
         | "watch_zone_node"

@@ -1,0 +1,40 @@
+//! Joining a cluster, and staying known in it.
+
+use super::Client;
+use crate::{
+    WatchStream,
+    members::{CreateJoinToken, CreatedJoinToken, Join, Joined, Renew},
+};
+use tutti_model::{Problem, cluster::MemberSpec, name::NodeName};
+
+impl Client {
+    /// Makes a token that admits one machine.
+    ///
+    /// # Errors
+    /// `conflict` where there is no cluster, and control's own.
+    pub async fn create_join_token(&self, create: &CreateJoinToken) -> Result<CreatedJoinToken, Problem> {
+        self.call_with("create_join_token", &[], create).await
+    }
+
+    /// Makes this machine a member; the client's token is the join token.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a token that is unknown by now, `already_exists` for a name that another machine has.
+    pub async fn join(&self, join: &Join) -> Result<Joined, Problem> {
+        self.call_with("join", &[], join).await
+    }
+
+    /// A new certificate for this member's key.
+    ///
+    /// # Errors
+    /// `unauthenticated` if it was removed, and control's own.
+    pub async fn renew(&self, member: &NodeName, renew: &Renew) -> Result<Joined, Problem> {
+        self.call_with("renew_certificate", &[member.as_str()], renew).await
+    }
+
+    /// The members of the zone, and their changes; see [`Client::watch`].
+    #[must_use]
+    pub fn watch_members(&self, after: Option<u64>) -> WatchStream<MemberSpec> {
+        self.watch_at("watch_zone_members", &[], after)
+    }
+}

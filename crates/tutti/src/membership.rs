@@ -1,0 +1,279 @@
+//! What a machine keeps of its membership in a cluster, for every role that it runs: its key with the certificate, who
+//! else is a member, and where controls are. In a folder of its own, which only its user opens.
+
+use crate::dev::RELEASE;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tutti_api::{Change, Client, WatchEvent, members::Renew};
+use tutti_base::{Backoff, Clock, Random, Tasks};
+use tutti_model::{
+    Digest, ErrorCode, Millis, Problem, cluster::MemberSpec, member::MachineRole, name::NodeName,
+    node::HostPort,
+};
+use tutti_pki::{Chain, Expected, Identity, MemberDial, MemberTable};
+
+/// What it is a member of, and as what.
+const MEMBERSHIP: &str = "membership.json";
+/// The members as they were last heard of.
+const MEMBERS: &str = "members.json";
+/// The first pause before control is asked again for a certificate, and the longest.
+const PAUSES: (Millis, Millis) = (Millis::seconds(5), Millis::seconds(600));
+
+/// What is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// The cluster's id.
+    pub(crate) cluster: String,
+    /// The digest of its root.
+    pub(crate) root: Digest,
+    /// This machine's name.
+    pub(crate) member: NodeName,
+    /// What it was admitted for.
+    pub(crate) roles: BTreeSet<MachineRole>,
+    /// Where controls are reached.
+    pub(crate) controls: Vec<HostPort>,
+    /// Where this machine is reached.
+    pub(crate) addresses: Vec<HostPort>,
+}
+
+/// A machine's membership.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership {
+    folder: PathBuf,
+    pub(crate) kept: Kept,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) table: Arc<MemberTable>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Membership {
+    /// That which is kept in this folder; `None` if this machine is no member.
+    ///
+    /// # Errors
+    /// What cannot be read, with its place.
+    pub(crate) fn find(folder: &Path, clock: &Arc<dyn Clock>) -> Result<Option<Membership>, Problem> {
+        let Some(kept) = read::<Kept>(&folder.join(MEMBERSHIP))? else { return Ok(None) };
+        let membership = Membership {
+            folder: folder.to_owned(),
+            kept,
+            identity: Arc::new(Identity::open(folder)?),
+            table: Arc::default(),
+            clock: Arc::clone(clock),
+        };
+        if let Some(members) = read::<BTreeMap<String, MemberSpec>>(&folder.join(MEMBERS))? {
+            membership.fill(&members);
+        }
+        Ok(Some(membership))
+    }
+
+    /// Keeps a new one.
+    ///
+    /// # Errors
+    /// What cannot be written, with its place.
+    pub(crate) fn keep(
+        folder: &Path,
+        identity: Identity,
+        chain: Chain,
+        kept: Kept,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Membership, Problem> {
+        identity.take(chain)?;
+        write(folder, MEMBERSHIP, &kept)?;
+        let (identity, table) = (Arc::new(identity), Arc::default());
+        Ok(Membership { folder: folder.to_owned(), kept, identity, table, clock: Arc::clone(clock) })
+    }
+
+    /// Refuses what would make this machine a member once more.
+    pub(crate) fn refuse_another(&self, folder: &Path) -> Problem {
+        let Kept { member, cluster, .. } = &self.kept;
+        Problem::conflict(format!("this machine is member {member} of cluster {cluster} already")).hint(
+            format!(
+                "to leave it: tutti node remove {member}, and then remove the folder {}",
+                folder.display()
+            ),
+        )
+    }
+
+    /// Refuses a role that the machine was not admitted for.
+    ///
+    /// # Errors
+    /// `forbidden`, with what to do.
+    pub(crate) fn check_role(&self, role: MachineRole) -> Result<(), Problem> {
+        if self.kept.roles.contains(&role) {
+            return Ok(());
+        }
+        let text = format!("member {} was not admitted for the role {role}", self.kept.member);
+        Err(Problem::new(ErrorCode::Forbidden, text)
+            .hint(format!("join again with a token for it: tutti join URL --token TOKEN --role {role}")))
+    }
+
+    /// How this machine reaches other members.
+    pub(crate) fn dial(&self) -> MemberDial {
+        MemberDial {
+            identity: Arc::clone(&self.identity),
+            table: Arc::clone(&self.table),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    /// A client of any of the cluster's controls.
+    ///
+    /// # Errors
+    /// `invalid` if none is known.
+    pub(crate) fn client(&self) -> Result<Client, Problem> {
+        let expected = Expected::Role(MachineRole::Server);
+        let tls = self.dial().to(expected, Some(self.kept.root.clone()))?;
+        Client::of_cluster(&self.kept.controls, tls)
+    }
+
+    /// Follows who is a member, and keeps it for the next start.
+    pub(crate) fn follow(&self, client: &Client, tasks: &Tasks) {
+        let (this, client, stopping) = (self.clone(), client.clone(), tasks.stopping());
+        tasks.spawn("members", async move {
+            let mut events = client.watch_members(None);
+            let (mut members, mut fresh) = (BTreeMap::new(), BTreeMap::new());
+            loop {
+                let event = tokio::select! {
+                    () = stopping.cancelled() => return,
+                    event = events.next() => event,
+                };
+                match event {
+                    Some(Ok(WatchEvent::Init)) => fresh.clear(),
+                    Some(Ok(WatchEvent::InitItem(member))) => {
+                        fresh.insert(member.name, member.spec);
+                        continue;
+                    }
+                    Some(Ok(WatchEvent::InitDone { .. })) => members = std::mem::take(&mut fresh),
+                    Some(Ok(WatchEvent::Changes { changes, .. })) => {
+                        for change in changes {
+                            match change {
+                                Change::Put(member) => members.insert(member.name, member.spec),
+                                Change::Delete { name } => members.remove(&name),
+                            };
+                        }
+                    }
+                    Some(Err(problem)) => {
+                        tracing::error!(%problem, "who is a member cannot be followed any longer");
+                        continue;
+                    }
+                    None => return,
+                }
+                this.take(&members);
+            }
+        });
+    }
+
+    fn take(&self, members: &BTreeMap<String, MemberSpec>) {
+        self.fill(members);
+        if let Err(problem) = write(&self.folder, MEMBERS, members) {
+            tracing::warn!(%problem, "who is a member is not kept for the next start");
+        }
+        let controls: Vec<HostPort> = members.values().filter_map(|member| member.api.clone()).collect();
+        if controls.is_empty() || controls == self.kept.controls {
+            return;
+        }
+        // Read again by whoever starts next; a running client has those that it began with.
+        let kept = Kept { controls, ..self.kept.clone() };
+        if let Err(problem) = write(&self.folder, MEMBERSHIP, &kept) {
+            tracing::warn!(%problem, "where controls are is not kept for the next start");
+        }
+    }
+
+    fn fill(&self, members: &BTreeMap<String, MemberSpec>) {
+        self.table.replace(
+            members.iter().filter_map(|(name, spec)| {
+                Some((spec.membership(name.parse().ok()?), vec![spec.key.clone()]))
+            }),
+        );
+    }
+
+    /// Has the certificate renewed while this runs, at half of its life.
+    pub(crate) fn renew(&self, client: &Client, random: Random, tasks: &Tasks) {
+        let (this, client) = (self.clone(), client.clone());
+        let asking = move || {
+            let (this, client) = (this.clone(), client.clone());
+            async move {
+                let request = Renew {
+                    request: BASE64.encode(this.identity.request()?),
+                    addresses: this.kept.addresses.clone(),
+                    release: RELEASE.to_owned(),
+                };
+                Chain::from_pem(&client.renew(&this.kept.member, &request).await?.chain)
+            }
+        };
+        self.renew_by(asking, random, tasks);
+    }
+
+    /// As [`Membership::renew`], by whatever gives a new chain.
+    pub(crate) fn renew_by<F>(
+        &self,
+        ask: impl Fn() -> F + Send + Sync + 'static,
+        random: Random,
+        tasks: &Tasks,
+    ) where
+        F: Future<Output = Result<Chain, Problem>> + Send,
+    {
+        let (this, stopping) = (self.clone(), tasks.stopping());
+        tasks.spawn("certificate", async move {
+            let mut pauses = Backoff::new(PAUSES.0, PAUSES.1, random);
+            loop {
+                let due = this.identity.renew_at().unwrap_or_default();
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    () = this.clock.sleep_until(due) => {}
+                }
+                let renewed = ask().await.and_then(|chain| this.identity.take(chain));
+                match renewed {
+                    Ok(()) => {
+                        pauses.succeed();
+                        tracing::info!("this machine's certificate was renewed");
+                    }
+                    Err(problem) => {
+                        // Those who know the key admit it without one that is good.
+                        tracing::warn!(%problem, "this machine's certificate is not renewed; trying again");
+                        let pause = pauses.fail();
+                        tokio::select! {
+                            () = stopping.cancelled() => return,
+                            () = this.clock.sleep(pause) => {}
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, Problem> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Problem::unavailable(format!("{} cannot be read: {error}", path.display()))
+    };
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(&error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+/// Replaces a file whole. Several roles of a machine write here, so each has a name of its own until then.
+fn write(folder: &Path, name: &str, value: &impl Serialize) -> Result<(), Problem> {
+    let (path, new) = (folder.join(name), folder.join(format!("{name}.{}", std::process::id())));
+    let written = || {
+        let _ = fs::remove_file(&new);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(value)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)
+    };
+    written().map_err(|error: io::Error| {
+        Problem::unavailable(format!("{} cannot be written: {error}", path.display()))
+    })
+}

@@ -1,0 +1,68 @@
+//! What `tutti join` is told.
+
+use super::Effective;
+use std::{collections::BTreeSet, path::PathBuf};
+use tutti_model::{Problem, member::MachineRole, name::NodeName, node::HostPort};
+use tutti_pki::JoinToken;
+
+/// Settings as `tutti join` uses them.
+#[derive(Debug, Clone)]
+pub(crate) struct JoinSettings {
+    /// Where controls are reached; one that answers is enough.
+    pub(crate) controls: Vec<HostPort>,
+    /// What admits this machine.
+    pub(crate) token: JoinToken,
+    /// What it will run.
+    pub(crate) roles: BTreeSet<MachineRole>,
+    /// Its name.
+    pub(crate) node: NodeName,
+    /// Where others reach it; `None` for its own name.
+    pub(crate) advertise: Option<HostPort>,
+    /// Folder of the membership.
+    pub(crate) member_dir: PathBuf,
+}
+
+/// Texts between commas, each read as what it is.
+fn several<T: std::str::FromStr<Err = Problem>>(text: &str) -> Result<Vec<T>, Problem> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect()
+}
+
+impl TryFrom<&Effective> for JoinSettings {
+    type Error = Vec<Problem>;
+
+    fn try_from(effective: &Effective) -> Result<JoinSettings, Vec<Problem>> {
+        let mut faults = Vec::new();
+        let advertise = super::advertise(effective, &mut faults);
+        let node = super::node(effective, "node", &mut faults);
+        let text = effective.text("join.controls").replace("https://", "");
+        let controls = several::<HostPort>(text.trim_end_matches('/'));
+        let controls = controls.map_err(|problem| faults.push(problem)).unwrap_or_default();
+        if text.is_empty() {
+            faults.push(
+                Problem::invalid("no control is named")
+                    .hint("write: tutti join HOST:7070 --token TOKEN, or set TUTTI_JOIN_CONTROLS"),
+            );
+        }
+        let roles = several::<MachineRole>(effective.text("join.role"));
+        let roles: BTreeSet<_> =
+            roles.map_err(|problem| faults.push(problem)).unwrap_or_default().into_iter().collect();
+        let token = match effective.text("join.token") {
+            "" => Err(Problem::invalid("there is no join token").hint(
+                "make one with: tutti token create --node, and give it with --token or TUTTI_JOIN_TOKEN",
+            )),
+            text => text.parse(),
+        };
+        let token = token.map_err(|problem| faults.push(problem)).ok();
+        match (token, node) {
+            (Some(token), Some(node)) if faults.is_empty() => Ok(JoinSettings {
+                controls,
+                token,
+                roles,
+                node,
+                advertise,
+                member_dir: PathBuf::from(effective.text("member_dir")),
+            }),
+            _ => Err(faults),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A cluster of machines: controls that begin at once, machines that join with a token, what each is refused, and what
+//! goes on when one of them dies or is removed. All machines are processes of this one, each with folders of its own.
+
+use crate::etcd::cluster as etcd;
+use crate::harness::{Said, binary, guest, said, signal, wait_for, wait_until};
+use serde_json::Value;
+use std::{
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+/// Folders of some machines, and the commands of their operator.
+struct World {
+    folder: tempfile::TempDir,
+    etcd: etcd::Cluster,
+}
+
+/// A role that runs; it is killed at the end of the test.
+struct Role {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Role {
+    /// Waits until it is ready, and gives what it said.
+    fn ready(&mut self) -> Value {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+
+    fn stop(&mut self) {
+        signal(self.child.id(), "TERM");
+        wait_for("the role ends", || self.child.try_wait().unwrap().is_some());
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for entry in std::fs::read_dir(self.folder.path()).unwrap().flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|end| end == "log") {
+                    eprintln!(
+                        "--- {}\n{}",
+                        path.display(),
+                        std::fs::read_to_string(&path).unwrap_or_default()
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl World {
+    fn start() -> Option<World> {
+        let etcd = etcd::Cluster::start(1, &[])?;
+        etcd.wait_for_leader();
+        let folder = tempfile::Builder::new().prefix("tutti-members-").tempdir().unwrap();
+        Some(World { folder, etcd })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder.path())
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn tutti(&self, arguments: &[&str]) -> Said {
+        said(self.command().args(arguments).output().unwrap())
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let said = self.tutti(arguments);
+        assert_eq!(said.code, 0, "tutti {}\n{}\n{}", arguments.join(" "), said.out, said.err);
+        said.out
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let out = self.ok(&[arguments, &["-o", "json"]].concat());
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+    }
+
+    /// Starts a role of the machine of this name.
+    fn role(&self, machine: &str, arguments: &[&str]) -> Role {
+        let log = self.path(&format!("{machine}-{}.log", arguments[0]));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let (data, member) =
+            (self.text(&format!("{machine}-{}", arguments[0])), self.text(&format!("{machine}-member")));
+        let mut child = self
+            .command()
+            .args(arguments)
+            .args(["-o", "json", "--data-dir", &data, "--member-dir", &member])
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Role { child, out }
+    }
+
+    /// Starts the control of a machine. All of them have the same key and artifacts, as on a shared folder.
+    fn server(&self, machine: &str, more: &[&str]) -> Role {
+        let (store, blobs, key) = (self.etcd.address().to_string(), self.text("blobs"), self.text("key"));
+        let arguments = [
+            &["server", "--store", &store, "--blobs", &blobs, "--key", &key, "--node", machine],
+            &["--api", "127.0.0.1:0", "--vouch", "true"][..],
+            more,
+        ];
+        self.role(machine, &arguments.concat())
+    }
+
+    fn token(&self, more: &[&str]) -> String {
+        let created = self.json(&[&["token", "create", "--node"], more].concat());
+        created["token"].as_str().unwrap().to_owned()
+    }
+
+    fn join(&self, machine: &str, control: &str, token: &str, more: &[&str]) -> Said {
+        let member = self.text(&format!("{machine}-member"));
+        let arguments = ["join", control, "--node", machine, "--token", token, "--member-dir", &member];
+        self.tutti(&[&arguments, more].concat())
+    }
+
+    /// The states of nodes by name, as `tutti node list` has them.
+    fn nodes(&self) -> Vec<(String, bool)> {
+        let all = self.json(&["node", "list"]);
+        let of_nodes = all.as_array().unwrap().iter().filter(|object| object["kind"] == "node");
+        let heard = |node: &Value| {
+            let conditions = node["conditions"].as_array().cloned().unwrap_or_default();
+            !conditions.iter().any(|condition| condition["type"] == "Heard" && condition["met"] == false)
+        };
+        of_nodes.map(|node| (node["name"].as_str().unwrap().to_owned(), heard(node))).collect()
+    }
+
+    fn push(&self, version: &str) {
+        let folder = self.path(&version.replace([':', '@'], "-"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("hello.wasm");
+        std::fs::copy(guest("hello-wasm/hello_wasm.wasm"), &file).unwrap();
+        self.ok(&["push", file.to_str().unwrap(), version]);
+    }
+}
+
+/// A port that nobody has: it must be known before its agent starts.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn machines_become_a_cluster_and_stay_one() {
+    let Some(world) = World::start() else { return };
+    // Three at once make one cluster. The key is on all of them beforehand.
+    std::fs::write(world.path("key"), format!("{}\n", "5e".repeat(32))).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(world.path("key"), mode).unwrap();
+    let mut servers: Vec<Role> =
+        ["c1", "c2", "c3"].iter().map(|machine| world.server(machine, &["--init"])).collect();
+    let ready: Vec<Value> = servers.iter_mut().map(Role::ready).collect();
+    assert!(ready.iter().all(|server| server["cluster"] == ready[0]["cluster"]), "{ready:?}");
+    assert!(ready.iter().all(|server| server["root"] == ready[0]["root"]), "{ready:?}");
+    let with_token = ready.iter().filter(|server| !server["token_file"].is_null()).count();
+    assert_eq!(with_token, 1, "{ready:?}");
+    let addresses: Vec<String> = ready
+        .iter()
+        .map(|server| server["api"].as_str().unwrap().trim_start_matches("https://").to_owned())
+        .collect();
+
+    // What is a member already becomes none again.
+    servers[2].stop();
+    let mut again = world.server("c3", &["--init"]);
+    wait_for("a second init is refused", || again.child.try_wait().unwrap().is_some());
+    let log = std::fs::read_to_string(world.path("c3-server.log")).unwrap();
+    assert!(log.contains("this machine is member c3 of cluster"), "{log}");
+    let refused = world.join("c3", &addresses[0], &world.token(&[]), &[]);
+    assert!(refused.code != 0 && refused.err.contains("is member c3 of cluster"), "{refused:?}");
+    servers[2] = world.server("c3", &[]);
+    servers[2].ready();
+
+    // A token admits one machine, for what it says.
+    let token = world.token(&["w1", "--runs", "agent"]);
+    let refused = world.join("w1", &addresses[1], &token, &["--role", "agent,server"]);
+    assert!(refused.err.contains("not for the role server"), "{refused:?}");
+    let refused = world.join("w2", &addresses[1], &token, &["--role", "agent"]);
+    assert!(refused.err.contains("a machine named w1"), "{refused:?}");
+    let port = free_port();
+    let advertise = format!("127.0.0.1:{port}");
+    // The first of the controls that are named is away.
+    let controls = format!("127.0.0.1:1,{}", addresses[1]);
+    let joined = world.join("w1", &controls, &token, &["--role", "agent", "--advertise", &advertise]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    let refused = world.join("w2", &addresses[1], &token, &["--role", "agent"]);
+    assert!(refused.code != 0 && refused.err.contains("token create --node"), "{refused:?}");
+    let mut agent = world.role("w1", &["agent", "--listen", &advertise]);
+    assert_eq!(agent.ready()["node"], "w1");
+
+    // It runs what is deployed, over whichever control.
+    world.ok(&["domain", "create", "example.com"]);
+    world.push("example.com:web@1.0");
+    world.ok(&["deploy", "example.com:web@1.0", "100%", "--no-wait"]);
+    let runs = |version: &str| {
+        let instances = world.json(&["ps"]);
+        let text = instances.to_string();
+        let ready = text.contains(version) && text.contains("\"ready\"") && text.contains("\"w1\"");
+        if ready { Ok(()) } else { Err(text) }
+    };
+    wait_until("an instance is ready on w1", || runs("example.com:web@1.0"));
+    assert_eq!(world.nodes(), [("w1".to_owned(), true)]);
+
+    // The one control whose token is here stays; of the others one dies as a machine does.
+    let keeps = ready.iter().position(|server| !server["token_file"].is_null()).unwrap();
+    let dies = (0..3).find(|index| *index != keeps).unwrap();
+    servers[dies].kill();
+    world.push("example.com:web@1.1");
+    world.ok(&["deploy", "example.com:web@1.1", "100%", "--no-wait"]);
+    wait_until("an instance of the next version is ready", || runs("example.com:web@1.1"));
+
+    // Removed, it is refused at once, though its certificate is good; and its name is free for another machine.
+    world.ok(&["node", "remove", "w1"]);
+    wait_until("control refuses w1", || {
+        let log = std::fs::read_to_string(world.path("w1-agent.log")).unwrap();
+        if log.contains("is no member's, or that member was removed") { Ok(()) } else { Err(log) }
+    });
+    agent.stop();
+    let token = world.token(&[]);
+    std::fs::remove_dir_all(world.path("w1-member")).unwrap();
+    let joined = world.join("w1", &addresses[keeps], &token, &["--advertise", &advertise]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    let members = world.json(&["node", "list"]);
+    let members: Vec<&str> = members
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|object| object["kind"] == "member")
+        .map(|object| object["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(members, ["c1", "c2", "c3", "w1"]);
+}
