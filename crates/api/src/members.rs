@@ -75,6 +75,26 @@ pub struct Joined {
     pub controls: Vec<HostPort>,
 }
 
+/// `GET /v1/zone/key`. It does not print.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterKey {
+    /// 64 hex digits.
+    pub key: String,
+}
+
+impl std::fmt::Debug for ClusterKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClusterKey([secret])")
+    }
+}
+
+impl Drop for ClusterKey {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.key);
+    }
+}
+
 /// `POST /v1/zone/members/{name}/certificate`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

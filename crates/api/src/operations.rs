@@ -336,6 +336,13 @@ pub static OPERATIONS: &[Operation] = &[
         "Watches the members of a zone: whom to admit.",
     ),
     op(
+        "read_cluster_key",
+        Method::GET,
+        "/v1/zone/key",
+        Right::Node,
+        "Hands the key of the cluster to a control that has it not.",
+    ),
+    op(
         "renew_certificate",
         Method::POST,
         "/v1/zone/members/{name}/certificate",

@@ -2,7 +2,7 @@
 
 use crate::{Chain, MemberId, authority::public_digest};
 use arc_swap::ArcSwapOption;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::{
     SignatureScheme,
     client::ResolvesClientCert,
@@ -118,6 +118,25 @@ impl Identity {
         let current = self.own(chain)?;
         write(&self.folder, CHAIN, current.chain.to_pem().as_bytes())?;
         self.current.store(Some(Arc::new(current)));
+        Ok(())
+    }
+
+    /// Shows a certificate that vouches for itself, until there is a better one: enough for those who know the key, and
+    /// for nobody else. It is not kept.
+    ///
+    /// # Errors
+    /// `internal` if the library cannot make it.
+    pub fn vouch_for_itself(&self, id: &MemberId) -> Result<(), Problem> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Problem::internal(format!("a certificate cannot be made: {error}"))
+        };
+        let mut params = CertificateParams::new(vec![id.dns_name()]).map_err(|error| failed(&error))?;
+        params.distinguished_name = DistinguishedName::new();
+        let uri = id.uri().try_into().map_err(|error| failed(&error))?;
+        params.subject_alt_names.push(SanType::URI(uri));
+        let made = params.self_signed(&self.key).map_err(|error| failed(&error))?;
+        let chain = Chain::new(vec![made.der().clone()])?;
+        self.current.store(Some(Arc::new(self.own(chain)?)));
         Ok(())
     }
 

@@ -140,6 +140,53 @@ impl Keyring {
         }
     }
 
+    /// Whether the source is a file, and it is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(&self.place, Place::Source(Source::File(path)) if !path.exists())
+    }
+
+    /// The key as it is kept, for who must have the same: 64 hex digits. Read anew.
+    ///
+    /// # Errors
+    /// `unavailable` if it cannot be read, or is kept nowhere.
+    pub async fn hand_over(&self) -> Result<Zeroizing<String>, Problem> {
+        let text = match &self.place {
+            Place::Source(Source::File(path)) => from_file(path),
+            Place::Source(Source::Command(command)) => from_command(command.reveal()).await,
+            Place::Memory => Err("it is kept in memory alone".to_owned()),
+            Place::Nowhere(problem) => return Err(problem.clone()),
+        };
+        let text =
+            text.map_err(|why| self.missing(format!("the key of {} is not given: {why}", self.place())))?;
+        match parse(&text) {
+            Some(Ok(_)) => Ok(Zeroizing::new(text.trim().to_owned())),
+            Some(Err(problem)) => Err(problem),
+            None => Err(self.missing(format!("the key of {} is not 64 hex digits", self.place()))),
+        }
+    }
+
+    /// Keeps a key that was handed over, in the place of one that nothing is sealed under.
+    ///
+    /// # Errors
+    /// `invalid` if it is none, or if this keyring's is not in a file; `unavailable` if that cannot be written.
+    pub async fn take_over(&self, text: &Zeroizing<String>) -> Result<(), Problem> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        hex::decode_to_slice(text.trim(), bytes.as_mut_slice())
+            .map_err(|_| Problem::invalid("what was handed over is no key"))?;
+        let Place::Source(Source::File(path)) = &self.place else {
+            return Err(Problem::invalid("a key can be handed over to a file only")
+                .hint("name the file with --key FILE, or give this command the cluster's key"));
+        };
+        let mut state = self.state.lock().await;
+        write(path, &bytes, |beside, path| fs::rename(beside, path)).map_err(|error| {
+            Problem::unavailable(format!("the key cannot be kept in {}: {error}", path.display()))
+                .hint("make that folder writable, or name another file")
+        })?;
+        *state = State::default();
+        Ok(())
+    }
+
     /// The key.
     ///
     /// # Errors
@@ -314,11 +361,28 @@ async fn from_command(command: &str) -> Result<Zeroizing<String>, String> {
 
 /// Writes a new key; it is on disk when this returns. One that is there meanwhile is left.
 fn make(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     aws_lc_rs::rand::fill(bytes.as_mut_slice())
         .map_err(|_| io::Error::other("the system gives no randomness"))?;
+    // A link, and not a rename: a key that is there already must not be lost.
+    write(path, &bytes, |beside, path| {
+        let made = match fs::hard_link(beside, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        fs::remove_file(beside)?;
+        made
+    })
+}
+
+/// Writes a key beside its place, and has it put there.
+fn write(
+    path: &Path,
+    bytes: &Zeroizing<[u8; KEY_BYTES]>,
+    put: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let text = Zeroizing::new(hex::encode(bytes.as_slice()));
     let beside = path.with_extension("new");
     // One left by a crash may be readable by others, or be a link: it is made anew, never written through.
@@ -330,13 +394,7 @@ fn make(path: &Path) -> io::Result<()> {
     writeln!(file, "{}", text.as_str())?;
     file.sync_all()?;
     drop(file);
-    // A link, and not a rename: a key that is there already must not be lost.
-    let made = match fs::hard_link(&beside, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    };
-    fs::remove_file(&beside)?;
-    made?;
+    put(&beside, path)?;
     fs::File::open(folder)?.sync_all()
 }
 

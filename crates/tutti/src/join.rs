@@ -28,7 +28,7 @@ pub(crate) async fn run(settings: JoinSettings, print_json: bool) -> Result<(), 
     if let Some(known) = Membership::find(&settings.member_dir, &clock)? {
         return Err(known.refuse_another(&settings.member_dir));
     }
-    let identity = Identity::open(&settings.member_dir)?;
+    let identity = Arc::new(Identity::open(&settings.member_dir)?);
     let addresses = match settings.advertise.clone() {
         Some(address) => vec![address],
         None => vec![format!("{}:{AGENT_PORT}", settings.node).parse()?],

@@ -26,17 +26,7 @@ pub(crate) async fn of_control(
     source: Option<&Source>,
     data_dir: &Path,
 ) -> Result<Keyring, Problem> {
-    let keyring = match (source, file(data_dir, "key")) {
-        (Some(source), _) => Keyring::at(source.clone()),
-        (None, Ok(path)) => Keyring::at(Source::File(path)).advising(
-            "the file's name is made of the path of the data folder: if that was moved, the key is in the same folder \
-             under the name of the path before",
-        ),
-        (None, Err(why)) => Keyring::without(
-            Problem::unavailable(format!("there is no key for secrets: {}", why.detail))
-                .hint("set HOME, or name where the key is with --key FILE or --key exec:CMD"),
-        ),
-    };
+    let keyring = of(source, data_dir);
     let problem = match is_anything_sealed(objects).await? {
         true => key_of_all(objects, &keyring).await.err(),
         false => keyring.make_if_missing().err(),
@@ -46,6 +36,21 @@ pub(crate) async fn of_control(
         tracing::warn!(%problem, hint, "secrets can be neither set nor given to instances");
     }
     Ok(keyring)
+}
+
+/// The key of a control with this data folder, wherever it is; it is neither read nor made.
+pub(crate) fn of(source: Option<&Source>, data_dir: &Path) -> Keyring {
+    match (source, file(data_dir, "key")) {
+        (Some(source), _) => Keyring::at(source.clone()),
+        (None, Ok(path)) => Keyring::at(Source::File(path)).advising(
+            "the file's name is made of the path of the data folder: if that was moved, the key is in the same folder \
+             under the name of the path before",
+        ),
+        (None, Err(why)) => Keyring::without(
+            Problem::unavailable(format!("there is no key for secrets: {}", why.detail))
+                .hint("set HOME, or name where the key is with --key FILE or --key exec:CMD"),
+        ),
+    }
 }
 
 /// A node's own key, under which its agent keeps what its instances were given. Made if it is missing: what was sealed

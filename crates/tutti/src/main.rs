@@ -6,6 +6,7 @@ mod artifacts;
 mod claim;
 mod dev;
 mod folder;
+mod handover;
 mod join;
 mod keys;
 mod membership;

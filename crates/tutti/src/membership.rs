@@ -81,15 +81,20 @@ impl Membership {
     /// What cannot be written, with its place.
     pub(crate) fn keep(
         folder: &Path,
-        identity: Identity,
+        identity: Arc<Identity>,
         chain: Chain,
         kept: Kept,
         clock: &Arc<dyn Clock>,
     ) -> Result<Membership, Problem> {
         identity.take(chain)?;
         write(folder, MEMBERSHIP, &kept)?;
-        let (identity, table) = (Arc::new(identity), Arc::default());
-        Ok(Membership { folder: folder.to_owned(), kept, identity, table, clock: Arc::clone(clock) })
+        Ok(Membership {
+            folder: folder.to_owned(),
+            kept,
+            identity,
+            table: Arc::default(),
+            clock: Arc::clone(clock),
+        })
     }
 
     /// Refuses what would make this machine a member once more.

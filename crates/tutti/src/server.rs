@@ -4,7 +4,7 @@ use crate::{
     artifacts::{Pushed, ToAgents},
     dev::RELEASE,
     folder::DataFolder,
-    keys,
+    handover, keys,
     membership::{Kept, Membership},
     parts::{absolute, bind, listen, store},
     ready::{Access, Api},
@@ -21,6 +21,7 @@ use tutti_control::{
     node_logs::ZoneLogs,
     observed::Observed,
     reconcile::ReconcileOptions,
+    secrets::key_of_all,
     server::{self, ServerOptions},
     zone::LocalZone,
 };
@@ -116,51 +117,63 @@ impl Parts {
         let blobs = FolderBlobs::open(absolute(folder, &settings.control.blobs)).await?;
         let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
         let observed = Observed::new();
-        let keyring = keys::of_control(&objects, settings.control.key.as_ref(), folder.path()).await?;
+        let keyring = keys::of(settings.control.key.as_ref(), folder.path());
         let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
         Ok(Parts { clock, random, objects, observed, zone, keyring, blobs })
     }
 
-    /// Makes this machine a member that runs control, and its certificate good.
+    /// Makes this machine a member that runs control, with the cluster's key, and its certificate good.
     async fn enrol(
         &self,
         settings: &ServerSettings,
         known: Option<Membership>,
         advertised: &HostPort,
     ) -> Result<(Cluster, Membership), Problem> {
-        let cluster = match &known {
-            None => Cluster::ensure(&self.objects, &self.keyring).await?,
-            Some(known) => self.own_cluster(known).await?,
-        };
-        let node = known.as_ref().map_or(&settings.control.node, |known| &known.kept.member);
-        let addresses = vec![advertised.clone()];
-        let membership = match known {
-            Some(known) => known,
-            None => {
-                let identity = Identity::open(&settings.member_dir)?;
-                let chain = cluster.vouch(&identity.request()?, node, &addresses).await?;
-                cluster.enrol_control(node, &identity.key(), advertised).await?;
-                let kept = Kept {
-                    cluster: cluster.id().to_owned(),
-                    root: cluster.fingerprint().clone(),
-                    member: node.clone(),
-                    roles: [MachineRole::Server].into(),
-                    controls: vec![advertised.clone()],
-                    addresses,
-                };
-                return Ok((
-                    cluster,
-                    Membership::keep(&settings.member_dir, identity, chain, kept, &self.clock)?,
-                ));
-            }
-        };
-        cluster.enrol_control(&membership.kept.member, &membership.identity.key(), advertised).await?;
-        let request = membership.identity.request()?;
+        let Some(known) = known else { return self.begin(settings, advertised).await };
+        let cluster = self.own_cluster(&known).await?;
+        let (member, identity) = (&known.kept.member, &known.identity);
+        cluster.enrol_control(member, &identity.key(), advertised).await?;
+        if self.keyring.is_missing() {
+            handover::take(&self.objects, &self.keyring, identity, member, &self.clock).await?;
+        }
         // Where it is reached may be another address than before. Without the key of the cluster the last one serves on.
-        match cluster.vouch(&request, &membership.kept.member, &addresses).await {
-            Ok(chain) => membership.identity.take(chain)?,
+        let request = identity.request()?;
+        match cluster.vouch(&request, member, std::slice::from_ref(advertised)).await {
+            Ok(chain) => identity.take(chain)?,
             Err(problem) => tracing::warn!(%problem, "this machine's certificate is not made anew"),
         }
+        Ok((cluster, known))
+    }
+
+    /// The first start: of the cluster too, if there is none yet.
+    async fn begin(
+        &self,
+        settings: &ServerSettings,
+        advertised: &HostPort,
+    ) -> Result<(Cluster, Membership), Problem> {
+        // One that is made here for a cluster that another machine then makes is replaced by that one's.
+        let is_ours = self.keyring.is_missing();
+        if Cluster::find(&self.objects, &self.keyring).await?.is_none() {
+            self.keyring.make_if_missing()?;
+        }
+        let cluster = Cluster::ensure(&self.objects, &self.keyring).await?;
+        let (member, addresses) = (settings.control.node.clone(), vec![advertised.clone()]);
+        let identity = Arc::new(Identity::open(&settings.member_dir)?);
+        cluster.enrol_control(&member, &identity.key(), advertised).await?;
+        if is_ours && key_of_all(&self.objects, &self.keyring).await.is_err() {
+            identity.vouch_for_itself(&cluster.member(&member)?)?;
+            handover::take(&self.objects, &self.keyring, &identity, &member, &self.clock).await?;
+        }
+        let chain = cluster.vouch(&identity.request()?, &member, &addresses).await?;
+        let kept = Kept {
+            cluster: cluster.id().to_owned(),
+            root: cluster.fingerprint().clone(),
+            member,
+            roles: [MachineRole::Server].into(),
+            controls: vec![advertised.clone()],
+            addresses,
+        };
+        let membership = Membership::keep(&settings.member_dir, identity, chain, kept, &self.clock)?;
         Ok((cluster, membership))
     }
 

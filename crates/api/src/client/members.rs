@@ -3,7 +3,7 @@
 use super::Client;
 use crate::{
     WatchStream,
-    members::{CreateJoinToken, CreatedJoinToken, Join, Joined, Renew},
+    members::{ClusterKey, CreateJoinToken, CreatedJoinToken, Join, Joined, Renew},
 };
 use tutti_model::{Problem, cluster::MemberSpec, name::NodeName};
 
@@ -30,6 +30,14 @@ impl Client {
     /// `unauthenticated` if it was removed, and control's own.
     pub async fn renew(&self, member: &NodeName, renew: &Renew) -> Result<Joined, Problem> {
         self.call_with("renew_certificate", &[member.as_str()], renew).await
+    }
+
+    /// The key of the cluster, for a member that runs control.
+    ///
+    /// # Errors
+    /// `forbidden` for any other, `unavailable` if that control has it not itself.
+    pub async fn cluster_key(&self) -> Result<ClusterKey, Problem> {
+        self.call("read_cluster_key", &[], &super::Query::default()).await
     }
 
     /// The members of the zone, and their changes; see [`Client::watch`].

@@ -37,6 +37,12 @@ pub(crate) fn note_secrets(node: &NodeName, instance: &InstanceSpec) {
     tracing::info!(target: "tutti::audit", %node, operation, object, secrets, "given to a node");
 }
 
+/// Notes that a machine was given the cluster's key.
+pub(super) fn note_key(caller: &Caller) {
+    let (token, operation) = (caller.token(), "read_cluster_key");
+    tracing::info!(target: "tutti::audit", token, operation, "the key of the cluster was given to a control");
+}
+
 /// Notes how a request for the registry ended. A push is several of them, and none changes what anybody sees: what does
 /// is the version made of them, which has its line. So only what was refused stands out.
 pub(super) fn note_registry(

@@ -118,6 +118,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("list_members", |call| Box::pin(lists::list::<MemberSpec>(call))),
     ("delete_member", |call| Box::pin(joins::delete(call))),
     ("watch_zone_members", |call| Box::pin(joins::watch(call))),
+    ("read_cluster_key", |call| Box::pin(joins::read_key(call))),
     ("renew_certificate", |call| Box::pin(joins::renew(call))),
     ("watch_zone_tables", |call| Box::pin(zone::watch_tables(call))),
     ("watch_zone_nodes", |call| Box::pin(zone::watch_nodes(call))),

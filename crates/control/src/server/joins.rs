@@ -1,7 +1,7 @@
 //! Machines that become members, stay it, and go.
 
 use super::{
-    App,
+    App, audit,
     call::{Answer, Call, Caller},
     names, reply, zone,
 };
@@ -9,7 +9,9 @@ use crate::cluster::{Cluster, taken};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderMap, header, request::Parts};
 use std::collections::BTreeSet;
-use tutti_api::members::{CreateJoinToken, CreatedJoinToken, JOIN_TOKEN_LIFE, Join, Joined, Renew};
+use tutti_api::members::{
+    ClusterKey, CreateJoinToken, CreatedJoinToken, JOIN_TOKEN_LIFE, Join, Joined, Renew,
+};
 use tutti_model::{
     Digest, ErrorCode, Problem, Resource,
     cluster::{JoinTokenSpec, MemberSpec},
@@ -233,6 +235,16 @@ pub(super) async fn renew(call: Call) -> Answer {
         }
     }
     Err(names::busy("member", call.name()).into())
+}
+
+/// `GET /v1/zone/key`
+pub(super) async fn read_key(call: Call) -> Answer {
+    cluster(&call.app)?;
+    // One that opens nothing here is worth nothing there.
+    crate::secrets::key_of_all(&call.app.objects, &call.app.keyring).await?;
+    let key = call.app.keyring.hand_over().await?;
+    audit::note_key(&call.caller);
+    Ok(reply::ok(&ClusterKey { key: key.to_string() }))
 }
 
 /// `GET /v1/zone/members`

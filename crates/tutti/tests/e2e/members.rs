@@ -127,9 +127,10 @@ impl World {
         Role { child, out }
     }
 
-    /// Starts the control of a machine. All of them have the same key and artifacts, as on a shared folder.
+    /// Starts the control of a machine. Each has a key file of its own; artifacts are on a shared folder.
     fn server(&self, machine: &str, more: &[&str]) -> Role {
-        let (store, blobs, key) = (self.etcd.address().to_string(), self.text("blobs"), self.text("key"));
+        let key = self.text(&format!("{machine}.key"));
+        let (store, blobs) = (self.etcd.address().to_string(), self.text("blobs"));
         let arguments = [
             &["server", "--store", &store, "--blobs", &blobs, "--key", &key, "--node", machine],
             &["--api", "127.0.0.1:0", "--vouch", "true"][..],
@@ -177,15 +178,17 @@ fn free_port() -> u16 {
 #[test]
 fn machines_become_a_cluster_and_stay_one() {
     let Some(world) = World::start() else { return };
-    // Three at once make one cluster. The key is on all of them beforehand.
-    std::fs::write(world.path("key"), format!("{}\n", "5e".repeat(32))).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(world.path("key"), mode).unwrap();
+    // Three at once make one cluster, and one key: whoever did not make it has it from who did.
     let mut servers: Vec<Role> =
         ["c1", "c2", "c3"].iter().map(|machine| world.server(machine, &["--init"])).collect();
     let ready: Vec<Value> = servers.iter_mut().map(Role::ready).collect();
     assert!(ready.iter().all(|server| server["cluster"] == ready[0]["cluster"]), "{ready:?}");
     assert!(ready.iter().all(|server| server["root"] == ready[0]["root"]), "{ready:?}");
+    let keys: Vec<String> = ["c1", "c2", "c3"]
+        .iter()
+        .map(|machine| std::fs::read_to_string(world.path(&format!("{machine}.key"))).unwrap())
+        .collect();
+    assert!(keys[0].trim().len() == 64 && keys.iter().all(|key| *key == keys[0]));
     let with_token = ready.iter().filter(|server| !server["token_file"].is_null()).count();
     assert_eq!(with_token, 1, "{ready:?}");
     let addresses: Vec<String> = ready
@@ -193,30 +196,51 @@ fn machines_become_a_cluster_and_stay_one() {
         .map(|server| server["api"].as_str().unwrap().trim_start_matches("https://").to_owned())
         .collect();
 
+    // The one control whose token is here stays.
+    let keeps = ready.iter().position(|server| !server["token_file"].is_null()).unwrap();
+    let names = ["c1", "c2", "c3"];
+    let (other, dies) = ((keeps + 1) % 3, (keeps + 2) % 3);
+    let name = names[other];
+
     // What is a member already becomes none again.
-    servers[2].stop();
-    let mut again = world.server("c3", &["--init"]);
+    servers[other].stop();
+    let mut again = world.server(name, &["--init"]);
     wait_for("a second init is refused", || again.child.try_wait().unwrap().is_some());
-    let log = std::fs::read_to_string(world.path("c3-server.log")).unwrap();
-    assert!(log.contains("this machine is member c3 of cluster"), "{log}");
-    let refused = world.join("c3", &addresses[0], &world.token(&[]), &[]);
-    assert!(refused.code != 0 && refused.err.contains("is member c3 of cluster"), "{refused:?}");
-    servers[2] = world.server("c3", &[]);
-    servers[2].ready();
+    let log = std::fs::read_to_string(world.path(&format!("{name}-server.log"))).unwrap();
+    assert!(log.contains(&format!("this machine is member {name} of cluster")), "{log}");
+    let refused = world.join(name, &addresses[keeps], &world.token(&[]), &[]);
+    assert!(refused.code != 0 && refused.err.contains(&format!("is member {name} of")), "{refused:?}");
+
+    // One that has lost its key has it from another again; a further control joins with a token.
+    std::fs::remove_file(world.path(&format!("{name}.key"))).unwrap();
+    servers[other] = world.server(name, &[]);
+    servers[other].ready();
+    assert_eq!(std::fs::read_to_string(world.path(&format!("{name}.key"))).unwrap(), keys[0]);
+    let token = world.token(&["c4", "--runs", "server"]);
+    let joined = world.join("c4", &addresses[keeps], &token, &["--role", "server"]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    let mut fourth = world.server("c4", &[]);
+    assert_eq!(fourth.ready()["cluster"], ready[0]["cluster"]);
+    assert_eq!(std::fs::read_to_string(world.path("c4.key")).unwrap(), keys[0]);
+    for machine in ["c1", "c2", "c3", "c4"] {
+        let log = std::fs::read_to_string(world.path(&format!("{machine}-server.log"))).unwrap();
+        assert!(!log.contains(keys[0].trim()), "{machine} logged the key");
+    }
+    fourth.stop();
 
     // A token admits one machine, for what it says.
     let token = world.token(&["w1", "--runs", "agent"]);
-    let refused = world.join("w1", &addresses[1], &token, &["--role", "agent,server"]);
+    let refused = world.join("w1", &addresses[dies], &token, &["--role", "agent,server"]);
     assert!(refused.err.contains("not for the role server"), "{refused:?}");
-    let refused = world.join("w2", &addresses[1], &token, &["--role", "agent"]);
+    let refused = world.join("w2", &addresses[dies], &token, &["--role", "agent"]);
     assert!(refused.err.contains("a machine named w1"), "{refused:?}");
     let port = free_port();
     let advertise = format!("127.0.0.1:{port}");
     // The first of the controls that are named is away.
-    let controls = format!("127.0.0.1:1,{}", addresses[1]);
+    let controls = format!("127.0.0.1:1,{}", addresses[dies]);
     let joined = world.join("w1", &controls, &token, &["--role", "agent", "--advertise", &advertise]);
     assert_eq!(joined.code, 0, "{joined:?}");
-    let refused = world.join("w2", &addresses[1], &token, &["--role", "agent"]);
+    let refused = world.join("w2", &addresses[dies], &token, &["--role", "agent"]);
     assert!(refused.code != 0 && refused.err.contains("token create --node"), "{refused:?}");
     let mut agent = world.role("w1", &["agent", "--listen", &advertise]);
     assert_eq!(agent.ready()["node"], "w1");
@@ -234,9 +258,7 @@ fn machines_become_a_cluster_and_stay_one() {
     wait_until("an instance is ready on w1", || runs("example.com:web@1.0"));
     assert_eq!(world.nodes(), [("w1".to_owned(), true)]);
 
-    // The one control whose token is here stays; of the others one dies as a machine does.
-    let keeps = ready.iter().position(|server| !server["token_file"].is_null()).unwrap();
-    let dies = (0..3).find(|index| *index != keeps).unwrap();
+    // A control dies as a machine does.
     servers[dies].kill();
     world.push("example.com:web@1.1");
     world.ok(&["deploy", "example.com:web@1.1", "100%", "--no-wait"]);
@@ -261,5 +283,5 @@ fn machines_become_a_cluster_and_stay_one() {
         .filter(|object| object["kind"] == "member")
         .map(|object| object["name"].as_str().unwrap())
         .collect();
-    assert_eq!(members, ["c1", "c2", "c3", "w1"]);
+    assert_eq!(members, ["c1", "c2", "c3", "c4", "w1"]);
 }

@@ -32,6 +32,7 @@ fn expected_of_member(operation: &Operation, name: &str) -> Option<u16> {
             "/v1/zone/tables" | "/v1/zone/nodes" => matches!(name, "n1" | "n"),
             "/v1/zone/blobs/{digest}" => matches!(name, "n1" | "n2"),
             "/v1/zone/members" => true,
+            "/v1/zone/key" => name == "d1",
             // The object of each is n1's.
             _ => name == "n1",
         },
