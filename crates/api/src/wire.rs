@@ -289,6 +289,9 @@ impl std::fmt::Debug for SetSecret {
 pub struct Cordon {
     /// Whether it takes no new instances.
     pub cordoned: bool,
+    /// Whether what runs there is to run elsewhere; then it is cordoned too.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// `POST /v1/versions/{name}/preload`

@@ -4,6 +4,7 @@ mod bindgen;
 mod config;
 mod deploy;
 mod domain;
+mod drain;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -244,6 +244,7 @@ impl ZoneApi for LocalZone {
                     let spec = NodeSpec {
                         node: node.clone(),
                         cordoned: false,
+                        draining: false,
                         asked: Vec::new(),
                         preload: Vec::new(),
                     };

@@ -22,6 +22,9 @@ pub struct NodeSpec {
     /// Whether it takes no new instances.
     #[serde(default)]
     pub cordoned: bool,
+    /// Whether what runs there is to run elsewhere. A node that drains is cordoned too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Versions that an admin asked it to hold ready, the last asked first; at most [`ASKED_VERSIONS`]. They come before
     /// what the zone chooses by itself in `preload`, which is what the agent follows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

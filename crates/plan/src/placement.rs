@@ -25,6 +25,8 @@ pub struct NodeView {
     pub ready: bool,
     /// Whether it takes new instances.
     pub cordoned: bool,
+    /// Whether what it runs is to run elsewhere.
+    pub draining: bool,
     /// What it has.
     pub capacity: Resources,
     /// What the manifests of its instances add up to.

@@ -156,6 +156,8 @@ struct Pass<'a> {
     versions: BTreeMap<VersionName, VersionPass<'a>>,
     /// Nodes whose agents are heard.
     alive: BTreeSet<&'a NodeName>,
+    /// Nodes whose instances are to be elsewhere.
+    draining: BTreeSet<&'a NodeName>,
     /// Instances that are not waited for any more: their nodes are gone, or have been silent for longer than their
     /// manifests' `grace`.
     lost: BTreeSet<InstanceId>,
@@ -173,6 +175,7 @@ impl<'a> Pass<'a> {
             .unwrap_or_default();
         let alive: BTreeSet<&NodeName> =
             view.nodes.iter().filter(|node| node.heard).map(|node| &node.node).collect();
+        let draining = view.nodes.iter().filter(|node| node.draining).map(|node| &node.node).collect();
         let mut wake = None;
         let mut lost = BTreeSet::new();
         for instance in view.instances {
@@ -207,6 +210,7 @@ impl<'a> Pass<'a> {
             serving,
             versions,
             alive,
+            draining,
             lost,
             create: Vec::new(),
             make_room: Vec::new(),
@@ -224,6 +228,11 @@ impl<'a> Pass<'a> {
     /// Whether an instance can answer now.
     fn is_ready(&self, instance: &Resource<InstanceSpec>) -> bool {
         instance.status.state == InstanceState::Ready && self.alive.contains(&instance.spec.node)
+    }
+
+    /// Whether an instance is to be replaced by one on another node, and serves until then.
+    fn is_leaving(&self, instance: &Resource<InstanceSpec>) -> bool {
+        self.draining.contains(&instance.spec.node)
     }
 
     /// The ready instances among those that serve a version.

@@ -22,6 +22,7 @@ fn wants(versions: &[&str]) -> NodeSpec {
     NodeSpec {
         node: node_name(),
         cordoned: false,
+        draining: false,
         asked: Vec::new(),
         preload: versions.iter().map(|name| spec(name)).collect(),
     }

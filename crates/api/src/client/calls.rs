@@ -309,7 +309,15 @@ impl Client {
     /// # Errors
     /// Whatever the API answers.
     pub async fn cordon(&self, node: &str, cordoned: bool) -> Result<Resource<NodeSpec>, Problem> {
-        self.call_with("cordon_node", &[node], &Cordon { cordoned }).await
+        self.call_with("cordon_node", &[node], &Cordon { cordoned, draining: false }).await
+    }
+
+    /// Has what runs on a node run elsewhere, and lets it take nothing new.
+    ///
+    /// # Errors
+    /// Whatever the API answers.
+    pub async fn drain(&self, node: &str) -> Result<Resource<NodeSpec>, Problem> {
+        self.call_with("cordon_node", &[node], &Cordon { cordoned: true, draining: true }).await
     }
 
     /// Lines of instances, in order of their time. A followed log ends when its source does; it does not resume by

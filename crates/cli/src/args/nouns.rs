@@ -353,6 +353,17 @@ pub enum NodeCommand {
         /// Its name
         node: NodeName,
     },
+    /// Have what runs on a node run elsewhere, and let it take nothing new
+    ///
+    /// What serves there goes on until others can, so nothing is lost; what finds no room elsewhere stays. Ends when
+    /// nothing is left.
+    Drain {
+        /// Its name
+        node: NodeName,
+        /// Whether and how long it is waited for
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Let a node take new instances again
     Uncordon {
         /// Its name

@@ -235,6 +235,7 @@ pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<
                 )
             })
         }
+        NodeCommand::Drain { node, wait } => super::drain::drain(session, &node, &wait).await,
         NodeCommand::Uncordon { node } => {
             let node = session.client.cordon(node.as_str(), false).await?;
             session.ui.result(&node, || format!("node {} takes new instances\n", node.name))

@@ -235,6 +235,9 @@ pub(super) fn node(node: &Resource<NodeSpec>, ui: &Ui, now: Timestamp) -> String
     let state = match (node.silent_since(), status.ready, node.spec.cordoned) {
         (Some(silent), ..) => format!("silent: its agent was last heard {} ago", since(silent, now)),
         (None, true, false) => "ready".to_owned(),
+        (None, true, true) if node.spec.draining => {
+            "draining: what runs there is to run elsewhere".to_owned()
+        }
         (None, true, true) => "ready, and takes no new instances".to_owned(),
         (None, false, _) => "starting: its agent takes up what it ran before".to_owned(),
     };

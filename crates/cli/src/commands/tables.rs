@@ -330,6 +330,7 @@ pub(super) fn node_state(node: &Resource<NodeSpec>, now: Timestamp) -> Cell {
     }
     match (node.status.ready, node.spec.cordoned) {
         (true, false) => toned("ready", Tone::Good),
+        (true, true) if node.spec.draining => toned("draining", Tone::Busy),
         (true, true) => toned("cordoned", Tone::Busy),
         (false, _) => toned("starting", Tone::Busy),
     }

@@ -262,10 +262,10 @@ pub(super) async fn delete(call: Call) -> Answer {
             return Err(names::missing::<MemberSpec>(&call.app, &call.caller, call.name()).await.into());
         };
         let write = objects.write().delete(&member);
-        // What it ran is replaced once it is silent for the grace; nothing new goes there from now on.
+        // What it ran is to run elsewhere, from now on if others have room, else when it has been silent for long.
         let write = match objects.find::<NodeSpec>(call.name()).await? {
-            Some(mut node) if !node.spec.cordoned => {
-                node.spec.cordoned = true;
+            Some(mut node) if !node.spec.draining => {
+                (node.spec.cordoned, node.spec.draining) = (true, true);
                 node.generation += 1;
                 write.update(&node)
             }

@@ -32,10 +32,11 @@ pub(super) async fn cordon(call: Call) -> Answer {
     };
     for _ in 0..names::ATTEMPTS {
         let mut node = call.app.objects.get::<NodeSpec>(&found.name).await?;
-        if node.spec.cordoned == request.cordoned {
+        let cordoned = request.cordoned || request.draining;
+        if (node.spec.cordoned, node.spec.draining) == (cordoned, request.draining) {
             return Ok(reply::ok(&node));
         }
-        node.spec.cordoned = request.cordoned;
+        (node.spec.cordoned, node.spec.draining) = (cordoned, request.draining);
         node.generation += 1;
         if let Some(revision) = call.app.objects.write().update(&node).commit().await? {
             node.revision = revision;

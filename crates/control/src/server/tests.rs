@@ -339,7 +339,13 @@ impl Api {
         let instance = self.instance("example.com:web@1.0", 1).await;
         self.put(self.objects.make(
             "n1",
-            NodeSpec { node: "n1".parse().unwrap(), cordoned: false, asked: vec![], preload: vec![] },
+            NodeSpec {
+                node: "n1".parse().unwrap(),
+                cordoned: false,
+                draining: false,
+                asked: vec![],
+                preload: vec![],
+            },
         ))
         .await;
         let spec = MemberSpec {

@@ -78,6 +78,7 @@ impl Zone {
                 let spec = NodeSpec {
                     node: name.parse().unwrap(),
                     cordoned: false,
+                    draining: false,
                     asked: Vec::new(),
                     preload: Vec::new(),
                 };

@@ -42,6 +42,7 @@ impl<'a> Pass<'a> {
     }
 
     fn take_back(&mut self, name: &VersionName) {
+        let staying = self.staying(name);
         let Some(version) = self.versions.get_mut(name) else { return };
         let mut standing_by: Vec<_> = self
             .view
@@ -49,22 +50,28 @@ impl<'a> Pass<'a> {
             .iter()
             .filter(|instance| instance.spec.version.version == *name && is_standing_by(instance))
             .filter(|instance| self.alive.contains(&instance.spec.node))
+            .filter(|instance| !self.draining.contains(&instance.spec.node))
             .copied()
             .collect();
         // Ready ones first: they serve at once.
         standing_by.sort_by_key(|instance| (instance.status.state != InstanceState::Ready, &instance.name));
-        let missing =
-            usize::try_from(version.need.workers).unwrap_or(usize::MAX).saturating_sub(version.serving.len());
+        let missing = usize::try_from(version.need.workers).unwrap_or(usize::MAX).saturating_sub(staying);
         for instance in standing_by.into_iter().take(missing) {
             self.goals.insert(instance.spec.instance.clone(), Goal::Serve);
             version.serving.push(instance);
         }
     }
 
+    /// How many instances of a version serve, or are to, that need not go elsewhere.
+    fn staying(&self, name: &VersionName) -> usize {
+        let serving = self.versions.get(name).map(|version| version.serving.as_slice()).unwrap_or_default();
+        serving.iter().filter(|instance| !self.is_leaving(instance)).count()
+    }
+
     /// How many new instances a version needs now.
     fn missing(&mut self, name: &VersionName) -> u32 {
         let Some(version) = self.versions.get(name) else { return 0 };
-        let have = u32::try_from(version.serving.len()).unwrap_or(u32::MAX);
+        let have = u32::try_from(self.staying(name)).unwrap_or(u32::MAX);
         let missing = version.need.workers.saturating_sub(have);
         if let Some(last) = version.failed.iter().map(|instance| instance.status.since).max() {
             // A version that is only being rolled out is not tried again: its deployment fails, and says why. One that

@@ -29,6 +29,7 @@ pub(crate) fn node(name: &str) -> NodeView {
         heard: true,
         ready: true,
         cordoned: false,
+        draining: false,
         capacity: Resources {
             cpu: MilliCpu(64_000),
             memory: ByteSize::mib(64 * 1024),

@@ -27,6 +27,7 @@ pub(super) fn retire(pass: &mut Pass<'_>, weights: &Weights) {
         pass.wake = earlier(pass.wake, pass.view.now.plus(LOAD_AGAIN));
     }
     bound_standby(pass);
+    leave_at_once(pass);
     for instance in pass.view.instances {
         if let Some(goal) = given_up(pass, instance).or_else(|| onward(pass, instance, weights)) {
             pass.goals.insert(instance.spec.instance.clone(), goal);
@@ -48,10 +49,16 @@ fn surplus<'a>(pass: &Pass<'a>, weights: &Weights) -> Vec<&'a Resource<InstanceS
         } else {
             pass.serving.share(name).max(pass.view.assignment.split.share(name))
         };
-        let kept = kept(pass, version, share);
-        let extra = version.serving.len().saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX));
+        let kept = usize::try_from(kept(pass, version, share)).unwrap_or(usize::MAX);
+        let (leaving, mut candidates): (Vec<_>, Vec<_>) =
+            version.serving.iter().copied().partition(|instance| pass.is_leaving(instance));
+        // As many are held on nodes that drain as have no ready one elsewhere yet; those first that can serve.
+        let elsewhere = candidates.iter().filter(|instance| pass.is_ready(instance)).count();
+        let mut leaving = leaving;
+        leaving.sort_by_key(|instance| (!pass.is_ready(instance), &instance.name));
+        surplus.extend(leaving.into_iter().skip(kept.saturating_sub(elsewhere)));
+        let extra = candidates.len().saturating_sub(kept);
         // First what is not ready, then the youngest.
-        let mut candidates = version.serving.clone();
         candidates.sort_by_key(|instance| {
             (pass.is_ready(instance), std::cmp::Reverse((instance.created_at, &instance.name)))
         });
@@ -81,13 +88,25 @@ fn is_held_by_load(pass: &Pass<'_>) -> bool {
 
 /// What an instance that served does next.
 fn after_serving(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Goal {
-    if pass.view.assignment.removed {
+    if pass.view.assignment.removed || pass.is_leaving(instance) {
         return Goal::Standby { until: pass.view.now };
     }
     if !pass.is_ready(instance) {
         return Goal::Stop;
     }
     Goal::Standby { until: pass.view.now.plus(instance.spec.manifest.standby) }
+}
+
+/// What stands by on a node that drains goes now: nothing is to come back there.
+fn leave_at_once(pass: &mut Pass<'_>) {
+    for instance in pass.view.instances {
+        if !pass.is_leaving(instance) {
+            continue;
+        }
+        if matches!(pass.goal(instance), Goal::Standby { until } if until > pass.view.now) {
+            pass.goals.insert(instance.spec.instance.clone(), Goal::Standby { until: pass.view.now });
+        }
+    }
 }
 
 /// At most twice the service's workers stand by, so that redeploying often cannot fill a node: beyond that, the ones

@@ -1,4 +1,5 @@
 mod any_order;
+mod draining;
 mod making_room;
 
 use super::*;
@@ -214,6 +215,14 @@ impl World {
             }
         }
         panic!("it does not settle: {:?}", self.last);
+    }
+
+    /// A node begins to drain, or takes instances again.
+    fn drain(&mut self, at: usize) -> &mut Self {
+        let node = &mut self.nodes[at];
+        node.draining = !node.draining;
+        node.cordoned = node.draining;
+        self
     }
 
     fn progress(&self) -> &Progress {

@@ -249,20 +249,34 @@ fn machines_become_a_cluster_and_stay_one() {
     world.ok(&["domain", "create", "example.com"]);
     world.push("example.com:web@1.0");
     world.ok(&["deploy", "example.com:web@1.0", "100%", "--no-wait"]);
-    let runs = |version: &str| {
+    let runs = |version: &str, node: &str| {
         let instances = world.json(&["ps"]);
-        let text = instances.to_string();
-        let ready = text.contains(version) && text.contains("\"ready\"") && text.contains("\"w1\"");
-        if ready { Ok(()) } else { Err(text) }
+        let ready = instances.as_array().unwrap().iter().any(|instance| {
+            let (spec, state) = (&instance["spec"], &instance["status"]["state"]);
+            spec["version"] == version && spec["node"] == node && state == "ready"
+        });
+        if ready { Ok(()) } else { Err(instances.to_string()) }
     };
-    wait_until("an instance is ready on w1", || runs("example.com:web@1.0"));
+    wait_until("an instance is ready on w1", || runs("example.com:web@1.0", "w1"));
     assert_eq!(world.nodes(), [("w1".to_owned(), true)]);
 
     // A control dies as a machine does.
     servers[dies].kill();
     world.push("example.com:web@1.1");
     world.ok(&["deploy", "example.com:web@1.1", "100%", "--no-wait"]);
-    wait_until("an instance of the next version is ready", || runs("example.com:web@1.1"));
+    wait_until("an instance of the next version is ready", || runs("example.com:web@1.1", "w1"));
+
+    // A node that drains keeps what has no room elsewhere, and is empty once there is some.
+    let late = world.tutti(&["node", "drain", "w1", "--timeout", "1s"]);
+    assert!(late.code != 0 && late.err.contains("still run on node w1"), "{late:?}");
+    assert_eq!(runs("example.com:web@1.1", "w1"), Ok(()));
+    let second = format!("127.0.0.1:{}", free_port());
+    let joined = world.join("w2", &addresses[keeps], &world.token(&[]), &["--advertise", &second]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    let mut other_agent = world.role("w2", &["agent", "--listen", &second]);
+    other_agent.ready();
+    world.ok(&["node", "drain", "w1", "--timeout", "60s"]);
+    assert_eq!(runs("example.com:web@1.1", "w2"), Ok(()));
 
     // Removed, it is refused at once, though its certificate is good; and its name is free for another machine.
     world.ok(&["node", "remove", "w1"]);
@@ -283,5 +297,5 @@ fn machines_become_a_cluster_and_stay_one() {
         .filter(|object| object["kind"] == "member")
         .map(|object| object["name"].as_str().unwrap())
         .collect();
-    assert_eq!(members, ["c1", "c2", "c3", "c4", "w1"]);
+    assert_eq!(members, ["c1", "c2", "c3", "c4", "w1", "w2"]);
 }

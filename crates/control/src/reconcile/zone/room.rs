@@ -59,6 +59,7 @@ impl Zone {
             heard: !self.silent.contains(&node.spec.node),
             ready: node.status.ready,
             cordoned: node.spec.cordoned,
+            draining: node.spec.draining,
             capacity: node.status.capacity,
             promised: Resources::default(),
             isolates: usable.map(|isolate| isolate.isolate).collect(),

@@ -69,7 +69,13 @@ fn well() -> Snapshot {
     };
     let mut node = object(
         "n1",
-        NodeSpec { node: "n1".parse().unwrap(), cordoned: false, asked: vec![], preload: vec![] },
+        NodeSpec {
+            node: "n1".parse().unwrap(),
+            cordoned: false,
+            draining: false,
+            asked: vec![],
+            preload: vec![],
+        },
     );
     node.status.ready = true;
     let zone = ZoneFacts { nodes: vec![node], ingresses: vec![object("in", IngressSpec::default())] };

@@ -409,6 +409,10 @@ impl<'a> Words<'a> {
             self.hint(format!("see whether tutti runs on {}, and what it logs", node.name));
             return (object, false, "its agent is still taking up what it ran before".to_owned());
         }
+        if spec.draining {
+            self.hint(format!("let it take instances again with: tutti node uncordon {}", node.name));
+            return (object, true, "it drains: what runs there is to run elsewhere".to_owned());
+        }
         if spec.cordoned {
             self.hint(format!("let it take instances again with: tutti node uncordon {}", node.name));
             return (
@@ -496,6 +500,7 @@ impl<'a> Words<'a> {
             let text = match (node.status.ready, node.spec.cordoned) {
                 _ if node.silent_since().is_some() => "is silent",
                 (false, _) => "is not ready",
+                (true, true) if node.spec.draining => "drains: what runs there is to run elsewhere",
                 (true, true) => {
                     self.hint(format!("let {0} take instances again: tutti node uncordon {0}", node.name));
                     "is ready, and takes no new instances because it is cordoned"

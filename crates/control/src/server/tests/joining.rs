@@ -117,7 +117,13 @@ async fn a_removed_member_is_out_with_the_next_table_and_takes_nothing_new() {
         .api
         .put(machines.api.objects.make(
             "w1",
-            NodeSpec { node: "w1".parse().unwrap(), cordoned: false, asked: vec![], preload: vec![] },
+            NodeSpec {
+                node: "w1".parse().unwrap(),
+                cordoned: false,
+                draining: false,
+                asked: vec![],
+                preload: vec![],
+            },
         ))
         .await;
     machines.api.call("admin", Method::DELETE, "/v1/members/w1", None).await.expect(204);

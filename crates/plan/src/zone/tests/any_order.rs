@@ -11,6 +11,7 @@ enum Event {
     Assign(u8, u8),
     Break(usize, InstanceState),
     Later(u64),
+    Drain(usize),
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -22,6 +23,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (0u8..4, 1u8..100).prop_map(|(version, percent)| Event::Assign(version, percent)),
         1 => (0usize..8, prop_oneof![Just(S::Backoff), Just(S::Failed), Just(S::Starting)]).prop_map(|(at, state)| Event::Break(at, state)),
         1 => (1u64..400).prop_map(Event::Later),
+        1 => (0usize..2).prop_map(Event::Drain),
     ]
 }
 
@@ -52,6 +54,7 @@ proptest! {
                         instance.status.since = world.now;
                     }
                 }
+                Event::Drain(at) => { world.drain(at); }
                 Event::Later(seconds) => world.now = world.now.plus(Millis::seconds(seconds)),
             }
         }
@@ -64,5 +67,8 @@ proptest! {
         prop_assert_eq!(world.serving(), world.assignment.split.to_string());
         let wanted: usize = world.assignment.split.iter().map(|(_, share)| share.workers(workers) as usize).sum();
         prop_assert_eq!(world.instances.len(), wanted);
+        for node in world.nodes.iter().filter(|node| node.draining) {
+            prop_assert!(world.instances.iter().all(|instance| instance.spec.node != node.node));
+        }
     }
 }
