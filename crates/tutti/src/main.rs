@@ -5,6 +5,7 @@ mod args;
 mod claim;
 mod dev;
 mod folder;
+mod ingress;
 mod keys;
 mod migrate;
 mod node_api;
@@ -15,7 +16,7 @@ mod stop;
 
 use args::{Command, StoreCommand, Tutti};
 use clap::CommandFactory as _;
-use settings::{AgentSettings, Effective, Settings};
+use settings::{AgentSettings, Effective, IngressSettings, Settings};
 use std::process::ExitCode;
 use tutti_base::telemetry::Format;
 use tutti_model::Problem;
@@ -55,6 +56,16 @@ fn main() -> ExitCode {
                     let (log, format) = (settings.log.clone(), settings.log_format);
                     let run = agent::run(settings, agent.stop_instances, json);
                     runtime.block_on(role(&log, format, run))
+                }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Ingress(ingress) => {
+            let json = globals.output == tutti_cli::Format::Json;
+            match ingress.effective().and_then(|effective| IngressSettings::try_from(&effective)) {
+                Ok(settings) => {
+                    let (log, format) = (settings.log.clone(), settings.log_format);
+                    runtime.block_on(role(&log, format, ingress::run(settings, json)))
                 }
                 Err(faults) => refuse(&faults),
             }

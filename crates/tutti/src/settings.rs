@@ -4,8 +4,10 @@
 //! prints the result and where each value came from.
 
 mod agent;
+mod ingress;
 
 pub(crate) use agent::AgentSettings;
+pub(crate) use ingress::IngressSettings;
 
 use std::{
     borrow::Cow,
@@ -57,7 +59,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 20] = [
+pub(crate) const SETTINGS: [Setting; 24] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -78,10 +80,14 @@ pub(crate) const SETTINGS: [Setting; 20] = [
     Setting { key: "agent.socket", default: "" },
     Setting { key: "agent.node", default: "" },
     Setting { key: "agent.bandwidth", default: "" },
+    Setting { key: "ingress.data_dir", default: "" },
+    Setting { key: "ingress.control", default: "" },
+    Setting { key: "ingress.http", default: "127.0.0.1:8081" },
+    Setting { key: "ingress.name", default: "" },
 ];
 
-/// The section of `tutti.toml` with what only `tutti agent` is told.
-const AGENT: &str = "agent";
+/// The sections of `tutti.toml` with what only one command is told: `tutti agent`, or `tutti ingress`.
+const SECTIONS: [&str; 2] = ["agent", "ingress"];
 
 /// Sections of `tutti.toml` that are not about roles.
 const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
@@ -182,7 +188,9 @@ fn default_of(setting: &Setting) -> String {
         "data_dir" => default_data_dir("tutti").display().to_string(),
         "node" => host_name(),
         "agent.data_dir" => default_data_dir("tutti-agent").display().to_string(),
-        "agent.node" => agent_name(&host_name()),
+        "agent.node" => role_name(&host_name(), "agent"),
+        "ingress.data_dir" => default_data_dir("tutti-ingress").display().to_string(),
+        "ingress.name" => role_name(&host_name(), "ingress"),
         _ => setting.default.to_owned(),
     }
 }
@@ -203,9 +211,9 @@ fn read_file(
     for (key, value) in &table {
         match value {
             _ if OTHER_SECTIONS.contains(&key.as_str()) => {}
-            toml::Value::Table(section) if key == AGENT => {
-                for (key, value) in section {
-                    read_value(path, &format!("{AGENT}.{key}"), value, values, faults);
+            toml::Value::Table(settings) if SECTIONS.contains(&key.as_str()) => {
+                for (name, value) in settings {
+                    read_value(path, &format!("{key}.{name}"), value, values, faults);
                 }
             }
             value => read_value(path, key, value, values, faults),
@@ -264,10 +272,10 @@ fn host_name() -> String {
     if label.is_empty() { "node".to_owned() } else { label.chars().take(63).collect() }
 }
 
-/// What an agent beside `tutti dev` is called, whose node has the machine's own name.
-fn agent_name(host: &str) -> String {
-    let host: String = host.chars().take(63 - "-agent".len()).collect();
-    format!("{}-agent", host.trim_end_matches('-'))
+/// What a role beside `tutti dev` is called, whose node has the machine's own name.
+fn role_name(host: &str, role: &str) -> String {
+    let host: String = host.chars().take(63 - 1 - role.len()).collect();
+    format!("{}-{role}", host.trim_end_matches('-'))
 }
 
 /// The bandwidth that a node is said to have; `None` where nobody says.
@@ -403,6 +411,16 @@ impl TryFrom<&Effective> for Settings {
 
 /// The file in the data folder of `tutti dev` where other roles of this machine reach its control.
 const CONTROL_SOCKET: &str = "control.sock";
+
+/// Where control is reached: as this key says, else where `tutti dev` is. Whoever gave the cloud a folder or a socket by
+/// the file or a variable has said where that is.
+fn control(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Option<RoleAddress> {
+    let of_dev = match effective.text("socket") {
+        "" => PathBuf::from(effective.text("data_dir")).join(CONTROL_SOCKET),
+        path => PathBuf::from(path.strip_prefix("unix:").unwrap_or(path)),
+    };
+    socket(effective, key, &of_dev, faults)
+}
 
 /// A socket file, as `unix:/PATH`, or a path alone; this one if nothing is said.
 fn socket(
