@@ -43,13 +43,13 @@ impl LocalZone {
         LocalZone { objects, observed, keyring }
     }
 
-    /// Forgets every ingress there is, so that nobody waits for one that died with the last process. Only for a control
-    /// whose ingresses all live in its own process, and before any of them has started.
+    /// Forgets one ingress, so that nobody waits until its lease has run out. Only for one that is known to be dead:
+    /// others in processes of their own live on while control starts anew, and must be waited for.
     ///
     /// # Errors
     /// The store's own.
-    pub async fn forget_ingresses(&self) -> Result<(), Problem> {
-        for ingress in self.objects.list::<IngressSpec>("").await?.items {
+    pub async fn forget_ingress(&self, ingress: &str) -> Result<(), Problem> {
+        if let Some(ingress) = self.objects.find::<IngressSpec>(ingress).await? {
             // A refusal means that its lease has just expired.
             self.objects.write().delete(&ingress).commit().await?;
         }

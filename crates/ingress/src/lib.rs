@@ -40,7 +40,8 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// What an ingress is made of.
 #[derive(Debug)]
 pub struct IngressOptions {
-    /// Names this run of this ingress; new for every start.
+    /// Names this run of this ingress: no other that lives may have it. New for every start, unless whoever had it is
+    /// known to be dead.
     pub name: String,
     /// The bound HTTP port.
     pub http: TcpListener,
@@ -142,6 +143,12 @@ impl Ingress {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it has tables to serve by: control's, or those it kept when it ended last.
+    #[must_use]
+    pub fn has_tables(&self) -> bool {
+        self.edge.tables.are_known()
     }
 
     /// The store revision up to which it has applied every table; 0 before the first.

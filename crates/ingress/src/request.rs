@@ -57,6 +57,9 @@ async fn serve(
             return Ok(reflection::answer(edge, &host, services, request));
         }
     }
+    if !edge.tables.are_known() {
+        return Err(Failure::overloaded("this ingress has not been told yet which services there are"));
+    }
     Err(unknown(&host, path).into())
 }
 

@@ -11,7 +11,10 @@ use arc_swap::ArcSwap;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tutti_api::Change;
 use tutti_model::{route::RouteMatch, stats::ServiceStats, table::TableSpec};
@@ -25,6 +28,8 @@ pub(crate) struct Tables {
     routes: ArcSwap<Routes>,
     /// The writer's own view; taken by the one task that applies changes and by who reads figures.
     known: Mutex<Known>,
+    /// Whether they were ever told whole, by control or by the file of the last ones.
+    told: AtomicBool,
 }
 
 type Slot = Arc<ArcSwap<Service>>;
@@ -96,6 +101,12 @@ impl Tables {
         };
         changes.extend(tables.into_iter().map(|table| Change::Put(Box::new(Arc::unwrap_or_clone(table)))));
         self.apply(changes);
+        self.told.store(true, Ordering::Release);
+    }
+
+    /// Whether it is known which tables there are, be it none: until then a host that is not found may well be there.
+    pub(crate) fn are_known(&self) -> bool {
+        self.told.load(Ordering::Acquire)
     }
 
     /// Every table as it is known.

@@ -1,5 +1,9 @@
 //! The whole tree of commands: what the client has, and what starts a role.
 
+mod ingress;
+
+pub(crate) use ingress::IngressArgs;
+
 use crate::settings::{Effective, Sources};
 use clap::{Args, Parser, Subcommand};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -50,6 +54,8 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Make this machine a member of a cluster
     Join(JoinArgs),
+    /// Run another ingress of a cloud on this machine: a way in that serves on while control is away
+    Ingress(IngressArgs),
     /// Look after the store itself, with no cloud running over it
     #[command(subcommand)]
     Store(StoreCommand),
@@ -361,7 +367,7 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
     rows.map(|(setting, value, origin)| {
         // What lies in the data folder unless said otherwise is shown by what that means.
         let value = match (&*value, setting.key) {
-            ("", "agent.control") => "in the data folder of tutti dev".to_owned(),
+            ("", "agent.control" | "ingress.control") => "in the data folder of tutti dev".to_owned(),
             ("", "resolver") => "this machine's".to_owned(),
             ("", "key") => "in the configuration folder".to_owned(),
             ("", _) => "in the data folder".to_owned(),

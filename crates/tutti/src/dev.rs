@@ -64,7 +64,7 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
 
     let agent = parts.agent(&settings, &folder)?;
     agent.run(tasks.clone())?;
-    let first_token = parts.first_objects().await?;
+    let first_token = parts.first_objects(&settings).await?;
     leadership::start(settings.node.clone(), parts.reconciling(&settings), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
     let router = parts.api(&settings, &agent, &ingress, &tasks)?;
@@ -167,8 +167,11 @@ impl Parts {
     }
 
     /// What there must be before anyone can use it; the first admin token, if this is the first start.
-    async fn first_objects(&self) -> Result<Option<tutti_base::Secret<String>>, Problem> {
-        self.zone.forget_ingresses().await?;
+    async fn first_objects(
+        &self,
+        settings: &Settings,
+    ) -> Result<Option<tutti_base::Secret<String>>, Problem> {
+        self.zone.forget_ingress(&ingress_name(settings)).await?;
         server::ensure_defaults(&self.objects, true).await?;
         server::ensure_admin_token(&self.objects).await
     }
@@ -201,9 +204,7 @@ impl Parts {
     ) -> Result<Arc<Ingress>, Problem> {
         let nodes = Arc::<NodeBook>::default();
         let ingress = Ingress::new(IngressOptions {
-            // The same at each start: the folder has one owner, so whoever had this name before is dead, and no drain
-            // or deployment needs to wait until its lease has run out.
-            name: format!("ingress-{}", settings.node),
+            name: ingress_name(settings),
             http,
             hop: Arc::new(Hops::new(
                 Some((settings.node.clone(), agent.node_proxy())),
@@ -257,4 +258,11 @@ impl Parts {
             tasks: tasks.clone(),
         }))
     }
+}
+
+/// What this process's ingress is called. The same at each start: the folder has one owner, so whoever had this name
+/// before is dead, and no drain or deployment needs to wait until its lease has run out. One of `tutti ingress` has a dot
+/// in its name, so that it is never taken for this one.
+fn ingress_name(settings: &Settings) -> String {
+    format!("ingress-{}", settings.node)
 }

@@ -7,6 +7,7 @@ mod claim;
 mod dev;
 mod folder;
 mod handover;
+mod ingress;
 mod join;
 mod keys;
 mod membership;
@@ -20,7 +21,7 @@ mod stop;
 
 use args::{Command, StoreCommand, Tutti};
 use clap::CommandFactory as _;
-use settings::{AgentSettings, Effective, JoinSettings, ServerSettings, Settings};
+use settings::{AgentSettings, Effective, IngressSettings, JoinSettings, ServerSettings, Settings};
 use std::process::ExitCode;
 use tutti_base::telemetry::Format;
 use tutti_model::Problem;
@@ -60,6 +61,16 @@ fn main() -> ExitCode {
                     let (log, format) = (settings.log.clone(), settings.log_format);
                     let run = agent::run(settings, agent.stop_instances, json);
                     runtime.block_on(role(&log, format, run))
+                }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Ingress(ingress) => {
+            let json = globals.output == tutti_cli::Format::Json;
+            match ingress.effective().and_then(|effective| IngressSettings::try_from(&effective)) {
+                Ok(settings) => {
+                    let (log, format) = (settings.log.clone(), settings.log_format);
+                    runtime.block_on(role(&log, format, ingress::run(settings, json)))
                 }
                 Err(faults) => refuse(&faults),
             }

@@ -4,10 +4,12 @@
 //! prints the result and where each value came from.
 
 mod agent;
+mod ingress;
 mod join;
 mod server;
 
 pub(crate) use agent::AgentSettings;
+pub(crate) use ingress::IngressSettings;
 pub(crate) use join::JoinSettings;
 pub(crate) use server::ServerSettings;
 
@@ -65,7 +67,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 26] = [
+pub(crate) const SETTINGS: [Setting; 30] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -92,10 +94,14 @@ pub(crate) const SETTINGS: [Setting; 26] = [
     Setting { key: "agent.node", default: "" },
     Setting { key: "agent.bandwidth", default: "" },
     Setting { key: "agent.listen", default: "0.0.0.0:7071" },
+    Setting { key: "ingress.data_dir", default: "" },
+    Setting { key: "ingress.control", default: "" },
+    Setting { key: "ingress.http", default: "127.0.0.1:8081" },
+    Setting { key: "ingress.name", default: "" },
 ];
 
 /// The sections of `tutti.toml` with what only one command is told.
-const SECTIONS: [&str; 2] = ["agent", "join"];
+const SECTIONS: [&str; 3] = ["agent", "ingress", "join"];
 
 /// Sections of `tutti.toml` that are not about roles.
 const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
@@ -203,7 +209,9 @@ fn default_of(setting: &Setting) -> String {
         "node" => host_name(),
         "member_dir" => default_data_dir("tutti-member").display().to_string(),
         "agent.data_dir" => default_data_dir("tutti-agent").display().to_string(),
-        "agent.node" => agent_name(&host_name()),
+        "agent.node" => role_name(&host_name(), "agent"),
+        "ingress.data_dir" => default_data_dir("tutti-ingress").display().to_string(),
+        "ingress.name" => role_name(&host_name(), "ingress"),
         _ => setting.default.to_owned(),
     }
 }
@@ -285,10 +293,10 @@ fn host_name() -> String {
     if label.is_empty() { "node".to_owned() } else { label.chars().take(63).collect() }
 }
 
-/// What an agent beside `tutti dev` is called, whose node has the machine's own name.
-fn agent_name(host: &str) -> String {
-    let host: String = host.chars().take(63 - "-agent".len()).collect();
-    format!("{}-agent", host.trim_end_matches('-'))
+/// What a role beside `tutti dev` is called, whose node has the machine's own name.
+fn role_name(host: &str, role: &str) -> String {
+    let host: String = host.chars().take(63 - 1 - role.len()).collect();
+    format!("{}-{role}", host.trim_end_matches('-'))
 }
 
 /// The bandwidth that a node is said to have; `None` where nobody says.
@@ -434,6 +442,16 @@ fn advertise(effective: &Effective, faults: &mut Vec<Problem>) -> Option<HostPor
 
 /// The file in the data folder of `tutti dev` where other roles of this machine reach its control.
 const CONTROL_SOCKET: &str = "control.sock";
+
+/// Where control is reached: as this key says, else where `tutti dev` is. Whoever gave the cloud a folder or a socket by
+/// the file or a variable has said where that is.
+fn control(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Option<RoleAddress> {
+    let of_dev = match effective.text("socket") {
+        "" => PathBuf::from(effective.text("data_dir")).join(CONTROL_SOCKET),
+        path => PathBuf::from(path.strip_prefix("unix:").unwrap_or(path)),
+    };
+    socket(effective, key, &of_dev, faults)
+}
 
 /// A socket file, as `unix:/PATH`, or a path alone; this one if nothing is said.
 fn socket(

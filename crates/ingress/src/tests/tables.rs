@@ -125,6 +125,24 @@ async fn it_starts_from_its_last_tables_and_serves_while_control_is_away() {
 }
 
 #[tokio::test]
+async fn before_it_knows_any_tables_it_calls_no_service_missing() {
+    let zone = Arc::new(Zone::default());
+    zone.away.store(true, Ordering::SeqCst);
+    let world = World::new(Arc::clone(&zone), naming(), None).await;
+    assert!(!world.ingress.has_tables());
+    let (status, body) = problem(world.send(get("web.test", "/")).await).await;
+    assert_eq!(status, 503, "it may well be there: {body}");
+    assert!(body["detail"].as_str().unwrap().contains("has not been told yet"), "{body}");
+
+    zone.put(vec![web()]);
+    zone.away.store(false, Ordering::SeqCst);
+    world.reaches(1).await;
+    assert!(world.ingress.has_tables());
+    assert_eq!(text(world.send(get("web.test", "/")).await).await, "1.0");
+    assert_eq!(world.send(get("other.test", "/")).await.status(), 404);
+}
+
+#[tokio::test]
 async fn it_leaves_only_when_its_requests_have_ended() {
     let (finish, wait) = tokio::sync::watch::channel(false);
     let world = World::with(

@@ -1,6 +1,6 @@
 //! What `tutti agent` is told.
 
-use super::{CONTROL_SOCKET, Effective, address, bandwidth, log_format, node, socket};
+use super::{Effective, address, bandwidth, control, log_format, node, socket};
 use std::{net::SocketAddr, path::PathBuf};
 use tutti_base::telemetry;
 use tutti_model::{Problem, name::NodeName, node::RoleAddress, quantity::Bandwidth};
@@ -36,12 +36,7 @@ impl TryFrom<&Effective> for AgentSettings {
     fn try_from(effective: &Effective) -> Result<AgentSettings, Vec<Problem>> {
         let mut faults = Vec::new();
         let data_dir = PathBuf::from(effective.text("agent.data_dir"));
-        // Whoever gave the cloud a folder or a socket by the file or a variable has said where control is.
-        let of_dev = match effective.text("socket") {
-            "" => PathBuf::from(effective.text("data_dir")).join(CONTROL_SOCKET),
-            path => PathBuf::from(path.strip_prefix("unix:").unwrap_or(path)),
-        };
-        let control = socket(effective, "agent.control", &of_dev, &mut faults);
+        let control = control(effective, "agent.control", &mut faults);
         let own = socket(effective, "agent.socket", &data_dir.join("agent.sock"), &mut faults);
         let node = node(effective, "agent.node", &mut faults);
         let bandwidth = bandwidth(effective, "agent.bandwidth", &mut faults);

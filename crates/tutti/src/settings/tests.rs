@@ -140,8 +140,37 @@ fn an_agent_has_settings_of_its_own_and_finds_the_control_of_this_machine() {
 }
 
 #[test]
-fn a_machine_with_the_longest_name_has_an_agent_with_a_good_one() {
+fn a_machine_with_the_longest_name_has_roles_with_good_ones() {
+    let role_names = |host: &str| ["agent", "ingress"].map(|role| role_name(host, role));
     for host in ["box", &"a".repeat(63), &format!("{}-{}", "a".repeat(56), "b".repeat(6))] {
-        assert!(agent_name(host).parse::<NodeName>().is_ok(), "{host}");
+        for name in role_names(host) {
+            assert!(name.parse::<NodeName>().is_ok(), "{host}: {name}");
+        }
     }
+    assert_eq!(role_names("box"), ["box-agent", "box-ingress"]);
+}
+
+#[test]
+fn an_ingress_has_settings_of_its_own_and_finds_the_control_of_this_machine() {
+    let file = "data_dir = \"/d/dev\"\n[ingress]\nname = \"front\"\n";
+    let read = |variables: &[(&str, &str)], flags: &[(&'static str, &str)]| {
+        let effective = Effective::read(&sources(file, variables, flags)).unwrap();
+        IngressSettings::try_from(&effective)
+    };
+    let settings = read(&[("TUTTI_INGRESS_HTTP", ":9")], &[("ingress.data_dir", "/d/two")]).unwrap();
+    assert_eq!(settings.name.as_str(), "front");
+    assert_eq!(settings.control.to_string(), "unix:/d/dev/control.sock");
+    assert_eq!((settings.http.to_string(), settings.data_dir), ("127.0.0.1:9".into(), "/d/two".into()));
+    let settings = read(&[("TUTTI_INGRESS_CONTROL", "/run/c.sock")], &[]).unwrap();
+    assert_eq!(settings.control.to_string(), "unix:/run/c.sock");
+
+    let wrong = [("ingress.control", "127.0.0.1:7070"), ("ingress.http", "80"), ("ingress.name", "a.b")];
+    let texts: Vec<String> = read(&[], &wrong).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    for (text, (key, _)) in texts.iter().zip(wrong) {
+        assert!(text.starts_with(key), "{text}");
+    }
+
+    let faults = Effective::read(&sources("[ingress]\nhtpp = \"x\"\n", &[], &[])).unwrap_err();
+    assert_eq!(faults[0].hint.as_deref(), Some("did you mean \"ingress.http\"?"));
 }

@@ -17,7 +17,7 @@ use std::{
 const HOST: &str = "web.example.com.localhost";
 
 /// A running `tutti agent` of a cloud. What it leaves is stopped at the end of the test.
-struct Agent<'a> {
+pub struct Agent<'a> {
     cloud: &'a Cloud,
     name: &'static str,
     child: Option<Child>,
@@ -26,7 +26,8 @@ struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    fn start(cloud: &'a Cloud, name: &'static str) -> Self {
+    /// Starts one and waits until it is ready.
+    pub fn start(cloud: &'a Cloud, name: &'static str) -> Self {
         let mut agent = Agent { cloud, name, child: None, ready: Value::Null };
         agent.start_again();
         agent

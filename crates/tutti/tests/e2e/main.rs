@@ -27,6 +27,7 @@ mod first_deploy;
 mod grpc_api;
 mod grpc_streams;
 mod ingress;
+mod ingress_role;
 mod load;
 mod logs;
 mod members;

@@ -2,11 +2,11 @@
 //! goes on when one of them dies or is removed. All machines are processes of this one, each with folders of its own.
 
 use crate::etcd::cluster as etcd;
-use crate::harness::{Said, binary, guest, said, signal, wait_for, wait_until};
+use crate::harness::{Said, binary, guest, request, said, signal, wait_for, wait_until};
 use serde_json::Value;
 use std::{
     io::{BufRead as _, BufReader},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -275,8 +275,17 @@ fn machines_become_a_cluster_and_stay_one() {
     assert_eq!(joined.code, 0, "{joined:?}");
     let mut other_agent = world.role("w2", &["agent", "--listen", &second]);
     other_agent.ready();
+    // The way in is on another machine than what it leads to.
+    let mut ingress = world.role("w2", &["ingress", "--http", "127.0.0.1:0"]);
+    let http: SocketAddr =
+        ingress.ready()["http"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    let get = || {
+        let text = "GET / HTTP/1.1\r\nhost: web.example.com.localhost\r\nconnection: close\r\n\r\n";
+        request(http, text).status
+    };
+    assert_eq!((get(), runs("example.com:web@1.1", "w1")), (200, Ok(())));
     world.ok(&["node", "drain", "w1", "--timeout", "60s"]);
-    assert_eq!(runs("example.com:web@1.1", "w2"), Ok(()));
+    assert_eq!((get(), runs("example.com:web@1.1", "w2")), (200, Ok(())));
 
     // Removed, it is refused at once, though its certificate is good; and its name is free for another machine.
     world.ok(&["node", "remove", "w1"]);
@@ -298,4 +307,12 @@ fn machines_become_a_cluster_and_stay_one() {
         .map(|object| object["name"].as_str().unwrap())
         .collect();
     assert_eq!(members, ["c1", "c2", "c3", "c4", "w1", "w2"]);
+
+    // Without any control what serves goes on serving, and comes back by itself.
+    servers.iter_mut().for_each(Role::kill);
+    ingress.kill();
+    let address = http.to_string();
+    let mut ingress = world.role("w2", &["ingress", "--http", &address]);
+    ingress.ready();
+    assert_eq!(get(), 200);
 }

@@ -220,6 +220,30 @@ async fn an_ingress_lives_by_its_reports(world: World) {
     world.zone.leave_ingress(name).await.unwrap();
 }
 
+/// A control that starts anew forgets its own ingress of before, and goes on waiting for those of other processes.
+#[tokio::test]
+async fn a_control_that_starts_anew_keeps_ingresses_that_live_on() {
+    let world = World::direct();
+    for name in ["own", "front.1", "front.2"] {
+        world.zone.report_ingress(ingress(name, 3)).await.unwrap();
+    }
+    let names = || async {
+        let living = world.objects.list::<IngressSpec>("").await.unwrap().items;
+        living.into_iter().map(|ingress| (ingress.name, ingress.status.reached)).collect::<Vec<_>>()
+    };
+    let anew = local_zone(&world.objects);
+    anew.forget_ingress("own").await.unwrap();
+    anew.forget_ingress("own").await.unwrap();
+    let of = |name: &str, reached: u64| (name.to_owned(), reached);
+    assert_eq!(names().await, [of("front.1", 3), of("front.2", 3)]);
+    // One goes on with it, and is kept by its reports; nobody hears of the other any more.
+    for reached in 4..7 {
+        world.clock.advance(Millis::seconds(6));
+        anew.report_ingress(ingress("front.1", reached)).await.unwrap();
+    }
+    assert_eq!(names().await, [of("front.1", 6)]);
+}
+
 async fn a_watch_begins_after_a_revision(world: World) {
     let first = world.table("example.com:a", "1").await;
     world.table("example.com:b", "1").await;

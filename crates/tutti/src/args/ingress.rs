@@ -1,0 +1,59 @@
+//! Flags of `tutti ingress`.
+
+use super::effective;
+use crate::settings::Effective;
+use clap::Args;
+use std::path::PathBuf;
+use tutti_model::Problem;
+
+/// `tutti ingress`. A flag wins over its variable, and that over `tutti.toml`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It serves by the tables that it last got, also when it is started again while control is away. It ends at SIGTERM or \
+SIGINT, once the requests it serves have ended. Of instances in tutti dev's own process it reaches none: that has an \
+ingress of its own.")]
+pub(crate) struct IngressArgs {
+    /// Where to read settings from [default: tutti.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where control is reached [env: TUTTI_INGRESS_CONTROL] [default: control.sock in the data folder of tutti dev]
+    #[arg(long, value_name = "unix:/PATH")]
+    control: Option<String>,
+    /// Folder of all that is kept [env: TUTTI_INGRESS_DATA_DIR]
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<String>,
+    /// Folder of this machine's key and certificate, if it is a member of a cluster [env: TUTTI_MEMBER_DIR]
+    #[arg(long, value_name = "PATH")]
+    member_dir: Option<String>,
+    /// Address that clients come to, HTTP/1.1 and HTTP/2; :0 picks a free port [env: TUTTI_INGRESS_HTTP] [default: 127.0.0.1:8081, of a cluster's member 0.0.0.0:80]
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<String>,
+    /// What this ingress is called [env: TUTTI_INGRESS_NAME] [default: the host's name and -ingress]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl IngressArgs {
+    /// The effective settings of this command.
+    ///
+    /// # Errors
+    /// Every fault in every source.
+    pub(crate) fn effective(&self) -> Result<Effective, Vec<Problem>> {
+        let given = [
+            ("ingress.control", &self.control),
+            ("ingress.data_dir", &self.data_dir),
+            ("ingress.http", &self.http),
+            ("member_dir", &self.member_dir),
+            ("ingress.name", &self.name),
+            ("log", &self.log),
+            ("log_format", &self.log_format),
+        ];
+        effective(&given, self.config.as_ref())
+    }
+}

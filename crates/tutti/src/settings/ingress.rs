@@ -1,0 +1,55 @@
+//! What `tutti ingress` is told.
+
+use super::{Effective, address, control, log_format, node};
+use std::{net::SocketAddr, path::PathBuf};
+use tutti_base::telemetry;
+use tutti_model::{Problem, name::NodeName, node::RoleAddress};
+
+/// Settings as `tutti ingress` uses them.
+#[derive(Debug, Clone)]
+pub(crate) struct IngressSettings {
+    /// Folder of all that is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Where control is reached.
+    pub(crate) control: RoleAddress,
+    /// Address that clients come to.
+    pub(crate) http: SocketAddr,
+    /// Whether nobody said which address that is.
+    pub(crate) http_is_default: bool,
+    /// Folder of the membership.
+    pub(crate) member_dir: PathBuf,
+    /// Whether it was said where control is: then no membership is asked.
+    pub(crate) alone: bool,
+    /// What it is called; of the form of a node's name, since a member of a cluster runs it under its own.
+    pub(crate) name: NodeName,
+    /// What is logged.
+    pub(crate) log: String,
+    /// How it is logged.
+    pub(crate) log_format: telemetry::Format,
+}
+
+impl TryFrom<&Effective> for IngressSettings {
+    type Error = Vec<Problem>;
+
+    fn try_from(effective: &Effective) -> Result<IngressSettings, Vec<Problem>> {
+        let mut faults = Vec::new();
+        let control = control(effective, "ingress.control", &mut faults);
+        let http = address(effective, "ingress.http", &mut faults);
+        let name = node(effective, "ingress.name", &mut faults);
+        let log_format = log_format(effective, &mut faults);
+        match (control, http, name) {
+            (Some(control), Some(http), Some(name)) if faults.is_empty() => Ok(IngressSettings {
+                data_dir: PathBuf::from(effective.text("ingress.data_dir")),
+                control,
+                http,
+                http_is_default: effective.is_default("ingress.http"),
+                member_dir: PathBuf::from(effective.text("member_dir")),
+                alone: !effective.is_default("ingress.control"),
+                name,
+                log: effective.text("log").to_owned(),
+                log_format,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
