@@ -93,18 +93,6 @@ impl Cluster {
         &self.fingerprint
     }
 
-    /// The root's certificate, as PEM: what a stock client trusts this cluster by.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub async fn root_pem(&self) -> Result<String, Problem> {
-        let cluster = self.objects.get::<ClusterSpec>(CLUSTER).await?;
-        let encoded = BASE64.encode(der(&cluster.spec.root)?);
-        let lines: Vec<&str> =
-            encoded.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-        Ok(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
-    }
-
     /// How a member of this name of its own zone is called.
     ///
     /// # Errors
