@@ -168,7 +168,7 @@ pub(crate) struct ServerArgs {
     /// Where state is kept: etcd://HOST:PORT[,HOST:PORT…], postgres://USER@HOST/DATABASE or sqlite:PATH [env: TUTTI_STORE] [default: in the data folder]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Folder of artifacts [env: TUTTI_BLOBS] [default: in the data folder]
+    /// Folder of artifacts, the same on every control: shared:PATH; over SQLite any folder [env: TUTTI_BLOBS]
     #[arg(long, value_name = "PATH")]
     blobs: Option<String>,
     /// Where root on this machine reaches control [env: TUTTI_SOCKET] [default: control.sock in the data folder]

@@ -129,6 +129,10 @@ pub(crate) async fn run(settings: IngressSettings, print_json: bool) -> Result<(
     if let Some((membership, client)) = &ways.member {
         membership.follow(client, &tasks);
         membership.renew(client, Random::from_os(), &tasks);
+        tokio::select! {
+            () = membership.known() => {}
+            () = stop.asked(&tasks) => return end(&tasks).await,
+        }
     }
     let (serving, of_ingress) = (Arc::clone(&ingress), tasks.clone());
     tasks.spawn("ingress", async move { serving.run(&of_ingress).await });

@@ -25,6 +25,8 @@ use tutti_pki::{Chain, Expected, Identity, MemberDial, MemberTable};
 const MEMBERSHIP: &str = "membership.json";
 /// The members as they were last heard of.
 const MEMBERS: &str = "members.json";
+/// How often it is looked whether members are known, in the first moments of a machine.
+const ASK_AGAIN: Millis = Millis(20);
 /// The first pause before control is asked again for a certificate, and the longest.
 const PAUSES: (Millis, Millis) = (Millis::seconds(5), Millis::seconds(600));
 
@@ -152,7 +154,11 @@ impl Membership {
                     event = events.next() => event,
                 };
                 match event {
-                    Some(Ok(WatchEvent::Init)) => fresh.clear(),
+                    // Who was known stays known until all of the new list is.
+                    Some(Ok(WatchEvent::Init)) => {
+                        fresh.clear();
+                        continue;
+                    }
                     Some(Ok(WatchEvent::InitItem(member))) => {
                         fresh.insert(member.name, member.spec);
                         continue;
@@ -190,6 +196,13 @@ impl Membership {
         let kept = Kept { controls, ..self.kept.clone() };
         if let Err(problem) = write(&self.folder, MEMBERSHIP, &kept) {
             tracing::warn!(%problem, "where controls are is not kept for the next start");
+        }
+    }
+
+    /// Returns once it is known who is a member, be it from the last run: before that nobody can be told from a stranger.
+    pub(crate) async fn known(&self) {
+        while self.table.is_empty() {
+            self.clock.sleep(ASK_AGAIN).await;
         }
     }
 

@@ -395,7 +395,8 @@ impl TryFrom<&Effective> for Settings {
                 );
                 PathBuf::new()
             }
-            text => PathBuf::from(text),
+            // What that promises is for several controls: `settings::server`.
+            text => PathBuf::from(text.strip_prefix(SHARED).unwrap_or(text)),
         };
         let socket = socket(effective, "socket", &data_dir.join(CONTROL_SOCKET), &mut faults);
         let node = node(effective, "node", &mut faults);
@@ -439,6 +440,9 @@ fn advertise(effective: &Effective, faults: &mut Vec<Problem>) -> Option<HostPor
         }
     }
 }
+
+/// How a folder is said to be the same one on every control, such as on a network file system.
+const SHARED: &str = "shared:";
 
 /// The file in the data folder of `tutti dev` where other roles of this machine reach its control.
 const CONTROL_SOCKET: &str = "control.sock";

@@ -1,6 +1,6 @@
 //! What `tutti server` is told.
 
-use super::{Effective, Settings};
+use super::{Effective, SHARED, Settings, StoreAddress};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -31,6 +31,14 @@ impl TryFrom<&Effective> for ServerSettings {
             others.append(&mut faults);
             others
         })?;
+        // What is pushed to one control is fetched from any.
+        let alone = matches!(control.store, StoreAddress::Sqlite(_));
+        if !alone && !effective.text("blobs").starts_with(SHARED) {
+            let why = "controls over one store need the same artifacts";
+            faults.push(effective.fault("blobs", why).hint(
+                "put them into a folder that is the same on every control, and say so: --blobs shared:PATH",
+            ));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
