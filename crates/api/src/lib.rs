@@ -3,6 +3,7 @@
 //!
 //! Types only, and the client: nothing here decides anything or serves a request.
 
+pub mod cache;
 pub mod client;
 pub mod dns;
 pub mod logs;
@@ -14,6 +15,7 @@ pub mod watch;
 pub mod wire;
 pub mod zone;
 
+pub use cache::Cache;
 pub use client::{Client, ZoneClient};
 pub use watch::{Change, WatchEvent, WatchStream};
 pub use zone::ZoneApi;

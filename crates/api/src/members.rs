@@ -1,9 +1,39 @@
 //! What machines say to become members of a cluster, and to stay known in it.
 
+use crate::{Cache, WatchEvent, WatchStream};
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use tutti_model::{Millis, Timestamp, member::MachineRole, name::NodeName, node::HostPort};
+use tutti_model::{
+    Millis, Timestamp, cluster::MemberSpec, member::MachineRole, name::NodeName, node::HostPort,
+};
+use tutti_pki::MemberTable;
 use utoipa::ToSchema;
+
+/// Keeps `table` what the watch says, and tells of each change, until the watch ends. Who was known stays known while it
+/// begins anew, until all of the new list is there.
+pub async fn follow(
+    mut events: WatchStream<MemberSpec>,
+    table: &MemberTable,
+    mut told: impl FnMut(&Cache<MemberSpec>),
+) {
+    let mut members = Cache::default();
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(problem) => {
+                tracing::error!(%problem, "who is a member cannot be followed any longer");
+                continue;
+            }
+        };
+        let is_whole = matches!(event, WatchEvent::InitDone { .. } | WatchEvent::Changes { .. });
+        members.apply(event);
+        if is_whole {
+            table.hold(members.iter());
+            told(&members);
+        }
+    }
+}
 
 /// How long a join token works where nobody says: long enough to walk to the machine.
 pub const JOIN_TOKEN_LIFE: Millis = Millis::seconds(24 * 3600);

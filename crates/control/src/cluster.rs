@@ -5,14 +5,13 @@
 
 use crate::Objects;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use futures_util::StreamExt as _;
-use std::{collections::BTreeMap, sync::Arc};
-use tutti_api::{Change, WatchEvent};
+use std::sync::Arc;
+use tutti_api::members;
 use tutti_base::{Secret, Tasks, sha256};
 use tutti_model::{
     Digest, Millis, Problem, Resource,
     cluster::{AUTHORITY, AuthoritySpec, CLUSTER, ClusterSpec, KeptAuthority, MemberSpec},
-    member::{MachineRole, Membership},
+    member::MachineRole,
     name::NodeName,
     node::HostPort,
 };
@@ -221,46 +220,13 @@ pub async fn follow_members(
     table: Arc<MemberTable>,
     tasks: &Tasks,
 ) -> Result<(), Problem> {
-    let listed = objects.list::<MemberSpec>("").await?;
-    let mut members: BTreeMap<String, MemberSpec> =
-        listed.items.into_iter().map(|member| (member.name, member.spec)).collect();
-    fill(&table, &members);
-    let mut events = objects.watch::<MemberSpec>(Some(listed.revision));
-    let stopping = tasks.stopping();
+    table.hold(&objects.list::<MemberSpec>("").await?.items);
+    let (events, stopping) = (objects.watch::<MemberSpec>(None), tasks.stopping());
     tasks.spawn("members", async move {
-        let mut fresh = BTreeMap::new();
-        loop {
-            let event = tokio::select! {
-                () = stopping.cancelled() => return,
-                event = events.next() => event,
-            };
-            match event {
-                Some(Ok(WatchEvent::Init)) => fresh.clear(),
-                Some(Ok(WatchEvent::InitItem(member))) => {
-                    fresh.insert(member.name, member.spec);
-                }
-                Some(Ok(WatchEvent::InitDone { .. })) => members = std::mem::take(&mut fresh),
-                Some(Ok(WatchEvent::Changes { changes, .. })) => {
-                    for change in changes {
-                        match change {
-                            Change::Put(member) => members.insert(member.name, member.spec),
-                            Change::Delete { name } => members.remove(&name),
-                        };
-                    }
-                }
-                Some(Err(problem)) => tracing::error!(%problem, "the watch over members ended"),
-                None => return,
-            }
-            fill(&table, &members);
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = members::follow(events, &table, |_| ()) => {}
         }
     });
     Ok(())
-}
-
-fn fill(table: &MemberTable, members: &BTreeMap<String, MemberSpec>) {
-    let known = members.iter().filter_map(|(name, spec)| {
-        let membership: Membership = spec.membership(name.parse().ok()?);
-        Some((membership, vec![spec.key.clone()]))
-    });
-    table.replace(known);
 }

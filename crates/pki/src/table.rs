@@ -2,7 +2,7 @@
 
 use arc_swap::ArcSwap;
 use std::{collections::HashMap, sync::Arc};
-use tutti_model::{Digest, member::Membership};
+use tutti_model::{Digest, Resource, cluster::MemberSpec, member::Membership};
 
 /// The members as they were last heard of, by the digests of their keys. Reading takes no lock; it is replaced as a
 /// whole when a member comes, changes or goes. A member may have two keys while it changes them.
@@ -25,6 +25,15 @@ impl MemberTable {
             }
         }
         self.0.store(Arc::new(keys.into_iter().filter_map(|(key, member)| Some((key, member?))).collect()));
+    }
+
+    /// As [`MemberTable::replace`], by the members' objects.
+    pub fn hold<'a>(&self, members: impl IntoIterator<Item = &'a Resource<MemberSpec>>) {
+        self.replace(members.into_iter().filter_map(|member| {
+            // Nothing else is written under this kind.
+            let name = member.name.parse().ok()?;
+            Some((member.spec.membership(name), vec![member.spec.key.clone()]))
+        }));
     }
 
     /// Whose key this is.

@@ -10,18 +10,14 @@ use crate::{
     keys,
     membership::Membership,
     node_api,
-    parts::{bind, drivers, listen, no_socket},
+    parts::{bind, drivers, listen, no_socket, say},
     settings::{AgentSettings, capacity},
     stop::Stop,
 };
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
-use std::{
-    io::{self, Write as _},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
 use tutti_api::{Client, client::ZoneClient};
@@ -61,8 +57,12 @@ pub(crate) async fn run(
         claimed = parts.claim(&settings, &folder, &agent) => claimed?,
         () = stop.asked(&tasks) => return Ok(()),
     }
+    // Who comes once this node is known must be told from a stranger.
+    tokio::select! {
+        () = parts.stay_member(&tasks) => {}
+        () = stop.asked(&tasks) => return Ok(()),
+    }
     agent.run(tasks.clone())?;
-    parts.stay_member(&tasks);
     serve(listener, port, &parts.node, &agent, &serving);
 
     // What ran before runs again before anyone is told.
@@ -141,6 +141,14 @@ impl Parts {
         let (client, node, address) = match &membership {
             Some(membership) => {
                 membership.check_role(MachineRole::Agent)?;
+                let member = &membership.kept.member;
+                if !settings.node_is_default && settings.node != *member {
+                    return Err(Problem::invalid(format!(
+                        "this machine is member {member}, and its node is called the same, not {}",
+                        settings.node
+                    ))
+                    .hint("leave out --node, or join under that name; a node of a control on this machine needs --control too"));
+                }
                 let address = membership.kept.addresses.first().cloned().ok_or_else(|| {
                     Problem::invalid("the membership does not say where this machine is reached")
                         .hint("join anew, with --advertise HOST:PORT")
@@ -181,10 +189,10 @@ impl Parts {
         Ok(Some((listener, Guests { acceptor, table: Arc::clone(&membership.table) })))
     }
 
-    fn stay_member(&self, tasks: &Tasks) {
+    /// Stays a member while this runs, if the machine is one. Returns once it is known who else is.
+    async fn stay_member(&self, tasks: &Tasks) {
         if let Some(membership) = &self.membership {
-            membership.follow(&self.client, tasks);
-            membership.renew(&self.client, self.random.clone(), tasks);
+            membership.stay(&self.client, self.random.clone(), tasks).await;
         }
     }
 
@@ -238,7 +246,7 @@ impl Origin for FromControl {
 
 async fn stop_left(agent: &Agent, print_json: bool) -> Result<(), Problem> {
     let stopped = agent.stop_left().await?;
-    print(&match print_json {
+    say(&match print_json {
         true => json!({ "stopped": stopped }).to_string(),
         false if stopped == 1 => "1 instance stopped".to_owned(),
         false => format!("{stopped} instances stopped"),
@@ -253,7 +261,7 @@ fn ready(settings: &AgentSettings, parts: &Parts, folder: &DataFolder, print_jso
         Some(_) => parts.client.base().to_owned(),
         None => settings.control.to_string(),
     };
-    print(&match print_json {
+    say(&match print_json {
         true => json!({ "ready": true, "agent": agent, "node": node, "control": control, "data_dir": folder.path() })
             .to_string(),
         false => format!(
@@ -262,10 +270,4 @@ fn ready(settings: &AgentSettings, parts: &Parts, folder: &DataFolder, print_jso
             folder.path().display()
         ),
     });
-}
-
-fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    // Whoever started it may have gone; that is no reason to stop serving.
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

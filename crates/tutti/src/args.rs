@@ -1,11 +1,13 @@
 //! The whole tree of commands: what the client has, and what starts a role.
 
+mod common;
 mod ingress;
 
 pub(crate) use ingress::IngressArgs;
 
 use crate::settings::{Effective, Sources};
 use clap::{Args, Parser, Subcommand};
+use common::{ControlArgs, Given, RoleArgs};
 use std::{collections::BTreeMap, path::PathBuf};
 use tutti_cli::{ClientCommand, Globals};
 use tutti_model::Problem;
@@ -67,51 +69,16 @@ pub(crate) enum Command {
 /// `tutti dev`. A flag wins over its variable, and that over `tutti.toml`.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// Where to read settings from [default: tutti.toml here, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of all that is kept [env: TUTTI_DATA_DIR]
-    #[arg(long, value_name = "PATH")]
-    data_dir: Option<String>,
-    /// Address of API and registry; :0 picks a free port [env: TUTTI_LISTEN_API] [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDR:PORT")]
-    api: Option<String>,
+    #[command(flatten)]
+    control: ControlArgs,
     /// Address of the ingress, HTTP/1.1 and HTTP/2 [env: TUTTI_LISTEN_HTTP] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
-    /// Where state is kept: sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…] or postgres://USER@HOST/DATABASE [env: TUTTI_STORE] [default: in the data folder]
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-    /// Folder of artifacts [env: TUTTI_BLOBS] [default: in the data folder]
-    #[arg(long, value_name = "PATH")]
-    blobs: Option<String>,
-    /// Where roles on this machine reach control [env: TUTTI_SOCKET] [default: control.sock in the data folder]
-    #[arg(long, value_name = "unix:/PATH")]
-    socket: Option<String>,
-    /// Name of this node [env: TUTTI_NODE] [default: the host's name]
-    #[arg(long, value_name = "NAME")]
-    node: Option<String>,
     /// Bandwidth of this node, such as 1Gbit [env: TUTTI_BANDWIDTH] [default: what the kernel says]
     #[arg(long, value_name = "BANDWIDTH")]
     bandwidth: Option<String>,
-    /// Key that secrets are sealed with: FILE or exec:CMD [env: TUTTI_KEY] [default: in the configuration folder]
-    #[arg(long, value_name = "FILE|exec:CMD")]
-    key: Option<String>,
-    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
-    #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
-    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// Services answer at SERVICE.DOMAIN.SUFFIX [env: TUTTI_HOST_SUFFIX] [default: localhost]
-    #[arg(long, value_name = "SUFFIX")]
-    host_suffix: Option<String>,
-    /// Whether a domain that an admin creates needs no proof by DNS: true or false [env: TUTTI_VOUCH] [default: true]
-    #[arg(long, value_name = "BOOL")]
-    vouch: Option<String>,
-    /// Name server that such proofs are looked up at [env: TUTTI_RESOLVER] [default: this machine's]
-    #[arg(long, value_name = "ADDR:PORT")]
-    resolver: Option<String>,
+    #[command(flatten)]
+    role: RoleArgs,
 }
 
 impl DevArgs {
@@ -120,24 +87,8 @@ impl DevArgs {
     /// # Errors
     /// Every fault in every source.
     pub(crate) fn effective(&self, globals: &Globals) -> Result<Effective, Vec<Problem>> {
-        let given = [
-            ("data_dir", &self.data_dir),
-            ("api", &self.api),
-            ("http", &self.http),
-            ("store", &self.store),
-            ("blobs", &self.blobs),
-            ("socket", &self.socket),
-            ("node", &self.node),
-            ("bandwidth", &self.bandwidth),
-            ("key", &self.key),
-            ("context", &globals.context),
-            ("log", &self.log),
-            ("log_format", &self.log_format),
-            ("host_suffix", &self.host_suffix),
-            ("vouch", &self.vouch),
-            ("resolver", &self.resolver),
-        ];
-        effective(&given, self.config.as_ref())
+        let own = [("http", &self.http), ("bandwidth", &self.bandwidth), ("context", &globals.context)];
+        effective(&[&own, &self.control.given(), &self.role.given()], self.role.config.as_ref())
     }
 }
 
@@ -145,56 +96,21 @@ impl DevArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The first time it is started with --init: that makes a cluster in the store, or joins the one that \
-is there. All controls of a cluster have the same store and the same key (--key).")]
+is there. All controls of a cluster have the same store, and hand its key to each other.")]
 pub(crate) struct ServerArgs {
     /// Make this machine a member that runs control, of a new cluster if the store holds none
     #[arg(long)]
     pub(crate) init: bool,
-    /// Where to read settings from [default: tutti.toml here, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of all that is kept [env: TUTTI_DATA_DIR]
-    #[arg(long, value_name = "PATH")]
-    data_dir: Option<String>,
+    #[command(flatten)]
+    control: ControlArgs,
     /// Folder of this machine's key and certificate [env: TUTTI_MEMBER_DIR]
     #[arg(long, value_name = "PATH")]
     member_dir: Option<String>,
-    /// Address of API and registry, over TLS [env: TUTTI_LISTEN_API] [default: 0.0.0.0:7070]
-    #[arg(long, value_name = "ADDR:PORT")]
-    api: Option<String>,
-    /// Where other machines reach this one's API [env: TUTTI_ADVERTISE] [default: its name, or the address it listens on]
+    /// Where other machines reach this one's API [env: TUTTI_ADVERTISE] [default: the address it listens on, or its name]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Where state is kept: etcd://HOST:PORT[,HOST:PORT…], postgres://USER@HOST/DATABASE or sqlite:PATH [env: TUTTI_STORE] [default: in the data folder]
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-    /// Folder of artifacts, the same on every control: shared:PATH; over SQLite any folder [env: TUTTI_BLOBS]
-    #[arg(long, value_name = "PATH")]
-    blobs: Option<String>,
-    /// Where root on this machine reaches control [env: TUTTI_SOCKET] [default: control.sock in the data folder]
-    #[arg(long, value_name = "unix:/PATH")]
-    socket: Option<String>,
-    /// Name of this machine [env: TUTTI_NODE] [default: the host's name]
-    #[arg(long, value_name = "NAME")]
-    node: Option<String>,
-    /// Key of the cluster: FILE or exec:CMD [env: TUTTI_KEY] [default: in the configuration folder]
-    #[arg(long, value_name = "FILE|exec:CMD")]
-    key: Option<String>,
-    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
-    #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
-    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// Services answer at SERVICE.DOMAIN.SUFFIX [env: TUTTI_HOST_SUFFIX] [default: localhost]
-    #[arg(long, value_name = "SUFFIX")]
-    host_suffix: Option<String>,
-    /// Whether a domain that an admin creates needs no proof by DNS: true or false [env: TUTTI_VOUCH] [default: false]
-    #[arg(long, value_name = "BOOL")]
-    vouch: Option<String>,
-    /// Name server that such proofs are looked up at [env: TUTTI_RESOLVER] [default: this machine's]
-    #[arg(long, value_name = "ADDR:PORT")]
-    resolver: Option<String>,
+    #[command(flatten)]
+    role: RoleArgs,
 }
 
 impl ServerArgs {
@@ -203,24 +119,9 @@ impl ServerArgs {
     /// # Errors
     /// Every fault in every source.
     pub(crate) fn effective(&self, globals: &Globals) -> Result<Effective, Vec<Problem>> {
-        let given = [
-            ("data_dir", &self.data_dir),
-            ("member_dir", &self.member_dir),
-            ("api", &self.api),
-            ("advertise", &self.advertise),
-            ("store", &self.store),
-            ("blobs", &self.blobs),
-            ("socket", &self.socket),
-            ("node", &self.node),
-            ("key", &self.key),
-            ("context", &globals.context),
-            ("log", &self.log),
-            ("log_format", &self.log_format),
-            ("host_suffix", &self.host_suffix),
-            ("vouch", &self.vouch),
-            ("resolver", &self.resolver),
-        ];
-        effective(&given, self.config.as_ref())
+        let own =
+            [("member_dir", &self.member_dir), ("advertise", &self.advertise), ("context", &globals.context)];
+        effective(&[&own, &self.control.given(), &self.role.given()], self.role.config.as_ref())
     }
 }
 
@@ -268,7 +169,7 @@ impl JoinArgs {
             ("advertise", &self.advertise),
             ("member_dir", &self.member_dir),
         ];
-        effective(&given, self.config.as_ref())
+        effective(&[&given], self.config.as_ref())
     }
 }
 
@@ -278,9 +179,6 @@ impl JoinArgs {
 It ends at SIGTERM or SIGINT and leaves its processes running: the next agent of the same \
 folder takes them up. To stop them: tutti agent --stop-instances, once it has ended.")]
 pub(crate) struct AgentArgs {
-    /// Where to read settings from [default: tutti.toml here, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Where control is reached [env: TUTTI_AGENT_CONTROL] [default: control.sock in the data folder of tutti dev]
     #[arg(long, value_name = "unix:/PATH")]
     control: Option<String>,
@@ -302,12 +200,8 @@ pub(crate) struct AgentArgs {
     /// Bandwidth of this node, such as 1Gbit [env: TUTTI_AGENT_BANDWIDTH] [default: what the kernel says]
     #[arg(long, value_name = "BANDWIDTH")]
     bandwidth: Option<String>,
-    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
-    #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
-    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
+    #[command(flatten)]
+    role: RoleArgs,
     /// Stop the instances that the last agent of this data folder left running, and end
     #[arg(long)]
     pub(crate) stop_instances: bool,
@@ -327,19 +221,14 @@ impl AgentArgs {
             ("agent.listen", &self.listen),
             ("agent.node", &self.node),
             ("agent.bandwidth", &self.bandwidth),
-            ("log", &self.log),
-            ("log_format", &self.log_format),
         ];
-        effective(&given, self.config.as_ref())
+        effective(&[&given, &self.role.given()], self.role.config.as_ref())
     }
 }
 
-fn effective(
-    given: &[(&'static str, &Option<String>)],
-    config: Option<&PathBuf>,
-) -> Result<Effective, Vec<Problem>> {
+fn effective(given: &[&[Given<'_>]], config: Option<&PathBuf>) -> Result<Effective, Vec<Problem>> {
     let flags: BTreeMap<&'static str, String> =
-        given.iter().filter_map(|(key, value)| Some((*key, value.as_ref()?.clone()))).collect();
+        given.concat().into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?.clone()))).collect();
     let mut sources = Sources { flags, ..surroundings() };
     if let Some(path) = config {
         let text = std::fs::read_to_string(path).map_err(|error| {

@@ -4,10 +4,10 @@
 //! ingress; and the end is the reverse, so that nothing is asked of what has gone.
 
 use crate::{
-    artifacts::{Pushed, ToAgents},
+    control::{Around, Control},
     folder::DataFolder,
     keys,
-    parts::{absolute, bind, drivers, listen, store},
+    parts::{bind, drivers, listen},
     ready::{Access, Api, Ready},
     settings::{Settings, capacity},
     stop::Stop,
@@ -15,24 +15,15 @@ use crate::{
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
-use tutti_base::{Clock, Random, SystemClock, Tasks};
-use tutti_control::{
-    Objects, leadership,
-    node_logs::ZoneLogs,
-    observed::Observed,
-    reconcile::ReconcileOptions,
-    server::{self, ServerOptions},
-    zone::LocalZone,
-};
+use tutti_base::{SystemClock, Tasks};
+use tutti_control::{leadership, node_logs::ZoneLogs, server};
 use tutti_ingress::{Ingress, IngressOptions};
-use tutti_model::{Millis, Problem, name::ZoneName, table::TableSpec};
+use tutti_model::{Millis, Problem, table::TableSpec};
 use tutti_proxy::{
     serve::Limits,
     wire::{Hops, NodeBook, Sockets, WireHop},
 };
-use tutti_registry::{FolderBlobs, LocalArtifacts, Registry};
-use tutti_resolve::TxtResolver;
-use tutti_seal::Keyring;
+use tutti_registry::LocalArtifacts;
 
 /// How long running requests may take to finish when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -65,9 +56,9 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     let agent = parts.agent(&settings, &folder)?;
     agent.run(tasks.clone())?;
     let first_token = parts.first_objects(&settings).await?;
-    leadership::start(settings.node.clone(), parts.reconciling(&settings), &tasks);
+    leadership::start(settings.node.clone(), parts.0.reconciling(&settings), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
-    let router = parts.api(&settings, &agent, &ingress, &tasks)?;
+    let router = parts.0.api(&settings, parts.around(&settings, &agent, &ingress), &tasks)?;
     tasks.spawn("api", server::serve(listeners.api, router.clone(), tasks.clone()));
     tasks.spawn("socket", server::serve_socket(listeners.socket, router, tasks.clone()));
 
@@ -88,7 +79,8 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     parts.caught_up(&ingress).await?;
 
     let found = Api { base: format!("http://{api}"), root: None };
-    let access = Access::grant(&parts.objects, &settings.context, folder.path(), &found, first_token).await?;
+    let access =
+        Access::grant(&parts.0.objects, &settings.context, folder.path(), &found, first_token).await?;
     Ready { api, http, data_dir: folder.path().to_owned(), access }.print(print_json);
     stop.asked(&tasks).await;
     end(&agent, &ingress_tasks, &tasks).await
@@ -126,39 +118,25 @@ impl Listeners {
     }
 }
 
-/// What the roles share.
-struct Parts {
-    clock: Arc<dyn Clock>,
-    random: Random,
-    objects: Objects,
-    observed: Observed,
-    zone: Arc<LocalZone>,
-    keyring: Keyring,
-    blobs: FolderBlobs,
-}
+/// The roles beside control.
+struct Parts(Control);
 
 impl Parts {
     async fn open(settings: &Settings, folder: &DataFolder) -> Result<Parts, Problem> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let random = Random::from_os();
-        let store = store(&settings.store, folder, &clock, &random).await?;
-        let blobs = FolderBlobs::open(absolute(folder, &settings.blobs)).await?;
-        let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
-        let observed = Observed::new();
-        let keyring = keys::of_control(&objects, settings.key.as_ref(), folder.path()).await?;
-        let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
-        Ok(Parts { clock, random, objects, observed, zone, keyring, blobs })
+        let control = Control::open(settings, folder, Arc::new(SystemClock)).await?;
+        keys::make_or_check(&control.objects, &control.keyring).await?;
+        Ok(Parts(control))
     }
 
     fn agent(&self, settings: &Settings, folder: &DataFolder) -> Result<Agent, Problem> {
         Agent::new(AgentOptions {
             node: settings.node.clone(),
-            zone: Arc::clone(&self.zone) as _,
-            drivers: drivers(folder.path(), &self.clock, &self.random)?,
-            artifacts: Arc::new(LocalArtifacts::new(self.blobs.clone())),
+            zone: Arc::clone(&self.0.zone) as _,
+            drivers: drivers(folder.path(), &self.0.clock, &self.0.random)?,
+            artifacts: Arc::new(LocalArtifacts::new(self.0.blobs.clone())),
             folder: folder.join("agent"),
-            clock: Arc::clone(&self.clock),
-            random: self.random.clone(),
+            clock: Arc::clone(&self.0.clock),
+            random: self.0.random.clone(),
             keyring: keys::of_node(folder.path())?,
             release: RELEASE.to_owned(),
             capacity: capacity(settings.bandwidth),
@@ -171,28 +149,20 @@ impl Parts {
         &self,
         settings: &Settings,
     ) -> Result<Option<tutti_base::Secret<String>>, Problem> {
-        self.zone.forget_ingress(&ingress_name(settings)).await?;
-        server::ensure_defaults(&self.objects, true).await?;
-        server::ensure_admin_token(&self.objects).await
+        self.0.zone.forget_ingress(&ingress_name(settings)).await?;
+        server::ensure_defaults(&self.0.objects, true).await?;
+        server::ensure_admin_token(&self.0.objects).await
     }
 
     /// Returns once the ingress routes by every table there is: until then it may still have those it had kept when the
     /// last process ended. Bounded, since what it has kept serves too.
     async fn caught_up(&self, ingress: &Ingress) -> Result<(), Problem> {
-        let tables = self.objects.list::<TableSpec>("").await?.items;
+        let tables = self.0.objects.list::<TableSpec>("").await?.items;
         let newest = tables.iter().map(|table| table.revision).max().unwrap_or(0);
         if tokio::time::timeout(CATCH_UP, ingress.reached_at_least(newest)).await.is_err() {
             tracing::warn!("the ingress has not read every table yet; it serves by those it kept");
         }
         Ok(())
-    }
-
-    fn reconciling(&self, settings: &Settings) -> ReconcileOptions {
-        ReconcileOptions {
-            objects: self.objects.clone(),
-            observed: self.observed.clone(),
-            host_suffixes: vec![settings.host_suffix.clone()],
-        }
     }
 
     fn ingress(
@@ -208,55 +178,26 @@ impl Parts {
             http,
             hop: Arc::new(Hops::new(
                 Some((settings.node.clone(), agent.node_proxy())),
-                WireHop::new(Arc::clone(&nodes), Arc::new(Sockets), self.random.clone()),
+                WireHop::new(Arc::clone(&nodes), Arc::new(Sockets), self.0.random.clone()),
             )),
             nodes,
-            zone: Arc::clone(&self.zone) as _,
-            clock: Arc::clone(&self.clock),
-            random: self.random.clone(),
+            zone: Arc::clone(&self.0.zone) as _,
+            clock: Arc::clone(&self.0.clock),
+            random: self.0.random.clone(),
             snapshot: Some(folder.join("tables.json")),
             limits: Limits { drain: DRAIN, ..Limits::default() },
         })?;
         Ok(Arc::new(ingress))
     }
 
-    fn api(
-        &self,
-        settings: &Settings,
-        agent: &Agent,
-        ingress: &Arc<Ingress>,
-        tasks: &Tasks,
-    ) -> Result<axum::Router, Problem> {
-        let registry =
-            Registry::new(Arc::new(self.blobs.clone()), Arc::clone(&self.clock), self.random.clone());
-        let tidying = registry.clone();
-        let stopping = tasks.stopping();
-        tasks.spawn("registry", async move { tidying.tidy(stopping).await });
+    fn around(&self, settings: &Settings, agent: &Agent, ingress: &Arc<Ingress>) -> Around {
+        let here = Some((settings.node.clone(), agent.log_source()));
         let (of_agent, of_ingress) = (agent.clone(), Arc::clone(ingress));
-        let txt = match settings.resolver {
-            Some(server) => TxtResolver::of(server),
-            None => TxtResolver::of_this_machine(),
-        };
-        Ok(server::router(ServerOptions {
-            objects: self.objects.clone(),
-            zone: Arc::clone(&self.zone) as _,
-            keyring: self.keyring.clone(),
-            blobs: Arc::new(ToAgents(self.blobs.clone())),
-            logs: Arc::new(ZoneLogs::new(
-                self.objects.clone(),
-                Some((settings.node.clone(), agent.log_source())),
-            )),
-            registry: registry.router(),
+        Around {
+            logs: Arc::new(ZoneLogs::new(self.0.objects.clone(), here)),
             metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
-            artifacts: Arc::new(Pushed(self.blobs.clone())),
-            release: RELEASE.to_owned(),
-            vouch: settings.vouch,
-            txt: Arc::new(txt?),
-            members: None,
             cluster: None,
-            host_suffixes: vec![settings.host_suffix.clone()],
-            tasks: tasks.clone(),
-        }))
+        }
     }
 }
 

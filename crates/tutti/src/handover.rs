@@ -85,9 +85,7 @@ async fn others(
 ) -> Result<Vec<(NodeName, HostPort, Arc<MemberTable>)>, Problem> {
     let members = objects.list::<MemberSpec>("").await?.items;
     let table = Arc::<MemberTable>::default();
-    table.replace(members.iter().filter_map(|member| {
-        Some((member.spec.membership(member.name.parse().ok()?), vec![member.spec.key.clone()]))
-    }));
+    table.hold(&members);
     let others = members.into_iter().filter_map(|member| {
         let name: NodeName = member.name.parse().ok().filter(|name| name != own)?;
         let runs = member.spec.roles.contains(&MachineRole::Server);

@@ -7,13 +7,13 @@ use crate::{
     dev::RELEASE,
     folder::DataFolder,
     membership::Membership,
-    parts::{bind, no_socket},
+    parts::{bind, no_socket, say},
     settings::IngressSettings,
     stop::Stop,
 };
 use serde_json::json;
 use std::{
-    io::{self, Write as _},
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -127,10 +127,8 @@ pub(crate) async fn run(settings: IngressSettings, print_json: bool) -> Result<(
     let tasks = Tasks::new();
     let ingress = ingress(http, &ways, &folder)?;
     if let Some((membership, client)) = &ways.member {
-        membership.follow(client, &tasks);
-        membership.renew(client, Random::from_os(), &tasks);
         tokio::select! {
-            () = membership.known() => {}
+            () = membership.stay(client, Random::from_os(), &tasks) => {}
             () = stop.asked(&tasks) => return end(&tasks).await,
         }
     }
@@ -206,9 +204,7 @@ fn ready(ways: &Ways, http: SocketAddr, folder: &DataFolder, print_json: bool) {
             folder.path().display()
         )
     };
-    let mut out = io::stdout().lock();
-    // Whoever started it may have gone; that is no reason to stop serving.
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    say(&text);
 }
 
 #[cfg(test)]

@@ -16,30 +16,25 @@ fn file(data_dir: &Path, ending: &str) -> Result<PathBuf, Problem> {
     Ok(contexts.with_file_name("keys").join(format!("{}.{ending}", of.short())))
 }
 
-/// The key that control seals secrets with. It is made while nothing is sealed yet; after that one that is missing stays
-/// missing, and what needs it says so.
+/// Makes the key of a control while nothing is sealed yet; after that one that is missing stays missing, and what needs it
+/// says so.
 ///
 /// # Errors
 /// The store's own.
-pub(crate) async fn of_control(
-    objects: &Objects,
-    source: Option<&Source>,
-    data_dir: &Path,
-) -> Result<Keyring, Problem> {
-    let keyring = of(source, data_dir);
+pub(crate) async fn make_or_check(objects: &Objects, keyring: &Keyring) -> Result<(), Problem> {
     let problem = match is_anything_sealed(objects).await? {
-        true => key_of_all(objects, &keyring).await.err(),
+        true => key_of_all(objects, keyring).await.err(),
         false => keyring.make_if_missing().err(),
     };
     if let Some(problem) = problem {
         let hint = problem.hint.as_deref().unwrap_or_default();
         tracing::warn!(%problem, hint, "secrets can be neither set nor given to instances");
     }
-    Ok(keyring)
+    Ok(())
 }
 
 /// The key of a control with this data folder, wherever it is; it is neither read nor made.
-pub(crate) fn of(source: Option<&Source>, data_dir: &Path) -> Keyring {
+pub(crate) fn of_control(source: Option<&Source>, data_dir: &Path) -> Keyring {
     match (source, file(data_dir, "key")) {
         (Some(source), _) => Keyring::at(source.clone()),
         (None, Ok(path)) => Keyring::at(Source::File(path)).advising(

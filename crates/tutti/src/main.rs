@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod artifacts;
 mod claim;
+mod control;
 mod dev;
 mod folder;
 mod handover;

@@ -3,20 +3,23 @@
 
 use crate::dev::RELEASE;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tutti_api::{Change, Client, WatchEvent, members::Renew};
+use tokio_util::sync::CancellationToken;
+use tutti_api::{
+    Cache, Client,
+    members::{self, Renew},
+};
 use tutti_base::{Backoff, Clock, Random, Tasks};
 use tutti_model::{
-    Digest, ErrorCode, Millis, Problem, cluster::MemberSpec, member::MachineRole, name::NodeName,
+    Digest, ErrorCode, Millis, Problem, Resource, cluster::MemberSpec, member::MachineRole, name::NodeName,
     node::HostPort,
 };
 use tutti_pki::{Chain, Expected, Identity, MemberDial, MemberTable};
@@ -25,8 +28,6 @@ use tutti_pki::{Chain, Expected, Identity, MemberDial, MemberTable};
 const MEMBERSHIP: &str = "membership.json";
 /// The members as they were last heard of.
 const MEMBERS: &str = "members.json";
-/// How often it is looked whether members are known, in the first moments of a machine.
-const ASK_AGAIN: Millis = Millis(20);
 /// The first pause before control is asked again for a certificate, and the longest.
 const PAUSES: (Millis, Millis) = (Millis::seconds(5), Millis::seconds(600));
 
@@ -54,6 +55,8 @@ pub(crate) struct Membership {
     pub(crate) kept: Kept,
     pub(crate) identity: Arc<Identity>,
     pub(crate) table: Arc<MemberTable>,
+    /// Cancelled once the table is filled.
+    told: CancellationToken,
     clock: Arc<dyn Clock>,
 }
 
@@ -69,10 +72,12 @@ impl Membership {
             kept,
             identity: Arc::new(Identity::open(folder)?),
             table: Arc::default(),
+            told: CancellationToken::new(),
             clock: Arc::clone(clock),
         };
-        if let Some(members) = read::<BTreeMap<String, MemberSpec>>(&folder.join(MEMBERS))? {
-            membership.fill(&members);
+        if let Some(members) = read::<Vec<Resource<MemberSpec>>>(&folder.join(MEMBERS))? {
+            membership.table.hold(&members);
+            membership.told.cancel();
         }
         Ok(Some(membership))
     }
@@ -95,6 +100,7 @@ impl Membership {
             kept,
             identity,
             table: Arc::default(),
+            told: CancellationToken::new(),
             clock: Arc::clone(clock),
         })
     }
@@ -142,53 +148,32 @@ impl Membership {
         Client::of_cluster(&self.kept.controls, tls)
     }
 
-    /// Follows who is a member, and keeps it for the next start.
-    pub(crate) fn follow(&self, client: &Client, tasks: &Tasks) {
-        let (this, client, stopping) = (self.clone(), client.clone(), tasks.stopping());
+    /// Follows who is a member, and has the certificate renewed, while this runs. Returns once it is known who is a member,
+    /// be it from the last run: before that nobody can be told from a stranger.
+    pub(crate) async fn stay(&self, client: &Client, random: Random, tasks: &Tasks) {
+        self.follow(client, tasks);
+        self.renew(client, random, tasks);
+        self.told.cancelled().await;
+    }
+
+    /// Keeps who is a member for the next start, too.
+    fn follow(&self, client: &Client, tasks: &Tasks) {
+        let (this, events, stopping) = (self.clone(), client.watch_members(None), tasks.stopping());
         tasks.spawn("members", async move {
-            let mut events = client.watch_members(None);
-            let (mut members, mut fresh) = (BTreeMap::new(), BTreeMap::new());
-            loop {
-                let event = tokio::select! {
-                    () = stopping.cancelled() => return,
-                    event = events.next() => event,
-                };
-                match event {
-                    // Who was known stays known until all of the new list is.
-                    Some(Ok(WatchEvent::Init)) => {
-                        fresh.clear();
-                        continue;
-                    }
-                    Some(Ok(WatchEvent::InitItem(member))) => {
-                        fresh.insert(member.name, member.spec);
-                        continue;
-                    }
-                    Some(Ok(WatchEvent::InitDone { .. })) => members = std::mem::take(&mut fresh),
-                    Some(Ok(WatchEvent::Changes { changes, .. })) => {
-                        for change in changes {
-                            match change {
-                                Change::Put(member) => members.insert(member.name, member.spec),
-                                Change::Delete { name } => members.remove(&name),
-                            };
-                        }
-                    }
-                    Some(Err(problem)) => {
-                        tracing::error!(%problem, "who is a member cannot be followed any longer");
-                        continue;
-                    }
-                    None => return,
-                }
-                this.take(&members);
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = members::follow(events, &this.table, |members| this.take(members)) => {}
             }
         });
     }
 
-    fn take(&self, members: &BTreeMap<String, MemberSpec>) {
-        self.fill(members);
-        if let Err(problem) = write(&self.folder, MEMBERS, members) {
+    fn take(&self, members: &Cache<MemberSpec>) {
+        self.told.cancel();
+        let all: Vec<&Resource<MemberSpec>> = members.iter().collect();
+        if let Err(problem) = write(&self.folder, MEMBERS, &all) {
             tracing::warn!(%problem, "who is a member is not kept for the next start");
         }
-        let controls: Vec<HostPort> = members.values().filter_map(|member| member.api.clone()).collect();
+        let controls: Vec<HostPort> = all.iter().filter_map(|member| member.spec.api.clone()).collect();
         if controls.is_empty() || controls == self.kept.controls {
             return;
         }
@@ -199,23 +184,8 @@ impl Membership {
         }
     }
 
-    /// Returns once it is known who is a member, be it from the last run: before that nobody can be told from a stranger.
-    pub(crate) async fn known(&self) {
-        while self.table.is_empty() {
-            self.clock.sleep(ASK_AGAIN).await;
-        }
-    }
-
-    fn fill(&self, members: &BTreeMap<String, MemberSpec>) {
-        self.table.replace(
-            members.iter().filter_map(|(name, spec)| {
-                Some((spec.membership(name.parse().ok()?), vec![spec.key.clone()]))
-            }),
-        );
-    }
-
     /// Has the certificate renewed while this runs, at half of its life.
-    pub(crate) fn renew(&self, client: &Client, random: Random, tasks: &Tasks) {
+    fn renew(&self, client: &Client, random: Random, tasks: &Tasks) {
         let (this, client) = (self.clone(), client.clone());
         let asking = move || {
             let (this, client) = (this.clone(), client.clone());

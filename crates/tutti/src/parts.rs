@@ -2,6 +2,7 @@
 
 use crate::{folder::DataFolder, settings::StoreAddress};
 use std::{
+    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -134,4 +135,11 @@ pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     Ok((listener, bound))
+}
+
+/// Says something on standard output, at once.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Whoever started it may have gone; that is no reason to stop serving.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -1,5 +1,6 @@
 //! What is said, and left for the command line, once everything serves.
 
+use crate::parts::say;
 use serde_json::json;
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -128,10 +129,7 @@ pub(crate) struct Ready {
 impl Ready {
     /// Says it on standard output: one line of JSON, or a few for people.
     pub(crate) fn print(&self, json: bool) {
-        let text = if json { self.json() } else { self.text() };
-        let mut out = std::io::stdout().lock();
-        // Whoever started it may have gone; that is no reason to stop serving.
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        say(&if json { self.json() } else { self.text() });
     }
 
     fn json(&self) -> String {

@@ -1,35 +1,28 @@
 //! `tutti server`: one of a cluster's controls. All state is in the store, so that any of them serves any request.
 
 use crate::{
-    artifacts::{Pushed, ToAgents},
+    control::{Around, Control},
     dev::RELEASE,
     folder::DataFolder,
-    handover, keys,
+    handover,
     membership::{Kept, Membership},
-    parts::{absolute, bind, listen, store},
+    parts::{bind, listen, say},
     ready::{Access, Api},
     settings::ServerSettings,
     stop::Stop,
 };
 use serde_json::json;
-use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
-use tutti_base::{Clock, Random, Secret, SystemClock, Tasks};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tutti_base::{Clock, Secret, SystemClock, Tasks};
 use tutti_control::{
-    Objects,
     cluster::{Cluster, follow_members},
     leadership,
     node_logs::ZoneLogs,
-    observed::Observed,
-    reconcile::ReconcileOptions,
     secrets::key_of_all,
-    server::{self, ServerOptions},
-    zone::LocalZone,
+    server,
 };
-use tutti_model::{Problem, member::MachineRole, name::ZoneName, node::HostPort};
+use tutti_model::{Problem, cluster::MemberSpec, member::MachineRole, node::HostPort};
 use tutti_pki::{Acceptor, Identity, Listens, listens};
-use tutti_registry::{FolderBlobs, Registry};
-use tutti_resolve::TxtResolver;
-use tutti_seal::Keyring;
 
 /// How long running requests may take to finish when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -53,26 +46,26 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
     let folder = DataFolder::take(&settings.control.data_dir)?;
     let (api, address) = bind("api", settings.control.api).await?;
     let socket = listen(&settings.control.socket).await?;
-    let parts = Parts::open(&settings, &folder, clock).await?;
-    let advertised = advertised(&settings, address)?;
-    let (cluster, membership) = parts.enrol(&settings, known, &advertised).await?;
+    let this = Member(Control::open(&settings.control, &folder, clock).await?);
+    let advertised = this.advertised(&settings, known.as_ref(), address).await?;
+    let (cluster, membership) = this.enrol(&settings, known, &advertised).await?;
 
     let tasks = Tasks::new();
     let stop = Stop::new()?;
-    follow_members(&parts.objects, Arc::clone(&membership.table), &tasks).await?;
-    parts.renew(&cluster, &membership, &tasks);
-    server::ensure_defaults(&parts.objects, false).await?;
-    let first_token = server::ensure_admin_token(&parts.objects).await?;
-    leadership::start(membership.kept.member.clone(), parts.reconciling(&settings), &tasks);
-    let router = parts.api(&settings, &cluster, &membership, &tasks)?;
-    let acceptor = parts.acceptor(&membership)?;
+    follow_members(&this.0.objects, Arc::clone(&membership.table), &tasks).await?;
+    this.renew(&cluster, &membership, &advertised, &tasks);
+    server::ensure_defaults(&this.0.objects, false).await?;
+    let first_token = server::ensure_admin_token(&this.0.objects).await?;
+    leadership::start(membership.kept.member.clone(), this.0.reconciling(&settings.control), &tasks);
+    let router = this.0.api(&settings.control, this.around(&cluster, &membership), &tasks)?;
+    let acceptor = this.acceptor(&membership)?;
     tasks.spawn("api", server::serve_tls(api, router.clone(), acceptor, tasks.clone()));
     tasks.spawn("socket", server::serve_socket(socket, router, tasks.clone()));
 
     let found = Api { base: format!("https://{advertised}"), root: Some(cluster.fingerprint().clone()) };
     let context = &settings.control.context;
     let access = match &first_token {
-        Some(_) => Access::grant(&parts.objects, context, folder.path(), &found, first_token).await?,
+        Some(_) => Access::grant(&this.0.objects, context, folder.path(), &found, first_token).await?,
         // Whoever holds the cluster's token has it from the first control; each further one has its socket.
         None => Access { token_file: None, shown: None },
     };
@@ -86,40 +79,28 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
     if broken { Err(Problem::internal("a part of tutti failed; the log says which")) } else { Ok(()) }
 }
 
-/// Where others are told to find this one: as it is said, else the address that it listens on, else its name.
-fn advertised(settings: &ServerSettings, bound: SocketAddr) -> Result<HostPort, Problem> {
-    match &settings.advertise {
-        Some(said) => Ok(said.clone()),
-        None if !bound.ip().is_unspecified() => Ok(HostPort::from(bound)),
-        None => format!("{}:{}", settings.control.node, bound.port()).parse(),
-    }
-}
+/// Control, becoming and staying a member.
+struct Member(Control);
 
-/// What the role is made of.
-struct Parts {
-    clock: Arc<dyn Clock>,
-    random: Random,
-    objects: Objects,
-    observed: Observed,
-    zone: Arc<LocalZone>,
-    keyring: Keyring,
-    blobs: FolderBlobs,
-}
-
-impl Parts {
-    async fn open(
+impl Member {
+    /// Where others are told to find this one: as it is said, else the address that it listens on, else as they were told
+    /// before, else its name.
+    async fn advertised(
+        &self,
         settings: &ServerSettings,
-        folder: &DataFolder,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Parts, Problem> {
-        let random = Random::from_os();
-        let store = store(&settings.control.store, folder, &clock, &random).await?;
-        let blobs = FolderBlobs::open(absolute(folder, &settings.control.blobs)).await?;
-        let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
-        let observed = Observed::new();
-        let keyring = keys::of(settings.control.key.as_ref(), folder.path());
-        let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
-        Ok(Parts { clock, random, objects, observed, zone, keyring, blobs })
+        known: Option<&Membership>,
+        bound: SocketAddr,
+    ) -> Result<HostPort, Problem> {
+        if let Some(said) = &settings.advertise {
+            return Ok(said.clone());
+        }
+        if !bound.ip().is_unspecified() {
+            return Ok(HostPort::from(bound));
+        }
+        let Some(known) = known else { return format!("{}:{}", settings.control.node, bound.port()).parse() };
+        let member = known.kept.member.as_str();
+        let before = self.0.objects.find::<MemberSpec>(member).await?.and_then(|member| member.spec.api);
+        before.map_or_else(|| format!("{member}:{}", bound.port()).parse(), Ok)
     }
 
     /// Makes this machine a member that runs control, with the cluster's key, and its certificate good.
@@ -133,8 +114,8 @@ impl Parts {
         let cluster = self.own_cluster(&known).await?;
         let (member, identity) = (&known.kept.member, &known.identity);
         cluster.enrol_control(member, &identity.key(), advertised).await?;
-        if self.keyring.is_missing() {
-            handover::take(&self.objects, &self.keyring, identity, member, &self.clock).await?;
+        if self.0.keyring.is_missing() {
+            handover::take(&self.0.objects, &self.0.keyring, identity, member, &self.0.clock).await?;
         }
         // Where it is reached may be another address than before. Without the key of the cluster the last one serves on.
         let request = identity.request()?;
@@ -152,17 +133,17 @@ impl Parts {
         advertised: &HostPort,
     ) -> Result<(Cluster, Membership), Problem> {
         // One that is made here for a cluster that another machine then makes is replaced by that one's.
-        let is_ours = self.keyring.is_missing();
-        if Cluster::find(&self.objects, &self.keyring).await?.is_none() {
-            self.keyring.make_if_missing()?;
+        let is_ours = self.0.keyring.is_missing();
+        if Cluster::find(&self.0.objects, &self.0.keyring).await?.is_none() {
+            self.0.keyring.make_if_missing()?;
         }
-        let cluster = Cluster::ensure(&self.objects, &self.keyring).await?;
+        let cluster = Cluster::ensure(&self.0.objects, &self.0.keyring).await?;
         let (member, addresses) = (settings.control.node.clone(), vec![advertised.clone()]);
         let identity = Arc::new(Identity::open(&settings.member_dir)?);
         cluster.enrol_control(&member, &identity.key(), advertised).await?;
-        if is_ours && key_of_all(&self.objects, &self.keyring).await.is_err() {
+        if is_ours && key_of_all(&self.0.objects, &self.0.keyring).await.is_err() {
             identity.vouch_for_itself(&cluster.member(&member)?)?;
-            handover::take(&self.objects, &self.keyring, &identity, &member, &self.clock).await?;
+            handover::take(&self.0.objects, &self.0.keyring, &identity, &member, &self.0.clock).await?;
         }
         let chain = cluster.vouch(&identity.request()?, &member, &addresses).await?;
         let kept = Kept {
@@ -173,13 +154,13 @@ impl Parts {
             controls: vec![advertised.clone()],
             addresses,
         };
-        let membership = Membership::keep(&settings.member_dir, identity, chain, kept, &self.clock)?;
+        let membership = Membership::keep(&settings.member_dir, identity, chain, kept, &self.0.clock)?;
         Ok((cluster, membership))
     }
 
     /// The cluster in the store, which must be the one that this machine is a member of.
     async fn own_cluster(&self, known: &Membership) -> Result<Cluster, Problem> {
-        let found = Cluster::find(&self.objects, &self.keyring).await?;
+        let found = Cluster::find(&self.0.objects, &self.0.keyring).await?;
         let own = &known.kept.cluster;
         match found {
             Some(found) if found.id() == own => Ok(found),
@@ -193,24 +174,16 @@ impl Parts {
         }
     }
 
-    fn renew(&self, cluster: &Cluster, membership: &Membership, tasks: &Tasks) {
-        let (cluster, own) = (cluster.clone(), membership.clone());
+    fn renew(&self, cluster: &Cluster, membership: &Membership, advertised: &HostPort, tasks: &Tasks) {
+        let (cluster, own, advertised) = (cluster.clone(), membership.clone(), advertised.clone());
         let ask = move || {
-            let (cluster, own) = (cluster.clone(), own.clone());
+            let (cluster, own, advertised) = (cluster.clone(), own.clone(), advertised.clone());
             async move {
                 let request = own.identity.request()?;
-                cluster.vouch(&request, &own.kept.member, &own.kept.addresses).await
+                cluster.vouch(&request, &own.kept.member, &[advertised]).await
             }
         };
-        membership.renew_by(ask, self.random.clone(), tasks);
-    }
-
-    fn reconciling(&self, settings: &ServerSettings) -> ReconcileOptions {
-        ReconcileOptions {
-            objects: self.objects.clone(),
-            observed: self.observed.clone(),
-            host_suffixes: vec![settings.control.host_suffix.clone()],
-        }
+        membership.renew_by(ask, self.0.random.clone(), tasks);
     }
 
     /// Anyone may come with a token; who shows a member's key is known by it.
@@ -221,42 +194,16 @@ impl Parts {
             issued: membership.identity.chain(),
             members_only: false,
         };
-        let config = listens(Arc::clone(&membership.identity), admits, Arc::clone(&self.clock))?;
+        let config = listens(Arc::clone(&membership.identity), admits, Arc::clone(&self.0.clock))?;
         Ok(Arc::new(Acceptor::new(config)))
     }
 
-    fn api(
-        &self,
-        settings: &ServerSettings,
-        cluster: &Cluster,
-        membership: &Membership,
-        tasks: &Tasks,
-    ) -> Result<axum::Router, Problem> {
-        let registry =
-            Registry::new(Arc::new(self.blobs.clone()), Arc::clone(&self.clock), self.random.clone());
-        let (tidying, stopping) = (registry.clone(), tasks.stopping());
-        tasks.spawn("registry", async move { tidying.tidy(stopping).await });
-        let txt = match settings.control.resolver {
-            Some(server) => TxtResolver::of(server),
-            None => TxtResolver::of_this_machine(),
-        };
-        Ok(server::router(ServerOptions {
-            objects: self.objects.clone(),
-            zone: Arc::clone(&self.zone) as _,
-            keyring: self.keyring.clone(),
-            blobs: Arc::new(ToAgents(self.blobs.clone())),
-            logs: Arc::new(ZoneLogs::new(self.objects.clone(), None).as_member(membership.dial())),
-            registry: registry.router(),
+    fn around(&self, cluster: &Cluster, membership: &Membership) -> Around {
+        Around {
+            logs: Arc::new(ZoneLogs::new(self.0.objects.clone(), None).as_member(membership.dial())),
             metrics: Arc::new(|| "# EOF\n".to_owned()),
-            artifacts: Arc::new(Pushed(self.blobs.clone())),
-            release: RELEASE.to_owned(),
-            vouch: settings.control.vouch,
-            txt: Arc::new(txt?),
-            members: Some(Arc::clone(&membership.table)),
-            cluster: Some(cluster.clone()),
-            host_suffixes: vec![settings.control.host_suffix.clone()],
-            tasks: tasks.clone(),
-        }))
+            cluster: Some((cluster.clone(), Arc::clone(&membership.table))),
+        }
     }
 }
 
@@ -271,10 +218,7 @@ struct Ready<'a> {
 
 impl Ready<'_> {
     fn print(&self, print_json: bool) {
-        let text = if print_json { self.json() } else { self.text() };
-        let mut out = std::io::stdout().lock();
-        // Whoever started it may have gone; that is no reason to stop serving.
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        say(&if print_json { self.json() } else { self.text() });
     }
 
     fn json(&self) -> String {

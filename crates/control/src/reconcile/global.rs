@@ -1,11 +1,11 @@
 //! The global tier's loop: moves deployments on, hands services down to the zone, and removes what is to go.
 
-use super::{ReconcileOptions, cache::Cache, index::Index, wake::Wake};
+use super::{ReconcileOptions, index::Index, wake::Wake};
 use crate::{Objects, keys::Home, observed::Observed};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
-use tutti_api::{WatchEvent, WatchStream};
+use tutti_api::{Cache, WatchEvent, WatchStream};
 use tutti_base::crashpoint;
 use tutti_model::{
     DomainName, Kind, Millis, Problem, Resource, ServiceRef,

@@ -8,7 +8,6 @@
 //! * [`global`]: deployments, hand-down to zones, removal of services.
 //! * [`zone`]: instances, tables, preloading and reports of one zone.
 
-pub mod cache;
 pub mod global;
 pub mod index;
 mod report;

@@ -10,7 +10,6 @@ mod write;
 use self::preload::Preparing;
 use super::{
     ReconcileOptions,
-    cache::Cache,
     global::{RETRY, apply, sleep_until},
     index::Index,
     report::Reporter,
@@ -20,7 +19,7 @@ use crate::{Objects, observed::Observed};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
-use tutti_api::{WatchEvent, WatchStream};
+use tutti_api::{Cache, WatchEvent, WatchStream};
 use tutti_model::{
     ErrorCode, Millis, Problem, Resource, Timestamp,
     assignment::AssignmentSpec,

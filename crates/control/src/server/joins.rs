@@ -44,6 +44,11 @@ pub(super) async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem
         return app.identity.identify(&parts.headers, &parts.extensions, app.objects.clock().now()).await;
     }
     let token = read(&parts.headers)?;
+    if token.root() != cluster(app)?.fingerprint() {
+        let text = "the join token is of another cluster";
+        return Err(Problem::new(ErrorCode::Unauthenticated, text)
+            .hint("make one here with: tutti token create --node"));
+    }
     let found = app.objects.find::<JoinTokenSpec>(token.hash().hex()).await?;
     match found {
         Some(found) if found.spec.expires_at > app.objects.clock().now() => {}

@@ -1,9 +1,8 @@
 //! Flags of `tutti ingress`.
 
-use super::effective;
+use super::{common::RoleArgs, effective};
 use crate::settings::Effective;
 use clap::Args;
-use std::path::PathBuf;
 use tutti_model::Problem;
 
 /// `tutti ingress`. A flag wins over its variable, and that over `tutti.toml`.
@@ -13,9 +12,6 @@ It serves by the tables that it last got, also when it is started again while co
 SIGINT, once the requests it serves have ended. Of instances in tutti dev's own process it reaches none: that has an \
 ingress of its own.")]
 pub(crate) struct IngressArgs {
-    /// Where to read settings from [default: tutti.toml here, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Where control is reached [env: TUTTI_INGRESS_CONTROL] [default: control.sock in the data folder of tutti dev]
     #[arg(long, value_name = "unix:/PATH")]
     control: Option<String>,
@@ -31,12 +27,8 @@ pub(crate) struct IngressArgs {
     /// What this ingress is called [env: TUTTI_INGRESS_NAME] [default: the host's name and -ingress]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
-    #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
-    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
+    #[command(flatten)]
+    role: RoleArgs,
 }
 
 impl IngressArgs {
@@ -51,9 +43,7 @@ impl IngressArgs {
             ("ingress.http", &self.http),
             ("member_dir", &self.member_dir),
             ("ingress.name", &self.name),
-            ("log", &self.log),
-            ("log_format", &self.log_format),
         ];
-        effective(&given, self.config.as_ref())
+        effective(&[&given, &self.role.given()], self.role.config.as_ref())
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct AgentSettings {
     pub(crate) socket: RoleAddress,
     /// Name of this node.
     pub(crate) node: NodeName,
+    /// Whether nobody said what it is called.
+    pub(crate) node_is_default: bool,
     /// The node's bandwidth; `None` for what the kernel says.
     pub(crate) bandwidth: Option<Bandwidth>,
     /// Where members of the cluster reach it, where the machine is one.
@@ -50,6 +52,7 @@ impl TryFrom<&Effective> for AgentSettings {
                     control,
                     socket,
                     node,
+                    node_is_default: effective.is_default("agent.node"),
                     bandwidth,
                     listen,
                     member_dir: PathBuf::from(effective.text("member_dir")),

@@ -294,6 +294,10 @@ fn machines_become_a_cluster_and_stay_one() {
     world.ok(&["node", "drain", "w1", "--timeout", "60s"]);
     assert_eq!((get(), runs("example.com:web@1.1", "w2")), (fine.clone(), Ok(())));
 
+    // In a cluster a node is called as the member is.
+    let refused = world.tutti(&["agent", "--node", "other", "--member-dir", &world.text("w2-member")]);
+    assert!(refused.code == 3 && refused.err.contains("is member w2"), "{refused:?}");
+
     // Removed, it is refused at once, though its certificate is good; and its name is free for another machine.
     world.ok(&["node", "remove", "w1"]);
     wait_until("control refuses w1", || {
@@ -315,7 +319,21 @@ fn machines_become_a_cluster_and_stay_one() {
         .collect();
     assert_eq!(members, ["c1", "c2", "c3", "c4", "w1", "w2"]);
 
-    // Without any control what serves goes on serving.
+    // Without any control what serves goes on serving, and an ingress that is started then serves by what it kept, which
+    // may be a second older than what it knew.
+    let instances = world.json(&["ps"]);
+    let of_now = instances.as_array().unwrap().iter().find(|instance| {
+        instance["spec"]["version"] == "example.com:web@1.1" && instance["status"]["state"] == "ready"
+    });
+    let of_now = of_now.unwrap()["name"].as_str().unwrap();
+    wait_until("the ingress has kept its table of now", || {
+        let kept = std::fs::read_to_string(world.path("w2-ingress").join("tables.json")).unwrap_or_default();
+        if kept.contains(of_now) { Ok(()) } else { Err(kept) }
+    });
     servers.iter_mut().for_each(Role::kill);
     assert_eq!(get(), fine);
+    ingress.kill();
+    let mut ingress = world.role("w2", &["ingress", "--http", &http.to_string()]);
+    ingress.ready();
+    wait_until("it serves without control", || if get() == fine { Ok(()) } else { Err(get().1) });
 }

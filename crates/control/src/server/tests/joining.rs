@@ -73,6 +73,10 @@ async fn a_token_admits_one_machine_once() {
     machines.join("tuttijoin_x", "two", "w2", &["agent"]).await.expect(401);
     assert_eq!(machines.api.get("/v1/members").await.body["items"].as_array().unwrap().len(), 1);
 
+    let elsewhere = Machines::new().await.token(json!({})).await;
+    let stranger = machines.join(&elsewhere, "two", "w2", &["agent"]).await.expect(401);
+    assert!(stranger.detail().contains("of another cluster"), "{}", stranger.body);
+
     // A token that is refused is good for the machine that it is for.
     let token = machines.token(json!({ "member": "w3", "roles": ["agent"] })).await;
     let refused = machines.join(&token, "two", "w2", &["agent"]).await.expect(403);

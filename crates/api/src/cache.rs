@@ -1,7 +1,7 @@
 //! The objects of one kind as a watch tells them.
 
+use crate::{Change, WatchEvent};
 use std::collections::{BTreeMap, BTreeSet};
-use tutti_api::{Change, WatchEvent};
 use tutti_model::{Resource, resource::Object};
 
 /// Every object of one kind, by name.

@@ -1,0 +1,79 @@
+//! Flags that several commands have.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// A setting, and what its flag says.
+pub(super) type Given<'a> = (&'static str, &'a Option<String>);
+
+/// Of every role.
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// Where to read settings from [default: tutti.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl RoleArgs {
+    pub(super) const fn given(&self) -> [Given<'_>; 2] {
+        [("log", &self.log), ("log_format", &self.log_format)]
+    }
+}
+
+/// Of whatever runs control.
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
+    /// Folder of all that is kept [env: TUTTI_DATA_DIR]
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<String>,
+    /// Address of API and registry; :0 picks a free port [env: TUTTI_LISTEN_API] [default: 127.0.0.1:7070, of tutti server 0.0.0.0:7070]
+    #[arg(long, value_name = "ADDR:PORT")]
+    api: Option<String>,
+    /// Where state is kept: sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…] or postgres://USER@HOST/DATABASE [env: TUTTI_STORE] [default: in the data folder]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Folder of artifacts; shared:PATH is one that is the same on every control [env: TUTTI_BLOBS] [default: in the data folder]
+    #[arg(long, value_name = "PATH")]
+    blobs: Option<String>,
+    /// Where roles on this machine reach control [env: TUTTI_SOCKET] [default: control.sock in the data folder]
+    #[arg(long, value_name = "unix:/PATH")]
+    socket: Option<String>,
+    /// Name of this machine [env: TUTTI_NODE] [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Key that secrets and a cluster's authorities are sealed with: FILE or exec:CMD [env: TUTTI_KEY] [default: in the configuration folder]
+    #[arg(long, value_name = "FILE|exec:CMD")]
+    key: Option<String>,
+    /// Services answer at SERVICE.DOMAIN.SUFFIX [env: TUTTI_HOST_SUFFIX] [default: localhost]
+    #[arg(long, value_name = "SUFFIX")]
+    host_suffix: Option<String>,
+    /// Whether a domain that an admin creates needs no proof by DNS: true or false [env: TUTTI_VOUCH] [default: true, of tutti server false]
+    #[arg(long, value_name = "BOOL")]
+    vouch: Option<String>,
+    /// Name server that such proofs are looked up at [env: TUTTI_RESOLVER] [default: this machine's]
+    #[arg(long, value_name = "ADDR:PORT")]
+    resolver: Option<String>,
+}
+
+impl ControlArgs {
+    pub(super) const fn given(&self) -> [Given<'_>; 10] {
+        [
+            ("data_dir", &self.data_dir),
+            ("api", &self.api),
+            ("store", &self.store),
+            ("blobs", &self.blobs),
+            ("socket", &self.socket),
+            ("node", &self.node),
+            ("key", &self.key),
+            ("host_suffix", &self.host_suffix),
+            ("vouch", &self.vouch),
+            ("resolver", &self.resolver),
+        ]
+    }
+}

@@ -1,0 +1,116 @@
+//! Control as a role of this process, whatever runs beside it: `tutti dev` has an agent and an ingress there, `tutti
+//! server` nothing.
+
+use crate::{
+    artifacts::{Pushed, ToAgents},
+    dev::RELEASE,
+    folder::DataFolder,
+    keys,
+    parts::{absolute, store},
+    settings::Settings,
+};
+use std::sync::Arc;
+use tutti_api::logs::LogSource;
+use tutti_base::{Clock, Random, Tasks};
+use tutti_control::{
+    Objects,
+    cluster::Cluster,
+    observed::Observed,
+    reconcile::ReconcileOptions,
+    server::{self, ServerOptions},
+    zone::LocalZone,
+};
+use tutti_model::{Problem, name::ZoneName};
+use tutti_pki::MemberTable;
+use tutti_registry::{FolderBlobs, Registry};
+use tutti_resolve::TxtResolver;
+use tutti_seal::Keyring;
+
+/// What control is made of.
+pub(crate) struct Control {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Random,
+    pub(crate) objects: Objects,
+    pub(crate) zone: Arc<LocalZone>,
+    pub(crate) keyring: Keyring,
+    pub(crate) blobs: FolderBlobs,
+    observed: Observed,
+}
+
+/// What the API is told of by others than control.
+pub(crate) struct Around {
+    /// The lines of all nodes.
+    pub(crate) logs: Arc<dyn LogSource>,
+    /// Figures of the roles in this process.
+    pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The cluster and its members, if there is one.
+    pub(crate) cluster: Option<(Cluster, Arc<MemberTable>)>,
+}
+
+impl Control {
+    /// Opens the store and the artifacts. The key is neither read nor made yet.
+    ///
+    /// # Errors
+    /// What keeps one of them from being opened.
+    pub(crate) async fn open(
+        settings: &Settings,
+        folder: &DataFolder,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Control, Problem> {
+        let random = Random::from_os();
+        let store = store(&settings.store, folder, &clock, &random).await?;
+        let blobs = FolderBlobs::open(absolute(folder, &settings.blobs)).await?;
+        let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
+        let observed = Observed::new();
+        let keyring = keys::of_control(settings.key.as_ref(), folder.path());
+        let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
+        Ok(Control { clock, random, objects, zone, keyring, blobs, observed })
+    }
+
+    /// What its loops work on.
+    pub(crate) fn reconciling(&self, settings: &Settings) -> ReconcileOptions {
+        ReconcileOptions {
+            objects: self.objects.clone(),
+            observed: self.observed.clone(),
+            host_suffixes: vec![settings.host_suffix.clone()],
+        }
+    }
+
+    /// The API, with the registry.
+    ///
+    /// # Errors
+    /// `unavailable` if this machine names no server to look proofs up at.
+    pub(crate) fn api(
+        &self,
+        settings: &Settings,
+        around: Around,
+        tasks: &Tasks,
+    ) -> Result<axum::Router, Problem> {
+        let registry =
+            Registry::new(Arc::new(self.blobs.clone()), Arc::clone(&self.clock), self.random.clone());
+        let (tidying, stopping) = (registry.clone(), tasks.stopping());
+        tasks.spawn("registry", async move { tidying.tidy(stopping).await });
+        let txt = match settings.resolver {
+            Some(server) => TxtResolver::of(server),
+            None => TxtResolver::of_this_machine(),
+        };
+        let (cluster, members) = around.cluster.unzip();
+        Ok(server::router(ServerOptions {
+            objects: self.objects.clone(),
+            zone: Arc::clone(&self.zone) as _,
+            keyring: self.keyring.clone(),
+            blobs: Arc::new(ToAgents(self.blobs.clone())),
+            logs: around.logs,
+            registry: registry.router(),
+            metrics: around.metrics,
+            artifacts: Arc::new(Pushed(self.blobs.clone())),
+            release: RELEASE.to_owned(),
+            vouch: settings.vouch,
+            txt: Arc::new(txt?),
+            members,
+            cluster,
+            host_suffixes: vec![settings.host_suffix.clone()],
+            tasks: tasks.clone(),
+        }))
+    }
+}
