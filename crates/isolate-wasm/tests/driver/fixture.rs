@@ -110,6 +110,17 @@ impl Service {
         self.running.usage().await.memory - self.idle
     }
 
+    /// Returns once its requests hold no memory any more: a guest that computes when nobody wants its answer any longer
+    /// gives it back at the end of its turn.
+    pub(crate) async fn freed(&self) {
+        let free = async {
+            while self.held().await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, free).await.expect("memory of requests that have ended is held");
+    }
+
     /// The lines of the log as they are once `enough` says so.
     pub(crate) async fn log_until(&self, enough: impl Fn(&[LogLine]) -> bool) -> Vec<LogLine> {
         let look = async {

@@ -37,12 +37,7 @@ async fn state_stays_until_the_instance_fails() {
     tokio::time::timeout(PATIENCE, service.running.stop(Millis(100))).await.unwrap();
     assert_eq!(service.call("Count", "{}").await.code(), 14);
     // The instance goes as soon as its task has noticed.
-    let gone = async {
-        while service.held().await > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    service.freed().await;
 }
 
 #[tokio::test]
