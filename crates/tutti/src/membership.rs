@@ -126,7 +126,12 @@ impl Membership {
         }
         let text = format!("member {} was not admitted for the role {role}", self.kept.member);
         Err(Problem::new(ErrorCode::Forbidden, text)
-            .hint(format!("join again with a token for it: tutti join URL --token TOKEN --role {role}")))
+            .hint(format!(
+                "a machine's roles are those it joins with: tutti node remove {}, and then, with an empty {}, tutti join \
+                 URL --token TOKEN --role {role}",
+                self.kept.member,
+                self.folder.display()
+            )))
     }
 
     /// How this machine reaches other members.

@@ -25,7 +25,10 @@ pub(super) fn broken(base: &str, error: &hyper_util::client::legacy::Error) -> P
     match io.map(std::io::Error::kind) {
         // A socket file that is not there, or that nobody listens on any more, is the same.
         Some(std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound) => {
-            Problem::unavailable(format!("no control answers at {base}")).hint("start one with: tutti dev")
+            // Only those of a cluster speak TLS.
+            let with = if base.starts_with("https:") { "tutti server" } else { "tutti dev" };
+            Problem::unavailable(format!("no control answers at {base}"))
+                .hint(format!("start one with: {with}"))
         }
         Some(std::io::ErrorKind::TimedOut) => Problem::new(
             ErrorCode::Timeout,
