@@ -4,6 +4,7 @@ use crate::{
     fleet::Fleet,
     ledger::Ledger,
     logs::NodeLogs,
+    machine,
     metrics::Metrics,
     node::{Folders, Living, Node, Shutdown},
     node_proxy::NodeProxy,
@@ -20,6 +21,7 @@ use tutti_model::{
     Problem,
     name::NodeName,
     node::{Fingerprint, NodeStatus, Resources, RoleAddress},
+    scheduling::Labels,
 };
 use tutti_proxy::{Hop, Pool, PoolOptions};
 use tutti_seal::Keyring;
@@ -50,6 +52,8 @@ pub struct AgentOptions {
     pub release: String,
     /// What the node has; found out if it is not given.
     pub capacity: Option<Resources>,
+    /// Labels of the node that its settings say, beside those of every machine.
+    pub labels: Labels,
     /// Where others reach this node's proxy and logs; `None` if they are in the same process.
     pub address: Option<RoleAddress>,
 }
@@ -70,6 +74,7 @@ pub struct Agent {
 struct About {
     release: String,
     capacity: Resources,
+    labels: Labels,
     address: Option<RoleAddress>,
 }
 
@@ -84,6 +89,9 @@ impl Agent {
             Problem::unavailable(format!("cannot make the folder {}: {error}", path.display()))
                 .hint("check that the disk is writable and has room")
         })?;
+        let capacity = options.capacity.unwrap_or_else(|| machine::capacity(&folders.0));
+        let mut labels = machine::labels();
+        labels.extend(options.labels);
         let ledger = Ledger::open(folders.ledger())?;
         let logs = Arc::new(NodeLogs::new(Reader::new(folders.logs()), folders.clone()));
         let node = Arc::new(Node {
@@ -109,11 +117,7 @@ impl Agent {
             logs,
             runners: TaskTracker::new(),
             registered: CancellationToken::new(),
-            about: Arc::new(About {
-                release: options.release,
-                capacity: options.capacity.unwrap_or_else(presence::capacity),
-                address: options.address,
-            }),
+            about: Arc::new(About { release: options.release, capacity, labels, address: options.address }),
         })
     }
 
@@ -240,6 +244,7 @@ impl Agent {
         NodeStatus {
             release: self.about.release.clone(),
             capacity: self.about.capacity,
+            labels: self.about.labels.clone(),
             isolates,
             address: self.about.address.clone(),
             ..NodeStatus::default()

@@ -18,6 +18,7 @@ mod fleet;
 mod health;
 mod ledger;
 mod logs;
+mod machine;
 mod metrics;
 mod node;
 mod node_proxy;
@@ -33,5 +34,5 @@ mod voice;
 mod testing;
 
 pub use agent::{Agent, AgentOptions};
+pub use machine::capacity;
 pub use node::Shutdown;
-pub use presence::capacity;

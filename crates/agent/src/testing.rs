@@ -25,6 +25,7 @@ use tutti_model::{
     manifest::Manifest,
     name::NodeName,
     node::{NodeSpec, NodeStatus, Resources},
+    scheduling::Labels,
     table::TableSpec,
     version::Isolate,
 };
@@ -379,6 +380,7 @@ impl Bench {
             keyring: keyring(),
             release: "test".into(),
             capacity: Some(Resources::default()),
+            labels: Labels::new(),
             address: None,
         })
         .unwrap();

@@ -295,6 +295,7 @@ pub static OPERATIONS: &[Operation] = &[
         Right::Admin,
         "Says whether it takes new instances.",
     ),
+    op("change_node", Method::PATCH, "/v1/nodes/{name}", Right::Admin, "Changes its labels and taints."),
     op("list_zones", Method::GET, "/v1/zones", Right::Admin, "Lists or watches zones."),
     op("list_tables", Method::GET, "/v1/tables", Right::Admin, "Lists or watches routing tables."),
     op(

@@ -11,6 +11,7 @@ use tutti_model::{
     node::Readiness,
     report::VersionReport,
     route::RouteMatch,
+    scheduling::{LabelKey, LabelValue, Taint},
     service::Upstream,
     token::Role,
     version::Isolate,
@@ -292,6 +293,24 @@ pub struct Cordon {
     /// Whether what runs there is to run elsewhere; then it is cordoned too.
     #[serde(default)]
     pub draining: bool,
+}
+
+/// `PATCH /v1/nodes/{name}`: what it does not name stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeChange {
+    /// Labels to set, and with `null` to remove, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, Option<String>>)]
+    pub labels: BTreeMap<LabelKey, Option<LabelValue>>,
+    /// Taints to add, as `KEY[=VALUE]:NoSchedule` or `…:NoExecute`. One of the same key and effect is replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub taint: Vec<Taint>,
+    /// Keys of taints to remove, whatever their value and effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub untaint: Vec<LabelKey>,
 }
 
 /// `POST /v1/versions/{name}/preload`

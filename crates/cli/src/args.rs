@@ -5,8 +5,9 @@ mod nouns;
 
 pub use api::{ApiArgs, BindgenArgs, Language, NewArgs};
 pub use nouns::{
-    AliasCommand, ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, MemberCommand,
-    NodeCommand, RouteCommand, SecretCommand, ServiceCommand, TokenCommand, UserCommand, VersionCommand,
+    AliasCommand, ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, LabelEdit,
+    MemberCommand, NodeCommand, RouteCommand, SecretCommand, ServiceCommand, TaintEdit, TokenCommand,
+    UserCommand, VersionCommand,
 };
 
 use crate::Format;

@@ -241,13 +241,7 @@ impl ZoneApi for LocalZone {
                     self.objects.write().update(&known)
                 }
                 None => {
-                    let spec = NodeSpec {
-                        node: node.clone(),
-                        cordoned: false,
-                        draining: false,
-                        asked: Vec::new(),
-                        preload: Vec::new(),
-                    };
+                    let spec = NodeSpec::new(node.clone());
                     let mut object = self.objects.make(node.as_str(), spec);
                     object.status = status.clone();
                     self.objects.write().create(&object)

@@ -28,6 +28,7 @@ pub mod quantity;
 pub mod report;
 pub mod resource;
 pub mod route;
+pub mod scheduling;
 pub mod secret;
 pub mod service;
 pub mod share;

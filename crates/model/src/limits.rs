@@ -44,6 +44,10 @@ pub const OUTGOING: usize = 64;
 /// Longest gRPC message that a component may be sent, or send, in bytes: its values take about forty times as much
 /// memory on their way.
 pub const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
+/// Most constraints, and most tolerations, of a service: each is compared with every node.
+pub const PLACEMENT_TERMS: usize = 16;
+/// Most labels, and most taints, that an operator gives a node; and most labels that its agent says by itself.
+pub const NODE_LABELS: usize = 64;
 /// Most addresses of an upstream service.
 pub const UPSTREAMS: usize = 64;
 /// Most steps in one deployment.

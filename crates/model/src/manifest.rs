@@ -4,9 +4,11 @@
 //! one.
 
 mod destination;
+mod placement;
 mod secrets;
 
 pub use destination::{Destination, Host};
+pub use placement::Placement;
 
 use crate::{
     Millis, Problem, limits,
@@ -44,6 +46,12 @@ pub struct Manifest {
     /// Bandwidth that one instance is to have on its node; by default it asks for none in particular.
     #[serde(skip_serializing_if = "Bandwidth::is_none")]
     pub bandwidth: Bandwidth,
+    /// Room on its node's disk that one instance is to have; by default it asks for none in particular.
+    #[serde(skip_serializing_if = "ByteSize::is_none")]
+    pub disk: ByteSize,
+    /// What it asks of the nodes that it runs on.
+    #[serde(skip_serializing_if = "Placement::is_default")]
+    pub placement: Placement,
     /// Requests that one instance serves at once.
     pub concurrency: u32,
     /// How an instance shows that it is ready.
@@ -88,6 +96,8 @@ impl Default for Manifest {
             memory: ByteSize::mib(128),
             cpu: MilliCpu(100),
             bandwidth: Bandwidth(0),
+            disk: ByteSize(0),
+            placement: Placement::default(),
             concurrency: 100,
             health: Health::default(),
             min: 1,
@@ -166,7 +176,7 @@ pub enum Probe {
 }
 
 /// The keys of `[service]`, for the nearest known one.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "isolate",
     "run",
     "port",
@@ -175,6 +185,8 @@ const KEYS: [&str; 19] = [
     "memory",
     "cpu",
     "bandwidth",
+    "disk",
+    "placement",
     "concurrency",
     "health",
     "min",
@@ -282,6 +294,9 @@ impl Manifest {
         for why in secrets::faults(&self.secrets, &self.env) {
             fault("secrets", why);
         }
+        for (key, why) in self.placement.faults() {
+            fault(key, why);
+        }
         if self.run.iter().any(|word| word.contains('\0')) || self.run.first().is_some_and(String::is_empty) {
             fault("run", "a word is empty or has a zero byte".into());
         }
@@ -320,6 +335,8 @@ impl Reader {
             memory: self.amount(section, "memory").unwrap_or(plain.memory),
             cpu: self.amount(section, "cpu").unwrap_or(plain.cpu),
             bandwidth: self.amount(section, "bandwidth").unwrap_or(plain.bandwidth),
+            disk: self.amount(section, "disk").unwrap_or(plain.disk),
+            placement: self.placement(section),
             concurrency: self.integer(section, "concurrency").unwrap_or(plain.concurrency),
             health: self.health(section),
             min: self.integer(section, "min").unwrap_or(plain.min),

@@ -5,6 +5,7 @@ use crate::{
     name::NodeName,
     quantity::{Bandwidth, ByteSize, MilliCpu},
     resource::Object,
+    scheduling::{LabelKey, LabelValue, Labels, Taint},
     version::{Isolate, VersionSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,12 @@ pub struct NodeSpec {
     /// Whether what runs there is to run elsewhere. A node that drains is cordoned too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Labels that operators gave it; one of a key that its agent says too wins.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// What keeps instances away that do not tolerate it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
     /// Versions that an admin asked it to hold ready, the last asked first; at most [`ASKED_VERSIONS`]. They come before
     /// what the zone chooses by itself in `preload`, which is what the agent follows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -32,6 +39,22 @@ pub struct NodeSpec {
     /// Versions that it is to hold ready to start, though nothing runs them here yet; newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preload: Vec<VersionSpec>,
+}
+
+impl NodeSpec {
+    /// A node of which nothing is asked yet.
+    #[must_use]
+    pub const fn new(node: NodeName) -> Self {
+        NodeSpec {
+            node,
+            cordoned: false,
+            draining: false,
+            labels: Labels::new(),
+            taints: Vec::new(),
+            asked: Vec::new(),
+            preload: Vec::new(),
+        }
+    }
 }
 
 /// Most versions that one node is asked to hold ready beside what the zone chooses; the oldest makes room. Half of all
@@ -53,6 +76,9 @@ pub struct NodeStatus {
     /// What it has.
     #[serde(default)]
     pub capacity: Resources,
+    /// Labels that its agent says by itself: what the machine is, and what its own settings say.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// What its isolates can do here.
     #[serde(default)]
     pub isolates: Vec<Fingerprint>,
@@ -65,9 +91,28 @@ pub struct NodeStatus {
     pub held: Vec<Held>,
 }
 
+/// The key of the label that every node has by itself: its name.
+pub const NODE_LABEL: &str = "node";
+
 /// The condition, on a node and on its instances, of whether the node's agent is heard. The zone sets it, when an agent
 /// falls silent: what the agent last reported is then no more than that. Absent, it is heard.
 pub const HEARD: &str = "Heard";
+
+impl Resource<NodeSpec> {
+    /// All labels of this node: those that its agent says, and over them those that operators gave it, and its own name
+    /// as `node`, which nobody can take from it.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        let mut labels = self.status.labels.clone();
+        labels.extend(self.spec.labels.clone());
+        if let (Ok(key), Ok(value)) =
+            (NODE_LABEL.parse::<LabelKey>(), self.spec.node.as_str().parse::<LabelValue>())
+        {
+            labels.insert(key, value);
+        }
+        labels
+    }
+}
 
 impl<S: Object> Resource<S> {
     /// Since when the agent of this node, or of this instance's node, is silent; `None` while it is heard.
@@ -133,6 +178,9 @@ pub struct Resources {
     /// Bandwidth; none where it is not known.
     #[serde(default, skip_serializing_if = "Bandwidth::is_none")]
     pub bandwidth: Bandwidth,
+    /// Room on the disk that holds its data; none where it is not known.
+    #[serde(default, skip_serializing_if = "ByteSize::is_none")]
+    pub disk: ByteSize,
 }
 
 /// What one isolate can do on a host, found by really doing it.

@@ -10,6 +10,12 @@ use std::{fmt, str::FromStr};
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
+    /// Whether it is nothing.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+
     /// Mebibytes.
     #[must_use]
     pub const fn mib(count: u64) -> Self {

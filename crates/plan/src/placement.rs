@@ -1,15 +1,18 @@
 //! Finds a node for each new instance, with the reason for every node that was refused.
 //!
-//! Instances of a service spread over nodes; among equals one that holds the version ready wins, then the one with the
-//! most free memory, then the most free bandwidth, then the name, so that the same snapshot always gives the same plan.
+//! Instances of a service spread over the values of the label that it names, then over nodes; among equals one that
+//! holds the version ready wins, then the one with the most free memory, then the most free bandwidth, then the name, so
+//! that the same snapshot always gives the same plan. A service that is packed goes to the fullest node instead, so that
+//! others stay empty.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 use tutti_model::{
     Digest,
     manifest::Manifest,
     name::NodeName,
     node::Resources,
     quantity::{Bandwidth, ByteSize, MilliCpu},
+    scheduling::{Effect, LabelValue, Labels, Strategy, Taint},
     version::{Isolate, VersionSpec},
 };
 
@@ -37,6 +40,32 @@ pub struct NodeView {
     pub ports: Vec<u16>,
     /// Artifacts that it holds ready though nothing runs them there.
     pub holds: Vec<Digest>,
+    /// Its labels, shared since views are copied for each plan.
+    pub labels: Arc<Labels>,
+    /// What keeps instances away that do not tolerate it.
+    pub taints: Arc<[Taint]>,
+}
+
+impl NodeView {
+    /// Why instances of this manifest that run here are to run elsewhere; `None` if they may stay.
+    #[must_use]
+    pub fn evicts(&self, manifest: &Manifest) -> Option<String> {
+        if self.draining {
+            return Some(format!("node {} drains", self.node));
+        }
+        let evicting = self.taints.iter().filter(|taint| taint.effect == Effect::NoExecute);
+        let taint = evicting.into_iter().find(|taint| !is_tolerated(taint, manifest))?;
+        Some(format!("node {} has the taint {taint}, which is not tolerated", self.node))
+    }
+
+    /// Its value of the label that a service spreads over; `None` if either has none.
+    fn label(&self, manifest: &Manifest) -> Option<LabelValue> {
+        self.labels.get(manifest.placement.spread.as_ref()?).cloned()
+    }
+}
+
+fn is_tolerated(taint: &Taint, manifest: &Manifest) -> bool {
+    manifest.placement.tolerations.iter().any(|toleration| toleration.tolerates(taint))
 }
 
 /// The nodes found, and why there are no more.
@@ -62,11 +91,16 @@ pub fn place(
     let mut placed = Placed::default();
     for _ in 0..count {
         let candidates = nodes.iter().filter(|node| refusal(version, node).is_none()).count();
+        let groups = groups(&version.manifest, nodes, spread);
         let best = nodes.iter_mut().filter(|node| refusal(version, node).is_none()).min_by_key(|node| {
-            let here = spread.get(&node.node).copied().unwrap_or(0);
+            let group = groups.get(&node.label(&version.manifest)).copied().unwrap_or(0);
+            let first = match version.manifest.placement.strategy {
+                Strategy::Spread => spread.get(&node.node).copied().unwrap_or(0),
+                Strategy::Pack => room_per_mille(node),
+            };
             let cold = !node.holds.contains(&version.artifact);
             let free = free(node);
-            (here, cold, std::cmp::Reverse((free.memory, free.bandwidth)), node.node.clone())
+            (group, first, cold, Reverse((free.memory, free.bandwidth)), node.node.clone())
         });
         let Some(node) = best else {
             placed.refusals = nodes.iter().filter_map(|node| refusal(version, node)).collect();
@@ -83,6 +117,31 @@ pub fn place(
     placed
 }
 
+/// How many instances of the service run where the label that it spreads over has each value; empty where it names none.
+fn groups(
+    manifest: &Manifest,
+    nodes: &[NodeView],
+    spread: &BTreeMap<NodeName, u32>,
+) -> BTreeMap<Option<LabelValue>, u32> {
+    let mut groups = BTreeMap::new();
+    if manifest.placement.spread.is_some() {
+        for node in nodes {
+            let here = spread.get(&node.node).copied().unwrap_or(0);
+            *groups.entry(node.label(manifest)).or_default() += here;
+        }
+    }
+    groups
+}
+
+/// How much of a node is left, by whichever of memory and cpu is shorter, in thousandths.
+fn room_per_mille(node: &NodeView) -> u32 {
+    let free = free(node);
+    let part = |free: u64, all: u64| free.saturating_mul(1000).checked_div(all).unwrap_or(0);
+    let memory = part(free.memory.0, node.capacity.memory.0);
+    let cpu = part(free.cpu.0.into(), node.capacity.cpu.0.into());
+    u32::try_from(memory.min(cpu)).unwrap_or(u32::MAX)
+}
+
 /// Why it was this node: what it has free, and what else told it from the others.
 fn why(version: &VersionSpec, node: &NodeView, here: u32, candidates: usize) -> String {
     let free = free(node);
@@ -97,6 +156,9 @@ fn why(version: &VersionSpec, node: &NodeView, here: u32, candidates: usize) -> 
     if here > 0 {
         why.push_str(&format!(", has {here} of the service"));
     }
+    if let (Some(key), Some(value)) = (&version.manifest.placement.spread, node.label(&version.manifest)) {
+        why.push_str(&format!(", is of {key} {value}"));
+    }
     let noun = if candidates == 1 { "candidate" } else { "candidates" };
     format!("{why}; the best of {candidates} {noun}")
 }
@@ -106,6 +168,7 @@ pub fn promise(node: &mut NodeView, manifest: &Manifest) {
     node.promised.memory = ByteSize(node.promised.memory.0.saturating_add(manifest.memory.0));
     node.promised.cpu = MilliCpu(node.promised.cpu.0.saturating_add(manifest.cpu.0));
     node.promised.bandwidth = Bandwidth(node.promised.bandwidth.0.saturating_add(manifest.bandwidth.0));
+    node.promised.disk = ByteSize(node.promised.disk.0.saturating_add(manifest.disk.0));
     node.ports.extend(manifest.port);
 }
 
@@ -114,6 +177,7 @@ pub fn release(node: &mut NodeView, manifest: &Manifest) {
     node.promised.memory = ByteSize(node.promised.memory.0.saturating_sub(manifest.memory.0));
     node.promised.cpu = MilliCpu(node.promised.cpu.0.saturating_sub(manifest.cpu.0));
     node.promised.bandwidth = Bandwidth(node.promised.bandwidth.0.saturating_sub(manifest.bandwidth.0));
+    node.promised.disk = ByteSize(node.promised.disk.0.saturating_sub(manifest.disk.0));
     if let Some(held) = manifest.port.and_then(|port| node.ports.iter().position(|taken| *taken == port)) {
         node.ports.swap_remove(held);
     }
@@ -125,12 +189,18 @@ fn free(node: &NodeView) -> Resources {
         cpu: MilliCpu(node.capacity.cpu.0.saturating_sub(node.promised.cpu.0)),
         memory: ByteSize(node.capacity.memory.0.saturating_sub(node.promised.memory.0)),
         bandwidth: Bandwidth(node.capacity.bandwidth.0.saturating_sub(node.promised.bandwidth.0)),
+        disk: ByteSize(node.capacity.disk.0.saturating_sub(node.promised.disk.0)),
     }
 }
 
 /// Why a node cannot take an instance of this version.
 pub(crate) fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> {
-    let (name, manifest, free) = (&node.node, &version.manifest, free(node));
+    unfit(version, node).or_else(|| lacks(&version.manifest, node))
+}
+
+/// Why a node cannot take an instance of this version however much room it has.
+pub(crate) fn unfit(version: &VersionSpec, node: &NodeView) -> Option<String> {
+    let (name, manifest) = (&node.node, &version.manifest);
     if !(node.ready && node.heard) {
         return Some(format!("node {name} is not ready"));
     }
@@ -140,6 +210,23 @@ pub(crate) fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> 
     if !node.isolates.contains(&version.isolate) {
         return Some(format!("node {name} cannot run {} isolates", version.isolate));
     }
+    if let Some(constraint) = manifest.placement.constraints.iter().find(|it| !it.holds(&node.labels)) {
+        let key = constraint.key();
+        return Some(match node.labels.get(key) {
+            Some(value) if value.as_str().is_empty() => {
+                format!("node {name} has the label {key}, and {constraint} is asked")
+            }
+            Some(value) => format!("node {name} has {key}={value}, and {constraint} is asked"),
+            None => format!("node {name} has no label {key}, and {constraint} is asked"),
+        });
+    }
+    let taint = node.taints.iter().find(|taint| !is_tolerated(taint, manifest))?;
+    Some(format!("node {name} has the taint {taint}, which is not tolerated"))
+}
+
+/// What a node has too little of for an instance of this manifest.
+fn lacks(manifest: &Manifest, node: &NodeView) -> Option<String> {
+    let (name, free) = (&node.node, free(node));
     if free.memory < manifest.memory {
         let capacity = node.capacity.memory;
         return Some(format!(
@@ -167,6 +254,14 @@ pub(crate) fn refusal(version: &VersionSpec, node: &NodeView) -> Option<String> 
             free.bandwidth, node.capacity.bandwidth, manifest.bandwidth
         ));
     }
+    if free.disk < manifest.disk {
+        return Some(format!(
+            "node {name} has {} of disk free of {}, and {} is needed",
+            mebibytes(free.disk),
+            mebibytes(node.capacity.disk),
+            manifest.disk
+        ));
+    }
     let taken = manifest.port.filter(|port| node.ports.contains(port));
     taken.map(|port| format!("port {port} is taken on node {name} by an instance that insists on it"))
 }
@@ -180,7 +275,7 @@ fn mebibytes(size: ByteSize) -> String {
 mod tests {
     use super::*;
     use crate::zone::fixtures::{node, version};
-    use proptest::prelude::*;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
 
     #[test]
     fn spreads_before_it_shares() {
@@ -252,6 +347,94 @@ mod tests {
                 "port 9000 is taken on node port by an instance that insists on it",
             ]
         );
+    }
+
+    fn labelled(name: &str, labels: &[&str]) -> NodeView {
+        let labels = labels.iter().map(|text| tutti_model::scheduling::label(text).unwrap()).collect();
+        NodeView { labels: Arc::new(labels), ..node(name) }
+    }
+
+    fn asking(constraints: &[&str], tolerations: &[&str]) -> VersionSpec {
+        let mut version = version("1.0");
+        version.manifest.placement.constraints =
+            constraints.iter().map(|text| text.parse().unwrap()).collect();
+        version.manifest.placement.tolerations =
+            tolerations.iter().map(|text| text.parse().unwrap()).collect();
+        version
+    }
+
+    fn placed_on(version: &VersionSpec, count: u32, mut nodes: Vec<NodeView>) -> (Vec<String>, Vec<String>) {
+        let placed = place(version, count, &mut nodes, &mut BTreeMap::new());
+        (placed.nodes.iter().map(ToString::to_string).collect(), placed.refusals)
+    }
+
+    #[test]
+    fn constraints_and_taints_leave_nodes_out_and_say_why() {
+        let mut dedicated = labelled("dedicated", &["disk=ssd"]);
+        dedicated.taints = vec!["team=ml:NoSchedule".parse().unwrap()].into();
+        let nodes = || vec![labelled("bare", &[]), labelled("slow", &["disk=hdd"]), dedicated.clone()];
+        let (found, refusals) = placed_on(&asking(&["disk=ssd|nvme"], &[]), 1, nodes());
+        assert!(found.is_empty());
+        assert_eq!(
+            refusals,
+            [
+                "node bare has no label disk, and disk=ssd|nvme is asked",
+                "node slow has disk=hdd, and disk=ssd|nvme is asked",
+                "node dedicated has the taint team=ml:NoSchedule, which is not tolerated",
+            ]
+        );
+        assert_eq!(placed_on(&asking(&["disk=ssd|nvme"], &["team=ml"]), 1, nodes()).0, ["dedicated"]);
+        assert_eq!(placed_on(&asking(&["!disk"], &[]), 1, nodes()).0, ["bare"]);
+    }
+
+    #[test]
+    fn only_untolerated_taints_that_say_so_evict() {
+        let mut node = node("a");
+        node.taints = vec!["slow:NoSchedule".parse().unwrap(), "spot:NoExecute".parse().unwrap()].into();
+        let evicted = node.evicts(&asking(&[], &["slow"]).manifest);
+        assert_eq!(evicted.as_deref(), Some("node a has the taint spot:NoExecute, which is not tolerated"));
+        assert_eq!(node.evicts(&asking(&[], &["spot"]).manifest), None);
+    }
+
+    #[test]
+    fn spreads_over_a_label_before_it_spreads_over_nodes() {
+        let mut wanted = version("1.0");
+        wanted.manifest.placement.spread = Some("rack".parse().unwrap());
+        let nodes = || {
+            let mut large = labelled("a2", &["rack=a"]);
+            large.capacity.memory = ByteSize::mib(1 << 20);
+            vec![labelled("a1", &["rack=a"]), large, labelled("b1", &["rack=b"]), labelled("c1", &["rack=c"])]
+        };
+        let (found, _) = placed_on(&wanted, 6, nodes());
+        assert_eq!(found, ["a2", "b1", "c1", "a1", "b1", "c1"]);
+    }
+
+    #[test]
+    fn packing_fills_a_node_before_it_takes_another() {
+        let mut wanted = version("1.0");
+        wanted.manifest.placement.strategy = Strategy::Pack;
+        let nodes = || {
+            let mut nodes = vec![node("a"), node("b"), node("c")];
+            for node in &mut nodes {
+                node.capacity.memory = ByteSize::mib(3 * 128);
+            }
+            promise(&mut nodes[1], &version("0.9").manifest);
+            nodes
+        };
+        let (found, refusals) = placed_on(&wanted, 9, nodes());
+        assert_eq!(found, ["b", "b", "a", "a", "a", "c", "c", "c"]);
+        assert_eq!(refusals.len(), 3);
+    }
+
+    #[test]
+    fn disk_is_promised_like_memory() {
+        let mut wanted = version("1.0");
+        wanted.manifest.disk = ByteSize::mib(1024);
+        let mut node = node("a");
+        node.capacity.disk = ByteSize::mib(1536);
+        let (found, refusals) = placed_on(&wanted, 2, vec![node]);
+        assert_eq!(found, ["a"]);
+        assert_eq!(refusals, ["node a has 512Mi of disk free of 1536Mi, and 1Gi is needed"]);
     }
 
     proptest! {

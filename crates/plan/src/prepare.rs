@@ -1,6 +1,6 @@
 //! Where a version that was pushed, and not deployed, is held ready to start, and how far that is.
 
-use crate::placement::{NodeView, Placed, place};
+use crate::placement::{NodeView, Placed, place, unfit};
 use std::collections::{BTreeMap, BTreeSet};
 use tutti_model::{
     Digest, Millis,
@@ -17,9 +17,7 @@ const REASONS: usize = 8;
 #[must_use]
 pub fn prepare(version: &VersionSpec, running: &BTreeSet<NodeName>, nodes: &[NodeView]) -> Placed {
     // What is promised there now is mostly what it is to replace, so room is not asked for.
-    let could = |node: &&NodeView| {
-        node.heard && node.ready && !node.cordoned && node.isolates.contains(&version.isolate)
-    };
+    let could = |node: &&NodeView| unfit(version, node).is_none();
     let here: Vec<NodeName> = nodes
         .iter()
         .filter(|node| running.contains(&node.node))

@@ -156,8 +156,8 @@ struct Pass<'a> {
     versions: BTreeMap<VersionName, VersionPass<'a>>,
     /// Nodes whose agents are heard.
     alive: BTreeSet<&'a NodeName>,
-    /// Nodes whose instances are to be elsewhere.
-    draining: BTreeSet<&'a NodeName>,
+    /// Instances that are to be elsewhere.
+    leaving: BTreeSet<&'a InstanceId>,
     /// Instances that are not waited for any more: their nodes are gone, or have been silent for longer than their
     /// manifests' `grace`.
     lost: BTreeSet<InstanceId>,
@@ -175,7 +175,11 @@ impl<'a> Pass<'a> {
             .unwrap_or_default();
         let alive: BTreeSet<&NodeName> =
             view.nodes.iter().filter(|node| node.heard).map(|node| &node.node).collect();
-        let draining = view.nodes.iter().filter(|node| node.draining).map(|node| &node.node).collect();
+        let evicted = |instance: &&&'a Resource<InstanceSpec>| {
+            let node = view.nodes.iter().find(|node| node.node == instance.spec.node);
+            node.is_some_and(|node| node.evicts(&instance.spec.manifest).is_some())
+        };
+        let leaving = view.instances.iter().filter(evicted).map(|instance| &instance.spec.instance).collect();
         let mut wake = None;
         let mut lost = BTreeSet::new();
         for instance in view.instances {
@@ -210,7 +214,7 @@ impl<'a> Pass<'a> {
             serving,
             versions,
             alive,
-            draining,
+            leaving,
             lost,
             create: Vec::new(),
             make_room: Vec::new(),
@@ -232,7 +236,7 @@ impl<'a> Pass<'a> {
 
     /// Whether an instance is to be replaced by one on another node, and serves until then.
     fn is_leaving(&self, instance: &Resource<InstanceSpec>) -> bool {
-        self.draining.contains(&instance.spec.node)
+        self.leaving.contains(&instance.spec.instance)
     }
 
     /// The ready instances among those that serve a version.

@@ -33,8 +33,12 @@ const TURNS: usize = 200;
 /// Names of controls: one that takes over, one that is stopped, and another.
 const CONTROLS: [&str; 4] = ["one", "two", "three", "four"];
 /// What a node has: room for six instances, so that services are in each other's way.
-const NODE: Resources =
-    Resources { cpu: MilliCpu(64_000), memory: ByteSize::mib(6 * 128), bandwidth: Bandwidth(0) };
+const NODE: Resources = Resources {
+    cpu: MilliCpu(64_000),
+    memory: ByteSize::mib(6 * 128),
+    bandwidth: Bandwidth(0),
+    disk: ByteSize(0),
+};
 
 /// A simulated cloud.
 pub struct World {
@@ -207,6 +211,7 @@ impl World {
                 isolates: vec![Fingerprint { isolate: Isolate::Wasm, usable: true, notes: Vec::new() }],
                 address: None,
                 held: self.holds(&node.name).await,
+                ..NodeStatus::default()
             };
             // A store that fails now is asked again with the next heartbeat.
             let _ = zone.register_node(&node.name, status).await;

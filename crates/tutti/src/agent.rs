@@ -208,7 +208,8 @@ impl Parts {
             random: self.random.clone(),
             keyring: keys::of_node(folder.path())?,
             release: RELEASE.to_owned(),
-            capacity: capacity(settings.bandwidth),
+            capacity: capacity(settings.bandwidth, folder.path()),
+            labels: settings.labels.clone(),
             address: Some(self.address.clone()),
         })
     }

@@ -77,6 +77,9 @@ pub(crate) struct DevArgs {
     /// Bandwidth of this node, such as 1Gbit [env: TUTTI_BANDWIDTH] [default: what the kernel says]
     #[arg(long, value_name = "BANDWIDTH")]
     bandwidth: Option<String>,
+    /// Labels of this node, for the constraints of services [env: TUTTI_LABELS]
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    labels: Option<String>,
     #[command(flatten)]
     role: RoleArgs,
 }
@@ -87,7 +90,12 @@ impl DevArgs {
     /// # Errors
     /// Every fault in every source.
     pub(crate) fn effective(&self, globals: &Globals) -> Result<Effective, Vec<Problem>> {
-        let own = [("http", &self.http), ("bandwidth", &self.bandwidth), ("context", &globals.context)];
+        let own = [
+            ("http", &self.http),
+            ("bandwidth", &self.bandwidth),
+            ("labels", &self.labels),
+            ("context", &globals.context),
+        ];
         effective(&[&own, &self.control.given(), &self.role.given()], self.role.config.as_ref())
     }
 }
@@ -200,6 +208,9 @@ pub(crate) struct AgentArgs {
     /// Bandwidth of this node, such as 1Gbit [env: TUTTI_AGENT_BANDWIDTH] [default: what the kernel says]
     #[arg(long, value_name = "BANDWIDTH")]
     bandwidth: Option<String>,
+    /// Labels of this node, for the constraints of services [env: TUTTI_AGENT_LABELS]
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    labels: Option<String>,
     #[command(flatten)]
     role: RoleArgs,
     /// Stop the instances that the last agent of this data folder left running, and end
@@ -221,6 +232,7 @@ impl AgentArgs {
             ("agent.listen", &self.listen),
             ("agent.node", &self.node),
             ("agent.bandwidth", &self.bandwidth),
+            ("agent.labels", &self.labels),
         ];
         effective(&[&given, &self.role.given()], self.role.config.as_ref())
     }

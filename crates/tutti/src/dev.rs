@@ -139,7 +139,8 @@ impl Parts {
             random: self.0.random.clone(),
             keyring: keys::of_node(folder.path())?,
             release: RELEASE.to_owned(),
-            capacity: capacity(settings.bandwidth),
+            capacity: capacity(settings.bandwidth, folder.path()),
+            labels: settings.labels.clone(),
             address: None,
         })
     }

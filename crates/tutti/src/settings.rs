@@ -6,13 +6,16 @@
 mod agent;
 mod ingress;
 mod join;
+mod node;
 mod server;
 
 pub(crate) use agent::AgentSettings;
 pub(crate) use ingress::IngressSettings;
 pub(crate) use join::JoinSettings;
+pub(crate) use node::capacity;
 pub(crate) use server::ServerSettings;
 
+use self::node::{bandwidth, labels};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -26,8 +29,9 @@ use tutti_model::{
     Problem,
     name::NodeName,
     nearest::nearest,
-    node::{HostPort, Resources, RoleAddress},
+    node::{HostPort, RoleAddress},
     quantity::Bandwidth,
+    scheduling::Labels,
 };
 use tutti_seal::Source;
 use tutti_store::{
@@ -67,7 +71,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 30] = [
+pub(crate) const SETTINGS: [Setting; 32] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -76,6 +80,7 @@ pub(crate) const SETTINGS: [Setting; 30] = [
     Setting { key: "socket", default: "" },
     Setting { key: "node", default: "" },
     Setting { key: "bandwidth", default: "" },
+    Setting { key: "labels", default: "" },
     Setting { key: "key", default: "" },
     Setting { key: "context", default: "dev" },
     Setting { key: "log", default: "warn,tutti=info" },
@@ -93,6 +98,7 @@ pub(crate) const SETTINGS: [Setting; 30] = [
     Setting { key: "agent.socket", default: "" },
     Setting { key: "agent.node", default: "" },
     Setting { key: "agent.bandwidth", default: "" },
+    Setting { key: "agent.labels", default: "" },
     Setting { key: "agent.listen", default: "0.0.0.0:7071" },
     Setting { key: "ingress.data_dir", default: "" },
     Setting { key: "ingress.control", default: "" },
@@ -299,19 +305,6 @@ fn role_name(host: &str, role: &str) -> String {
     format!("{}-{role}", host.trim_end_matches('-'))
 }
 
-/// The bandwidth that a node is said to have; `None` where nobody says.
-fn bandwidth(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Option<Bandwidth> {
-    match effective.text(key) {
-        "" => None,
-        text => text.parse().map_err(|problem: Problem| faults.push(effective.fault(key, problem))).ok(),
-    }
-}
-
-/// What a node has, where its bandwidth is said rather than found; `None` leaves all to be found.
-pub(crate) fn capacity(bandwidth: Option<Bandwidth>) -> Option<Resources> {
-    bandwidth.map(|bandwidth| Resources { bandwidth, ..tutti_agent::capacity() })
-}
-
 /// Where state is kept, and by which engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoreAddress {
@@ -361,6 +354,8 @@ pub(crate) struct Settings {
     pub(crate) node: NodeName,
     /// The node's bandwidth; `None` for what the kernel says.
     pub(crate) bandwidth: Option<Bandwidth>,
+    /// The node's labels, beside those of every machine.
+    pub(crate) labels: Labels,
     /// The key that secrets are sealed with; `None` for a file of this data folder's in the configuration folder.
     pub(crate) key: Option<Source>,
     /// Name under which the command line finds this cloud.
@@ -401,6 +396,7 @@ impl TryFrom<&Effective> for Settings {
         let socket = socket(effective, "socket", &data_dir.join(CONTROL_SOCKET), &mut faults);
         let node = node(effective, "node", &mut faults);
         let bandwidth = bandwidth(effective, "bandwidth", &mut faults);
+        let labels = labels(effective, "labels", &mut faults);
         let log_format = log_format(effective, &mut faults);
         let key = key(effective, &data_dir, &mut faults);
         let vouch = vouch(effective, &mut faults);
@@ -415,6 +411,7 @@ impl TryFrom<&Effective> for Settings {
                 socket: socket?,
                 node,
                 bandwidth,
+                labels,
                 key,
                 context: effective.text("context").to_owned(),
                 log: effective.text("log").to_owned(),

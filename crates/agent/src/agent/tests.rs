@@ -8,6 +8,7 @@ use tutti_model::{
     instance::{Goal, InstanceState as S},
     manifest::Probe,
     quantity::ByteSize,
+    scheduling::Labels,
     version::Isolate,
 };
 
@@ -230,6 +231,7 @@ async fn a_folder_that_cannot_be_made_is_said_before_anything_starts() {
         keyring: crate::testing::keyring(),
         release: "test".into(),
         capacity: None,
+        labels: Labels::new(),
         address: None,
     })
     .unwrap_err();

@@ -19,13 +19,7 @@ fn spec(name: &str) -> VersionSpec {
 }
 
 fn wants(versions: &[&str]) -> NodeSpec {
-    NodeSpec {
-        node: node_name(),
-        cordoned: false,
-        draining: false,
-        asked: Vec::new(),
-        preload: versions.iter().map(|name| spec(name)).collect(),
-    }
+    NodeSpec { preload: versions.iter().map(|name| spec(name)).collect(), ..NodeSpec::new(node_name()) }
 }
 
 #[tokio::test(start_paused = true)]

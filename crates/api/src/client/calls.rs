@@ -3,7 +3,7 @@
 use super::{Client, Query, fault, lines::Lines};
 use crate::wire::{
     ClusterStatus, Cordon, CreateDeployment, CreateRoute, CreateService, CreateToken, CreateVersion,
-    CreatedToken, Explanation, Page, Preload, Preloaded, ProblemBody, Promote, Release, Scale,
+    CreatedToken, Explanation, NodeChange, Page, Preload, Preloaded, ProblemBody, Promote, Release, Scale,
     ServiceSummary, SetSecret, WhoAmI,
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -318,6 +318,14 @@ impl Client {
     /// Whatever the API answers.
     pub async fn drain(&self, node: &str) -> Result<Resource<NodeSpec>, Problem> {
         self.call_with("cordon_node", &[node], &Cordon { cordoned: true, draining: true }).await
+    }
+
+    /// Changes a node's labels and taints.
+    ///
+    /// # Errors
+    /// Whatever the API answers.
+    pub async fn change_node(&self, node: &str, change: &NodeChange) -> Result<Resource<NodeSpec>, Problem> {
+        self.call_with("change_node", &[node], change).await
     }
 
     /// Lines of instances, in order of their time. A followed log ends when its source does; it does not resume by

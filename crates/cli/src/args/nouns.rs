@@ -2,13 +2,14 @@
 
 use super::WaitArgs;
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 use tutti_model::{
-    DomainName, Millis, UserName,
+    DomainName, Millis, Problem, UserName,
     domain::MemberRole,
     member::MachineRole,
     name::{NodeName, ServiceText, VersionText},
     route::RouteMatch,
+    scheduling::{LabelKey, LabelValue, Taint, label},
     secret::SecretRef,
     service::Upstream,
     token::Role,
@@ -338,6 +339,46 @@ this machine could see: printf %s \"$KEY\" | tutti secret set example.com:api-ke
     },
 }
 
+/// One change of a node's labels.
+#[derive(Debug, Clone)]
+pub enum LabelEdit {
+    /// `KEY=VALUE` or `KEY`.
+    Set(LabelKey, LabelValue),
+    /// `KEY-`.
+    Remove(LabelKey),
+}
+
+impl FromStr for LabelEdit {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        match text.strip_suffix('-') {
+            Some(key) if !text.contains('=') => Ok(LabelEdit::Remove(key.parse()?)),
+            _ => label(text).map(|(key, value)| LabelEdit::Set(key, value)),
+        }
+    }
+}
+
+/// One change of a node's taints.
+#[derive(Debug, Clone)]
+pub enum TaintEdit {
+    /// `KEY[=VALUE]:EFFECT`.
+    Set(Taint),
+    /// `KEY-`.
+    Remove(LabelKey),
+}
+
+impl FromStr for TaintEdit {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        match text.strip_suffix('-') {
+            Some(key) => Ok(TaintEdit::Remove(key.parse()?)),
+            None => text.parse().map(TaintEdit::Set),
+        }
+    }
+}
+
 /// `tutti node`
 #[derive(Debug, Clone, Subcommand)]
 pub enum NodeCommand {
@@ -368,6 +409,25 @@ pub enum NodeCommand {
     Uncordon {
         /// Its name
         node: NodeName,
+    },
+    /// Give a node labels, for the constraints of services, or take some from it
+    Label {
+        /// Its name
+        node: NodeName,
+        /// KEY=VALUE or KEY to set one, KEY- to remove it
+        #[arg(required = true, value_name = "LABEL")]
+        labels: Vec<LabelEdit>,
+    },
+    /// Keep instances away from a node that do not tolerate it, or let them come again
+    ///
+    /// With NoSchedule no new ones are placed there; with NoExecute those that run there move elsewhere, too. A service
+    /// tolerates a taint by [service.placement] tolerations in its manifest.
+    Taint {
+        /// Its name
+        node: NodeName,
+        /// KEY[=VALUE]:NoSchedule or :NoExecute to set one, KEY- to remove it
+        #[arg(required = true, value_name = "TAINT")]
+        taints: Vec<TaintEdit>,
     },
     /// Remove a machine from the cluster, reachable or not
     Remove {

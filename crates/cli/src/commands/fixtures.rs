@@ -116,13 +116,7 @@ pub(crate) fn route() -> Resource<RouteSpec> {
 }
 
 pub(crate) fn node() -> Resource<NodeSpec> {
-    let spec = NodeSpec {
-        node: "box".parse().unwrap(),
-        cordoned: false,
-        draining: false,
-        asked: Vec::new(),
-        preload: Vec::new(),
-    };
+    let spec = NodeSpec::new("box".parse().unwrap());
     let mut node = resource("box", spec);
     node.status.ready = true;
     node.status.release = "0.1.0-dev.0".into();

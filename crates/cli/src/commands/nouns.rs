@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     args::{
-        DeploymentCommand, InstanceCommand, NodeCommand, RouteCommand, ScaleArgs, ServiceCommand,
-        TokenCommand, VersionCommand, WaitArgs,
+        DeploymentCommand, InstanceCommand, LabelEdit, NodeCommand, RouteCommand, ScaleArgs, ServiceCommand,
+        TaintEdit, TokenCommand, VersionCommand, WaitArgs,
     },
     exit::Failed,
     text::{count, service as short, since},
@@ -17,12 +17,20 @@ use crate::{
 use tutti_api::{
     client::Filter,
     members::CreateJoinToken,
-    wire::{CreateRoute, CreateService, CreateToken, Preload},
+    wire::{CreateRoute, CreateService, CreateToken, NodeChange, Preload},
 };
 use tutti_model::{
-    DeploymentId, ErrorCode, Kind, Problem, Resource, cluster::MemberSpec, deployment::DeploymentSpec,
-    instance::InstanceSpec, name::ServiceText, node::NodeSpec, resource::Object, route::RouteSpec,
-    service::ServiceSpec, token::TokenSpec, version::VersionSpec,
+    DeploymentId, ErrorCode, Kind, Problem, Resource,
+    cluster::MemberSpec,
+    deployment::DeploymentSpec,
+    instance::InstanceSpec,
+    name::{NodeName, ServiceText},
+    node::NodeSpec,
+    resource::Object,
+    route::RouteSpec,
+    service::ServiceSpec,
+    token::TokenSpec,
+    version::VersionSpec,
 };
 
 /// Says that an object was created, or gives it.
@@ -240,8 +248,37 @@ pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<
             let node = session.client.cordon(node.as_str(), false).await?;
             session.ui.result(&node, || format!("node {} takes new instances\n", node.name))
         }
+        NodeCommand::Label { node, labels } => {
+            let mut change = NodeChange::default();
+            for edit in labels {
+                match edit {
+                    LabelEdit::Set(key, value) => change.labels.insert(key, Some(value)),
+                    LabelEdit::Remove(key) => change.labels.insert(key, None),
+                };
+            }
+            changed(session, &node, &change).await
+        }
+        NodeCommand::Taint { node, taints } => {
+            let mut change = NodeChange::default();
+            for edit in taints {
+                match edit {
+                    TaintEdit::Set(taint) => change.taint.push(taint),
+                    TaintEdit::Remove(key) => change.untaint.push(key),
+                }
+            }
+            changed(session, &node, &change).await
+        }
         NodeCommand::Remove { node } => session.delete(Kind::Member, node.as_str()).await,
     }
+}
+
+async fn changed(session: &Session<'_>, node: &NodeName, change: &NodeChange) -> Result<(), Failed> {
+    let node = session.client.change_node(node.as_str(), change).await?;
+    session.ui.result(&node, || {
+        let taints = show::taints(&node);
+        let taints = if taints.is_empty() { "no taints".to_owned() } else { format!("taints {taints}") };
+        format!("node {} has labels {}, and {taints}\n", node.name, show::labels(&node))
+    })
 }
 
 pub(super) async fn token(session: &Session<'_>, command: TokenCommand) -> Result<(), Failed> {

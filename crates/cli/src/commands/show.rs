@@ -230,6 +230,21 @@ fn instance_state(instance: &Resource<InstanceSpec>, now: Timestamp) -> String {
     }
 }
 
+/// A node's labels, its agent's and its operators', as they are written.
+pub(super) fn labels(node: &Resource<NodeSpec>) -> String {
+    let labels = node.labels();
+    let written = labels.iter().map(|(key, value)| match value.as_str() {
+        "" => key.to_string(),
+        value => format!("{key}={value}"),
+    });
+    written.collect::<Vec<_>>().join(", ")
+}
+
+/// A node's taints, as they are written.
+pub(super) fn taints(node: &Resource<NodeSpec>) -> String {
+    node.spec.taints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn node(node: &Resource<NodeSpec>, ui: &Ui, now: Timestamp) -> String {
     let status = &node.status;
     let state = match (node.silent_since(), status.ready, node.spec.cordoned) {
@@ -258,6 +273,9 @@ pub(super) fn node(node: &Resource<NodeSpec>, ui: &Ui, now: Timestamp) -> String
             ("address", tables::address(status)),
             ("cpu", status.capacity.cpu.to_string()),
             ("memory", size(status.capacity.memory.0)),
+            ("disk", size(status.capacity.disk.0)),
+            ("labels", labels(node)),
+            ("taints", taints(node)),
             ("isolates", isolates.join("\n")),
             ("release", status.release.clone()),
             ("registered", when(status.registered_at, now)),

@@ -127,9 +127,9 @@ struct Zone {
     /// What was written for each service and not told back by watch yet.
     written: BTreeMap<String, Written>,
     silent: BTreeSet<NodeName>,
-    /// What placement goes by of each node, to tell when it changes: whether it is cordoned, whether it
-    /// drains, and what it is.
-    known_nodes: BTreeMap<String, ((bool, bool), NodeStatus)>,
+    /// What placement goes by of each node, to tell when it changes: what was asked of it, without what it holds ready,
+    /// and what it is.
+    known_nodes: BTreeMap<String, (NodeSpec, NodeStatus)>,
     /// The nodes with their promises, as far as this pass has counted them.
     views: Option<BTreeMap<NodeName, NodeView>>,
     /// New instances, with the revision that made them, that have not come back by watch: another service must not be
@@ -238,10 +238,10 @@ impl Zone {
             let held_down = |version| node.spec.preload.contains(version);
             self.preload_due |= !node.spec.asked.iter().all(held_down);
             // What a node is to hold ready is this loop's own writing, and means nothing to services.
-            let mut is = self
-                .nodes
-                .get(&node.name)
-                .map(|node| ((node.spec.cordoned, node.spec.draining), node.status.clone()));
+            let mut is = self.nodes.get(&node.name).map(|node| {
+                let asked = NodeSpec { asked: Vec::new(), preload: Vec::new(), ..node.spec.clone() };
+                (asked, node.status.clone())
+            });
             let mut was = match is.clone() {
                 Some(is) => self.known_nodes.insert(node.name, is),
                 None => self.known_nodes.remove(&node.name),
@@ -445,7 +445,7 @@ impl Zone {
 }
 
 /// Takes what a node holds ready out of what is known of it.
-fn held(node: &mut Option<((bool, bool), NodeStatus)>) -> Vec<Held> {
+fn held(node: &mut Option<(NodeSpec, NodeStatus)>) -> Vec<Held> {
     node.as_mut().map(|(_, status)| std::mem::take(&mut status.held)).unwrap_or_default()
 }
 

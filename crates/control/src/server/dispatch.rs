@@ -108,6 +108,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("list_nodes", |call| Box::pin(lists::list::<NodeSpec>(call))),
     ("get_node", |call| Box::pin(nodes::get(call))),
     ("cordon_node", |call| Box::pin(nodes::cordon(call))),
+    ("change_node", |call| Box::pin(nodes::change(call))),
     ("list_zones", |call| Box::pin(lists::list::<ZoneSpec>(call))),
     ("list_tables", |call| Box::pin(lists::list::<TableSpec>(call))),
     ("list_tokens", |call| Box::pin(lists::list::<TokenSpec>(call))),

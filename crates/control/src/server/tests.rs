@@ -337,17 +337,7 @@ impl Api {
         let body = json!({ "version": "example.com:web@2.0", "steps": ["10%", "100%"], "every": "30s" });
         let deployment = self.post("/v1/deployments", body).await.expect(201);
         let instance = self.instance("example.com:web@1.0", 1).await;
-        self.put(self.objects.make(
-            "n1",
-            NodeSpec {
-                node: "n1".parse().unwrap(),
-                cordoned: false,
-                draining: false,
-                asked: vec![],
-                preload: vec![],
-            },
-        ))
-        .await;
+        self.put(self.objects.make("n1", NodeSpec::new("n1".parse().unwrap()))).await;
         let spec = MemberSpec {
             roles: [MachineRole::Agent].into(),
             key: PUSHED.parse().unwrap(),

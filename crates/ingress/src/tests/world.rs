@@ -75,13 +75,7 @@ impl Zone {
         known.retain(|one| one.name != name);
         let change = match address {
             Some(address) => {
-                let spec = NodeSpec {
-                    node: name.parse().unwrap(),
-                    cordoned: false,
-                    draining: false,
-                    asked: Vec::new(),
-                    preload: Vec::new(),
-                };
+                let spec = NodeSpec::new(name.parse().unwrap());
                 let mut node = Resource::new(name, Uid::from_bits(1), Timestamp(0), spec);
                 node.status.address = address;
                 known.push(node.clone());

@@ -50,7 +50,7 @@ impl<'a> Pass<'a> {
             .iter()
             .filter(|instance| instance.spec.version.version == *name && is_standing_by(instance))
             .filter(|instance| self.alive.contains(&instance.spec.node))
-            .filter(|instance| !self.draining.contains(&instance.spec.node))
+            .filter(|instance| !self.leaving.contains(&instance.spec.instance))
             .copied()
             .collect();
         // Ready ones first: they serve at once.

@@ -39,6 +39,8 @@ pub(crate) fn node(name: &str) -> NodeView {
         isolates: vec![Isolate::Wasm, Isolate::Process],
         ports: Vec::new(),
         holds: Vec::new(),
+        labels: Default::default(),
+        taints: Default::default(),
     }
 }
 

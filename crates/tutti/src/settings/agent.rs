@@ -1,9 +1,9 @@
 //! What `tutti agent` is told.
 
-use super::{Effective, address, bandwidth, control, log_format, node, socket};
+use super::{Effective, address, bandwidth, control, labels, log_format, node, socket};
 use std::{net::SocketAddr, path::PathBuf};
 use tutti_base::telemetry;
-use tutti_model::{Problem, name::NodeName, node::RoleAddress, quantity::Bandwidth};
+use tutti_model::{Problem, name::NodeName, node::RoleAddress, quantity::Bandwidth, scheduling::Labels};
 
 /// Settings as `tutti agent` uses them.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct AgentSettings {
     pub(crate) node_is_default: bool,
     /// The node's bandwidth; `None` for what the kernel says.
     pub(crate) bandwidth: Option<Bandwidth>,
+    /// The node's labels, beside those of every machine.
+    pub(crate) labels: Labels,
     /// Where members of the cluster reach it, where the machine is one.
     pub(crate) listen: SocketAddr,
     /// Folder of the membership.
@@ -42,6 +44,7 @@ impl TryFrom<&Effective> for AgentSettings {
         let own = socket(effective, "agent.socket", &data_dir.join("agent.sock"), &mut faults);
         let node = node(effective, "agent.node", &mut faults);
         let bandwidth = bandwidth(effective, "agent.bandwidth", &mut faults);
+        let labels = labels(effective, "agent.labels", &mut faults);
         let log_format = log_format(effective, &mut faults);
         let listen = address(effective, "agent.listen", &mut faults);
         let alone = !effective.is_default("agent.control");
@@ -54,6 +57,7 @@ impl TryFrom<&Effective> for AgentSettings {
                     node,
                     node_is_default: effective.is_default("agent.node"),
                     bandwidth,
+                    labels,
                     listen,
                     member_dir: PathBuf::from(effective.text("member_dir")),
                     alone,

@@ -31,6 +31,7 @@ mod ingress_role;
 mod load;
 mod logs;
 mod members;
+mod placement;
 mod postgres;
 mod recovery;
 mod rollout;

@@ -1,7 +1,7 @@
 //! The room there is in a zone: its nodes with what is promised on them, and what other services can spare.
 
 use super::Zone;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use tutti_model::{
     Resource, Timestamp,
     instance::Goal,
@@ -64,6 +64,8 @@ impl Zone {
             promised: Resources::default(),
             isolates: usable.map(|isolate| isolate.isolate).collect(),
             ports: Vec::new(),
+            labels: Arc::new(node.labels()),
+            taints: node.spec.taints.clone().into(),
             holds: node.status.held.iter().filter_map(Held::ready).cloned().collect(),
         }
     }

@@ -67,16 +67,7 @@ fn well() -> Snapshot {
         routes: vec![],
         instances: vec![instance("1.0", 1, InstanceState::Ready)],
     };
-    let mut node = object(
-        "n1",
-        NodeSpec {
-            node: "n1".parse().unwrap(),
-            cordoned: false,
-            draining: false,
-            asked: vec![],
-            preload: vec![],
-        },
-    );
+    let mut node = object("n1", NodeSpec::new("n1".parse().unwrap()));
     node.status.ready = true;
     let zone = ZoneFacts { nodes: vec![node], ingresses: vec![object("in", IngressSpec::default())] };
     Snapshot { about: About::Service, service: Some(facts), missed: None, zone }

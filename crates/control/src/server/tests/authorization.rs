@@ -97,6 +97,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "create_join_token" => Some(json!({})),
         "join" => Some(json!({ "request": "", "member": "n1", "roles": ["agent"] })),
         "renew_certificate" => Some(json!({ "request": "" })),
+        "change_node" => Some(json!({ "labels": { "rack": "r1" } })),
         "cordon_node" => Some(json!({ "cordoned": true })),
         "logs" => {
             path.push_str("?service=example.com:web");

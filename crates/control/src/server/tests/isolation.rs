@@ -53,6 +53,7 @@ fn case(operation: &Operation, of: &Pair) -> Case {
             named(name)
         }
         "get_node" => named("n1"),
+        "change_node" => with("n1", json!({ "labels": { "rack": "r1" } })),
         "cordon_node" => with("n1", json!({ "cordoned": true })),
 
         "status" => return Case::Silent(vec!["/v1/status"]),

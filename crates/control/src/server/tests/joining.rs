@@ -117,19 +117,7 @@ async fn a_removed_member_is_out_with_the_next_table_and_takes_nothing_new() {
         }
     };
     tokio::time::timeout(patience, known).await.unwrap();
-    machines
-        .api
-        .put(machines.api.objects.make(
-            "w1",
-            NodeSpec {
-                node: "w1".parse().unwrap(),
-                cordoned: false,
-                draining: false,
-                asked: vec![],
-                preload: vec![],
-            },
-        ))
-        .await;
+    machines.api.put(machines.api.objects.make("w1", NodeSpec::new("w1".parse().unwrap()))).await;
     machines.api.call("admin", Method::DELETE, "/v1/members/w1", None).await.expect(204);
     let gone = async {
         while table.get(&key).is_some() {
