@@ -180,6 +180,21 @@ impl Observed {
         all.filter(|((of, _), _)| of == service).map(|(_, stats)| stats.running).sum()
     }
 
+    /// What each service was asked for: the requests that run now, and those that were answered since this control began
+    /// to hear of them.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<ServiceRef, (u64, u64)> {
+        let state = self.state();
+        let mut totals: BTreeMap<ServiceRef, (u64, u64)> = BTreeMap::new();
+        let living = state.ingresses.values().flat_map(|ingress| &ingress.stats);
+        for ((service, _), stats) in living.chain(&state.departed) {
+            let (running, answers) = totals.entry(service.clone()).or_default();
+            *running = running.saturating_add(stats.running);
+            *answers = answers.saturating_add(stats.answers);
+        }
+        totals
+    }
+
     /// What a version answered since a deployment's step began to be observed, which is when this was first asked for
     /// that step: after a restart of control a step is judged by what came since, never by less than it needs.
     #[must_use]

@@ -1,7 +1,7 @@
 //! Assignments: a zone's part of one service, handed down from the global tier. The zone works from this copy alone.
 
 use crate::{
-    DeploymentId, Kind, ServiceRef, Split, resource::Object, route::RouteMatch, service::Upstream,
+    DeploymentId, Kind, ServiceRef, Split, Timestamp, resource::Object, route::RouteMatch, service::Upstream,
     version::VersionSpec,
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub struct AssignmentSpec {
     pub upstreams: Vec<Upstream>,
     /// How many workers serve it at its whole traffic.
     pub workers: u32,
+    /// Whether the zone may have more of them serve by load; it may not where somebody has set their number.
+    #[serde(default)]
+    pub scales: bool,
     /// The deployment this hand-down belongs to, for reports and reasons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
@@ -46,7 +49,22 @@ pub struct AssignmentSpec {
 
 /// The zone's own notes on an assignment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AssignmentStatus {}
+pub struct AssignmentStatus {
+    /// How many workers the zone has it served by, where load says another number than was handed down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
+}
+
+/// How many workers serve a service's whole traffic by its load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// How many.
+    pub workers: u32,
+    /// When that was decided.
+    pub at: Timestamp,
+    /// Why, in one sentence.
+    pub why: String,
+}
 
 impl Object for AssignmentSpec {
     type Status = AssignmentStatus;

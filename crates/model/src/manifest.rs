@@ -5,10 +5,12 @@
 
 mod destination;
 mod placement;
+mod scale;
 mod secrets;
 
 pub use destination::{Destination, Host};
 pub use placement::Placement;
+pub use scale::Scale;
 
 use crate::{
     Millis, Problem, limits,
@@ -60,6 +62,9 @@ pub struct Manifest {
     pub min: u32,
     /// Workers of this version, at most.
     pub max: u32,
+    /// What one worker is to have of the load, between `min` and `max`.
+    #[serde(skip_serializing_if = "Scale::is_default")]
+    pub scale: Scale,
     /// How long a replaced instance stands by for a rollback before it drains.
     pub standby: Millis,
     /// How long a draining instance may finish what it serves before it is stopped.
@@ -102,6 +107,7 @@ impl Default for Manifest {
             health: Health::default(),
             min: 1,
             max: 100,
+            scale: Scale::default(),
             // Long enough to notice a bad release and take it back at once.
             standby: Millis::seconds(300),
             drain: Millis::seconds(30),
@@ -176,7 +182,7 @@ pub enum Probe {
 }
 
 /// The keys of `[service]`, for the nearest known one.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "isolate",
     "run",
     "port",
@@ -191,6 +197,7 @@ const KEYS: [&str; 21] = [
     "health",
     "min",
     "max",
+    "scale",
     "standby",
     "drain",
     "grace",
@@ -294,7 +301,7 @@ impl Manifest {
         for why in secrets::faults(&self.secrets, &self.env) {
             fault("secrets", why);
         }
-        for (key, why) in self.placement.faults() {
+        for (key, why) in self.placement.faults().chain(self.scale.faults()) {
             fault(key, why);
         }
         if self.run.iter().any(|word| word.contains('\0')) || self.run.first().is_some_and(String::is_empty) {
@@ -350,6 +357,7 @@ impl Reader {
                         .unwrap_or(0),
                 )
             }),
+            scale: self.scale(section),
             standby: self.parsed(section, "standby").unwrap_or(plain.standby),
             drain: self.parsed(section, "drain").unwrap_or(plain.drain),
             grace: self.parsed(section, "grace").unwrap_or(plain.grace),

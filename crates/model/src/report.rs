@@ -2,6 +2,7 @@
 
 use crate::{
     Kind, ServiceRef, Share, Split, VersionName,
+    assignment::Scaled,
     deployment::Failure,
     name::{NodeName, ZoneName},
     resource::Object,
@@ -33,6 +34,9 @@ pub struct ReportSpec {
     /// What it decided for each version whose share the running deployment raises.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deploying: Vec<DeployReport>,
+    /// The number of workers that its load asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
 }
 
 /// What a zone decided for a version that is being deployed, and how far it is with that.

@@ -67,6 +67,7 @@ pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
         preload,
         upstreams: spec.upstreams.clone(),
         workers: spec.workers.unwrap_or(floor).max(1),
+        scales: spec.workers.is_none() && spec.upstreams.is_empty(),
         deployment: status.deployment.clone(),
         from: from.cloned().unwrap_or_default(),
         removed,

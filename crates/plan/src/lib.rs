@@ -5,7 +5,8 @@
 //!
 //! Global tier: [`rollout`] moves a deployment through its states, [`judge`] weighs a step's figures, [`handdown`]
 //! makes a zone's part of a service. Zone tier: [`zone`] plans one service on the zone's nodes, with [`placement`]
-//! for new instances, [`room`] where no node has any left, and [`capacity`] for how many there must be. [`prepare`] says
+//! for new instances, [`room`] where no node has any left, and [`capacity`] for how many there must be, and [`scaling`] for how
+//! many serve a service's whole traffic at today's load. [`prepare`] says
 //! where a version is held ready before it is deployed.
 
 pub mod capacity;
@@ -15,4 +16,5 @@ pub mod placement;
 pub mod prepare;
 pub mod rollout;
 pub mod room;
+pub mod scaling;
 pub mod zone;

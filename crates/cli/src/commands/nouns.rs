@@ -72,7 +72,10 @@ pub(super) async fn scale(session: &Session<'_>, args: &ScaleArgs) -> Result<(),
         Some(workers) => {
             format!("{} is to have {}\n", short(&service.spec.service), count(workers, "worker"))
         }
-        None => format!("{} has as many workers as its manifest says\n", short(&service.spec.service)),
+        None => format!(
+            "{} has as many workers as its load asks for, between min and max of its manifest\n",
+            short(&service.spec.service)
+        ),
     })
 }
 

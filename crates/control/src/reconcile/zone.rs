@@ -4,10 +4,11 @@
 
 mod preload;
 mod room;
+mod scaling;
 mod silence;
 mod write;
 
-use self::preload::Preparing;
+use self::{preload::Preparing, scaling::History};
 use super::{
     ReconcileOptions,
     global::{RETRY, apply, sleep_until},
@@ -17,7 +18,10 @@ use super::{
 };
 use crate::{Objects, observed::Observed};
 use futures_util::StreamExt as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{Cache, WatchEvent, WatchStream};
 use tutti_model::{
@@ -36,6 +40,7 @@ use tutti_plan::{
     capacity::Load,
     placement::NodeView,
     room::Spare,
+    scaling::workers,
     zone::{ServicePlan, ServiceView, plan_service},
 };
 
@@ -78,6 +83,7 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
             check = objects.clock().now().plus(SILENCE_CHECK);
             tier.check_silence();
             tier.silence_due = true;
+            tier.look_at_load().await;
         }
     }
 }
@@ -143,6 +149,8 @@ struct Zone {
     /// Whether a write failed so that it may or may not have taken effect: everything is read again before the next
     /// plan, or instances could be made twice.
     in_doubt: bool,
+    /// What was asked of services lately.
+    history: History,
     wake: Wake,
 }
 
@@ -180,6 +188,7 @@ impl Zone {
             preload_due: false,
             silence_due: false,
             in_doubt: false,
+            history: History::default(),
             wake: Wake::default(),
         }
     }
@@ -348,6 +357,12 @@ impl Zone {
         }
     }
 
+    async fn look_at_load(&mut self) {
+        if let Err(problem) = self.scale().await {
+            tracing::warn!(%problem, "what load asks for is done later");
+        }
+    }
+
     /// One look at one service, and what follows from it.
     async fn service(&mut self, name: &str) -> Result<(), Problem> {
         let Some(assignment) = self.assignments.get(name).cloned() else {
@@ -367,6 +382,7 @@ impl Zone {
         }
         let mut plan = self.decide(&assignment).await?;
         plan.report.prepared = self.prepared(&assignment);
+        plan.report.scaled = assignment.status.scaled.clone().filter(|_| assignment.spec.scales);
         tracing::debug!(
             service = name,
             round = plan.report.round,
@@ -429,11 +445,16 @@ impl Zone {
         let service = &assignment.spec.service;
         let instances: Vec<_> = self.instances_of(&assignment.name).collect();
         let now = self.objects.clock().now();
+        let workers = workers(&assignment.spec, assignment.status.scaled.as_ref());
+        let scaled = match workers == assignment.spec.workers {
+            true => Cow::Borrowed(&assignment.spec),
+            false => Cow::Owned(AssignmentSpec { workers, ..assignment.spec.clone() }),
+        };
         let spares: Vec<Spare<'_>> = if makes_room { self.spares(now) } else { Vec::new() };
         plan_service(ServiceView {
             now,
             zone: self.objects.zone(),
-            assignment: &assignment.spec,
+            assignment: &scaled,
             table: self.tables.get(&assignment.name),
             instances: &instances,
             nodes: &nodes,

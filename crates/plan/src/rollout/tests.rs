@@ -60,6 +60,7 @@ impl Story {
     /// The zone acts on what it is told, and has come this far.
     fn zone(&mut self, progress: Progress) -> &mut Self {
         self.report = Some(ReportSpec {
+            scaled: None,
             zone: ZoneName::local(),
             service: self.service.spec.service.clone(),
             round: self.service.status.round,

@@ -47,6 +47,7 @@ fn instance(number: usize, piece: &Piece) -> Resource<InstanceSpec> {
 fn assignment(service: usize, deploying: bool) -> AssignmentSpec {
     let split = |name: &str| Split::new([(name.parse().unwrap(), "100%".parse().unwrap())]).unwrap();
     AssignmentSpec {
+        scales: false,
         service: format!("example.com:s{service}").parse().unwrap(),
         handed_down: 1,
         round: 1,

@@ -55,6 +55,7 @@ pub(super) fn conclude(mut pass: Pass<'_>, weights: Weights) -> ServicePlan {
         versions: versions(&pass),
         reasons: pass.reasons.iter().take(REASONS).cloned().collect(),
         prepared: None,
+        scaled: None,
         deploying: deploying(&pass, &table),
     };
     ServicePlan {

@@ -31,6 +31,7 @@ struct World {
 impl World {
     fn new(workers: u32) -> Self {
         let assignment = AssignmentSpec {
+            scales: false,
             service: "example.com:web".parse().unwrap(),
             handed_down: 1,
             round: 1,

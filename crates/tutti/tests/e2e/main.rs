@@ -35,6 +35,7 @@ mod placement;
 mod postgres;
 mod recovery;
 mod rollout;
+mod scaling;
 mod secrets;
 #[path = "../../../store/tests/server/postgres.rs"]
 mod server;

@@ -48,6 +48,7 @@ fn well() -> Snapshot {
         backend: Backend::Versions(vec![backend]),
     };
     let report = ReportSpec {
+        scaled: None,
         zone: ZoneName::local(),
         service,
         round: 1,

@@ -451,6 +451,11 @@ impl<'a> Words<'a> {
                 self.say(&zone, format!("serves {}, and every ingress has it", report.spec.split))
             }
         }
+        if let Some(scaled) = &report.spec.scaled {
+            let workers = scaled.workers;
+            let noun = if workers == 1 { "worker serves" } else { "workers serve" };
+            self.say(&zone, format!("{workers} {noun} it for its load: {}", scaled.why));
+        }
         for reason in &report.spec.reasons {
             // A deployment's own message carries the zone's reasons along.
             if !self.reasons.iter().any(|said| said.text.contains(reason.as_str())) {
