@@ -93,7 +93,7 @@ pub fn scale(view: ScalingView<'_>) -> Scaling {
             if of.workers > most { format!("; at most {most} by its manifest") } else { String::new() };
         let why = format!("{} over the last {over}{bound}", of.why);
         let wake = (workers > least).then(|| now.plus(AGAIN)).or(wake);
-        (workers != current).then(|| Scaling { change: Some(Scaled { workers, at: now, why }), wake })
+        (workers != current).then_some(Scaling { change: Some(Scaled { workers, at: now, why }), wake })
     };
     let unchanged = Scaling { change: None, wake };
     if short.workers >= current.saturating_mul(2) {
