@@ -22,15 +22,14 @@ fn controls_share_a_bucket_and_outlive_it() {
     moto.make("tutti");
     let Some(world) = World::with_bucket(BUCKET, environment(&moto)) else { return };
     let mut first = world.server("c1", &["--init"]);
-    let ready = first.ready();
+    first.ready();
     let mut second = world.server("c2", &["--init"]);
     let other = second.ready();
-    let address =
-        |ready: &serde_json::Value| ready["api"].as_str().unwrap().trim_start_matches("https://").to_owned();
+    let address = other["api"].as_str().unwrap().trim_start_matches("https://");
 
     // The machine joins by the second alone; the context of whoever pushes is of the first.
     let advertise = format!("127.0.0.1:{}", free_port());
-    let joined = world.join("w1", &address(&other), &world.token(&[]), &["--advertise", &advertise]);
+    let joined = world.join("w1", address, &world.token(&[]), &["--advertise", &advertise]);
     assert_eq!(joined.code, 0, "{joined:?}");
     let mut agent = world.role("w1", &["agent", "--listen", &advertise]);
     agent.ready();
@@ -48,6 +47,8 @@ fn controls_share_a_bucket_and_outlive_it() {
         if answer.status == 200 { Ok(()) } else { Err(answer.body) }
     };
     wait_until("it serves", serves);
+    let log = std::fs::read_to_string(world.path("c2-server.log")).unwrap();
+    assert!(log.contains("token=\"w1\" operation=\"register_node\""), "the agent is at the second: {log}");
 
     // Without the bucket what runs goes on, and a push says what is wrong.
     moto.kill();
