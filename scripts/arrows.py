@@ -74,8 +74,9 @@ OWNERS = {
     "indicatif": {"cli"},
     "tracing-subscriber": {"base"},
     "rcgen": {"pki"},
-    # Beside TLS between members: servers of the internet for components, and databases.
-    "rustls": {"pki", "isolate-wasm", "store"},
+    # Beside TLS between members: servers of the internet for components, databases, and buckets.
+    "rustls": {"pki", "isolate-wasm", "store", "registry"},
+    "object_store": {"registry"},
     "tokio-rustls": {"pki", "isolate-wasm"},
     "x509-parser": {"pki"},
 }

@@ -38,6 +38,18 @@ pub enum BlobError {
         /// The folder of the blobs.
         folder: String,
     },
+    /// A bucket that cannot be used, now or as it is set up.
+    #[error("cannot {what} in {bucket}: {why}")]
+    Bucket {
+        /// Which, as it was named.
+        bucket: String,
+        /// What was being done, with the blob.
+        what: String,
+        /// What is wrong, in a few words.
+        why: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// Anything else the machine says.
     #[error("cannot {what}")]
     Io {
@@ -75,6 +87,7 @@ impl From<BlobError> for Problem {
                 .hint("free some space there, or give --blobs another folder"),
             BlobError::ReadOnly { .. } => Problem::unavailable(error.to_string())
                 .hint("mount it writable, or give --blobs another folder"),
+            BlobError::Bucket { hint, .. } => Problem::unavailable(error.to_string()).hint(*hint),
             BlobError::Io { what, source } => Problem::unavailable(format!("cannot {what}: {source}")),
         }
     }

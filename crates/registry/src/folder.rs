@@ -11,7 +11,7 @@
 //! files in `incoming` whose lock is gone with the process; [`Blobs::sweep`] removes exactly those, whatever their age,
 //! so that several processes can share the folder.
 
-mod upload;
+pub(crate) mod upload;
 
 use crate::{BlobError, Blobs, Upload, blobs::Pieces};
 use async_trait::async_trait;
@@ -135,6 +135,13 @@ impl FolderBlobs {
         self.layout.blob(digest)
     }
 
+    /// Starts taking in content, here or for a place that it goes on to.
+    pub(crate) async fn taking_in(&self) -> Result<upload::FolderUpload, BlobError> {
+        let layout = self.layout.clone();
+        let incoming = self.blocking(move |_| upload::Incoming::create(layout)).await?;
+        Ok(upload::FolderUpload::new(incoming))
+    }
+
     /// Whether a blob of this digest was once moved aside because its bytes had changed.
     pub(crate) fn was_damaged(&self, digest: &Digest) -> bool {
         self.layout.root.join("corrupt").join(digest.hex()).exists()
@@ -177,9 +184,7 @@ impl Stamp {
 #[async_trait]
 impl Blobs for FolderBlobs {
     async fn upload(&self) -> Result<Box<dyn Upload>, BlobError> {
-        let layout = self.layout.clone();
-        let incoming = self.blocking(move |_| upload::Incoming::create(layout)).await?;
-        Ok(Box::new(upload::FolderUpload::new(incoming)))
+        Ok(Box::new(self.taking_in().await?))
     }
 
     async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {

@@ -9,15 +9,19 @@
 
 pub mod artifacts;
 pub mod blobs;
+pub mod bucket;
 pub mod error;
 pub mod folder;
 mod http;
 pub mod manifest;
 pub mod path;
 pub mod remote;
+#[cfg(test)]
+mod suite;
 
 pub use artifacts::{LocalArtifacts, shows};
 pub use blobs::{Blobs, Upload};
+pub use bucket::BucketBlobs;
 pub use error::BlobError;
 pub use folder::FolderBlobs;
 pub use http::Registry;

@@ -4,7 +4,7 @@
 //! the first blob that is missing, and what is here needs nobody else. Which blobs an artifact has is read from its
 //! manifest, which is the artifact's digest's own bytes: whoever sends them can neither add nor exchange one.
 
-use crate::{BlobError, Blobs as _, FolderBlobs, LocalArtifacts, OciManifest, Upload, blobs::Pieces};
+use crate::{BlobError, Blobs, FolderBlobs, LocalArtifacts, OciManifest, Upload, blobs::Pieces};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use std::{
@@ -32,6 +32,17 @@ pub trait Origin: Send + Sync + Debug + 'static {
     /// # Errors
     /// `not_found` if it has none of this digest, `unavailable` if it does not answer.
     async fn blob(&self, digest: &Digest) -> Result<Pieces, Problem>;
+}
+
+/// Blobs of this process's own registry that are not files of this machine's.
+#[derive(Debug)]
+pub struct FromBlobs(pub Arc<dyn Blobs>);
+
+#[async_trait]
+impl Origin for FromBlobs {
+    async fn blob(&self, digest: &Digest) -> Result<Pieces, Problem> {
+        Ok(self.0.read(digest, 0..u64::MAX).await?)
+    }
 }
 
 /// Serves artifacts out of a folder of blobs, and fetches what is not there.

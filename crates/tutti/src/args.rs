@@ -258,7 +258,7 @@ pub(crate) fn surroundings() -> Sources {
     let file = std::fs::read_to_string(&path).ok().map(|text| (path, text));
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("TUTTI_"));
+        .filter(|(name, _)| name.starts_with("TUTTI_") || name.starts_with("AWS_"));
     Sources { file, variables: variables.collect(), flags: BTreeMap::new() }
 }
 
@@ -270,6 +270,8 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
         let value = match (&*value, setting.key) {
             ("", "agent.control" | "ingress.control") => "in the data folder of tutti dev".to_owned(),
             ("", "resolver") => "this machine's".to_owned(),
+            ("", "s3.endpoint") => "$AWS_ENDPOINT_URL, else Amazon's".to_owned(),
+            ("", "s3.region") => "$AWS_REGION, else us-east-1".to_owned(),
             ("", "key") => "in the configuration folder".to_owned(),
             ("", _) => "in the data folder".to_owned(),
             _ => value.into_owned(),

@@ -2,11 +2,11 @@
 //! server` nothing.
 
 use crate::{
-    artifacts::{Pushed, ToAgents},
+    artifacts::{self, Opened, Pushed, ToAgents},
     dev::RELEASE,
     folder::DataFolder,
     keys,
-    parts::{absolute, store},
+    parts::store,
     settings::Settings,
 };
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tutti_control::{
 };
 use tutti_model::{Problem, name::ZoneName};
 use tutti_pki::MemberTable;
-use tutti_registry::{FolderBlobs, Registry};
+use tutti_registry::Registry;
 use tutti_resolve::TxtResolver;
 use tutti_seal::Keyring;
 
@@ -33,7 +33,7 @@ pub(crate) struct Control {
     pub(crate) objects: Objects,
     pub(crate) zone: Arc<LocalZone>,
     pub(crate) keyring: Keyring,
-    pub(crate) blobs: FolderBlobs,
+    pub(crate) opened: Opened,
     observed: Observed,
 }
 
@@ -59,12 +59,12 @@ impl Control {
     ) -> Result<Control, Problem> {
         let random = Random::from_os();
         let store = store(&settings.store, folder, &clock, &random).await?;
-        let blobs = FolderBlobs::open(absolute(folder, &settings.blobs)).await?;
+        let opened = artifacts::open(settings, folder).await?;
         let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
         let observed = Observed::new();
         let keyring = keys::of_control(settings.key.as_ref(), folder.path());
         let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
-        Ok(Control { clock, random, objects, zone, keyring, blobs, observed })
+        Ok(Control { clock, random, objects, zone, keyring, opened, observed })
     }
 
     /// What its loops work on.
@@ -86,8 +86,8 @@ impl Control {
         around: Around,
         tasks: &Tasks,
     ) -> Result<axum::Router, Problem> {
-        let registry =
-            Registry::new(Arc::new(self.blobs.clone()), Arc::clone(&self.clock), self.random.clone());
+        let blobs = &self.opened.blobs;
+        let registry = Registry::new(Arc::clone(blobs), Arc::clone(&self.clock), self.random.clone());
         let (tidying, stopping) = (registry.clone(), tasks.stopping());
         tasks.spawn("registry", async move { tidying.tidy(stopping).await });
         let txt = match settings.resolver {
@@ -99,11 +99,11 @@ impl Control {
             objects: self.objects.clone(),
             zone: Arc::clone(&self.zone) as _,
             keyring: self.keyring.clone(),
-            blobs: Arc::new(ToAgents(self.blobs.clone())),
+            blobs: Arc::new(ToAgents(Arc::clone(blobs))),
             logs: around.logs,
             registry: registry.router(),
             metrics: around.metrics,
-            artifacts: Arc::new(Pushed(self.blobs.clone())),
+            artifacts: Arc::new(Pushed(Arc::clone(blobs))),
             release: RELEASE.to_owned(),
             vouch: settings.vouch,
             txt: Arc::new(txt?),

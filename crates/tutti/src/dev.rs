@@ -23,7 +23,6 @@ use tutti_proxy::{
     serve::Limits,
     wire::{Hops, NodeBook, Sockets, WireHop},
 };
-use tutti_registry::LocalArtifacts;
 
 /// How long running requests may take to finish when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -133,7 +132,7 @@ impl Parts {
             node: settings.node.clone(),
             zone: Arc::clone(&self.0.zone) as _,
             drivers: drivers(folder.path(), &self.0.clock, &self.0.random)?,
-            artifacts: Arc::new(LocalArtifacts::new(self.0.blobs.clone())),
+            artifacts: Arc::clone(&self.0.opened.artifacts),
             folder: folder.join("agent"),
             clock: Arc::clone(&self.0.clock),
             random: self.0.random.clone(),

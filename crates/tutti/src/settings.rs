@@ -4,12 +4,14 @@
 //! prints the result and where each value came from.
 
 mod agent;
+mod blobs;
 mod ingress;
 mod join;
 mod node;
 mod server;
 
 pub(crate) use agent::AgentSettings;
+pub(crate) use blobs::BlobsAddress;
 pub(crate) use ingress::IngressSettings;
 pub(crate) use join::JoinSettings;
 pub(crate) use node::capacity;
@@ -57,9 +59,13 @@ impl Setting {
         format!("TUTTI_{listen}{}", self.key.to_ascii_uppercase().replace('.', "_"))
     }
 
-    /// Its flag without the hyphens before it: the key without its section, since each role has flags of its own.
+    /// Its flag without the hyphens before it: the key without its section, since each role has flags of its own; that of
+    /// a server has both.
     #[must_use]
     pub(crate) fn flag(&self) -> String {
+        if self.key.starts_with("s3.") {
+            return self.key.replace('.', "-");
+        }
         self.key.rsplit('.').next().unwrap_or(self.key).replace('_', "-")
     }
 
@@ -90,6 +96,8 @@ pub(crate) const SETTINGS: [Setting; 32] = [
     Setting { key: "resolver", default: "" },
     Setting { key: "member_dir", default: "" },
     Setting { key: "advertise", default: "" },
+    Setting { key: "s3.endpoint", default: "" },
+    Setting { key: "s3.region", default: "" },
     Setting { key: "join.controls", default: "" },
     Setting { key: "join.token", default: "" },
     Setting { key: "join.role", default: "agent,ingress" },
@@ -106,8 +114,8 @@ pub(crate) const SETTINGS: [Setting; 32] = [
     Setting { key: "ingress.name", default: "" },
 ];
 
-/// The sections of `tutti.toml` with what only one command is told.
-const SECTIONS: [&str; 3] = ["agent", "ingress", "join"];
+/// The sections of `tutti.toml`: what only one command is told, and what is of another's server.
+const SECTIONS: [&str; 4] = ["agent", "ingress", "join", "s3"];
 
 /// Sections of `tutti.toml` that are not about roles.
 const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
@@ -138,7 +146,11 @@ impl fmt::Display for Origin {
 
 /// The effective value of every setting, as text, with its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Effective(BTreeMap<&'static str, (String, Origin)>);
+pub(crate) struct Effective {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    /// What others' programs are told by the environment too, and Tutti goes by: [`blobs::VARIABLES`]. It is shown by none.
+    foreign: blobs::Foreign,
+}
 
 /// What is said by others than the defaults.
 #[derive(Debug, Default)]
@@ -172,13 +184,14 @@ impl Effective {
                 values.insert(setting.key, (value.clone(), Origin::Flag(setting.flag())));
             }
         }
-        if faults.is_empty() { Ok(Effective(values)) } else { Err(faults) }
+        let foreign = blobs::Foreign::among(&sources.variables);
+        if faults.is_empty() { Ok(Effective { values, foreign }) } else { Err(faults) }
     }
 
     /// The effective value of a setting.
     #[must_use]
     pub(crate) fn text(&self, key: &str) -> &str {
-        self.0.get(key).map_or("", |(value, _)| value)
+        self.values.get(key).map_or("", |(value, _)| value)
     }
 
     /// The same, as it may be shown: a store's address may have a password in it.
@@ -193,18 +206,18 @@ impl Effective {
     /// Every setting with value and origin, in the order of [`SETTINGS`].
     pub(crate) fn rows(&self) -> impl Iterator<Item = (Setting, Cow<'_, str>, &Origin)> {
         SETTINGS.iter().filter_map(|setting| {
-            let (_, origin) = self.0.get(setting.key)?;
+            let (_, origin) = self.values.get(setting.key)?;
             Some((*setting, self.shown(setting.key), origin))
         })
     }
 
     /// Whether nobody said what it is.
     fn is_default(&self, key: &str) -> bool {
-        self.0.get(key).is_none_or(|(_, origin)| *origin == Origin::Default)
+        self.values.get(key).is_none_or(|(_, origin)| *origin == Origin::Default)
     }
 
     fn fault(&self, key: &str, why: impl fmt::Display) -> Problem {
-        let origin = self.0.get(key).map_or(&Origin::Default, |(_, origin)| origin);
+        let origin = self.values.get(key).map_or(&Origin::Default, |(_, origin)| origin);
         Problem::invalid(format!("{key} = \"{}\" (from {origin}): {why}", self.shown(key)))
     }
 }
@@ -346,8 +359,8 @@ pub(crate) struct Settings {
     pub(crate) http: SocketAddr,
     /// Where the store is.
     pub(crate) store: StoreAddress,
-    /// Folder of artifacts.
-    pub(crate) blobs: PathBuf,
+    /// Where artifacts are.
+    pub(crate) blobs: BlobsAddress,
     /// Where roles of this machine reach control.
     pub(crate) socket: RoleAddress,
     /// Name of this node.
@@ -381,18 +394,7 @@ impl TryFrom<&Effective> for Settings {
         let api = address(effective, "api", &mut faults);
         let http = address(effective, "http", &mut faults);
         let store = store(effective, &data_dir, &mut faults);
-        let blobs = match effective.text("blobs") {
-            "" => data_dir.join("blobs"),
-            text if text.starts_with("s3://") => {
-                faults.push(
-                    effective
-                        .fault("blobs", "this release keeps artifacts in a folder; S3 comes with clusters"),
-                );
-                PathBuf::new()
-            }
-            // What that promises is for several controls: `settings::server`.
-            text => PathBuf::from(text.strip_prefix(SHARED).unwrap_or(text)),
-        };
+        let blobs = blobs::read(effective, &data_dir, &mut faults);
         let socket = socket(effective, "socket", &data_dir.join(CONTROL_SOCKET), &mut faults);
         let node = node(effective, "node", &mut faults);
         let bandwidth = bandwidth(effective, "bandwidth", &mut faults);
@@ -407,7 +409,7 @@ impl TryFrom<&Effective> for Settings {
                 api: api?,
                 http: http?,
                 store: store?,
-                blobs,
+                blobs: blobs?,
                 socket: socket?,
                 node,
                 bandwidth,
@@ -437,9 +439,6 @@ fn advertise(effective: &Effective, faults: &mut Vec<Problem>) -> Option<HostPor
         }
     }
 }
-
-/// How a folder is said to be the same one on every control, such as on a network file system.
-const SHARED: &str = "shared:";
 
 /// The file in the data folder of `tutti dev` where other roles of this machine reach its control.
 const CONTROL_SOCKET: &str = "control.sock";

@@ -42,6 +42,14 @@ impl Client {
     async fn has(&self, path: &str) -> Result<bool, Problem> {
         let answered =
             self.exchange(Method::HEAD, path, HeaderMap::new(), body::empty(), Some(super::ANSWER)).await;
+        let answered = match answered {
+            // The answer to this question has no words; asked for its first byte the registry says what is wrong.
+            Ok(response) if response.status().is_server_error() => {
+                let first = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-0"))]);
+                self.exchange(Method::GET, path, first, body::empty(), Some(super::ANSWER)).await
+            }
+            answered => answered,
+        };
         match answered {
             Ok(response) if response.status() == StatusCode::NOT_FOUND => Ok(false),
             answered => self.judge(answered).await.map(|_| true),

@@ -12,7 +12,7 @@ use std::{
     fs, io,
     io::Write as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 use tokio::task::JoinHandle;
@@ -25,7 +25,7 @@ const FLUSH_BYTES: usize = 256 * 1024;
 
 /// A temporary file. Dropping it removes it.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     layout: Arc<Layout>,
     path: PathBuf,
     file: fs::File,
@@ -72,11 +72,27 @@ impl Incoming {
         Ok(())
     }
 
-    fn commit(mut self, expected: &Digest) -> Result<(), BlobError> {
+    /// Where the file is, as long as this lives.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sorts out what the machine said about it.
+    pub(crate) fn error(&self, what: &str, source: io::Error) -> BlobError {
+        self.layout.error(what, source)
+    }
+
+    /// Whether these are the bytes that were announced.
+    fn check(&mut self, expected: &Digest) -> Result<(), BlobError> {
         let actual = std::mem::take(&mut self.hasher).finish();
-        if actual != *expected {
-            return Err(BlobError::Digest { expected: expected.clone(), actual });
+        if actual == *expected {
+            return Ok(());
         }
+        Err(BlobError::Digest { expected: expected.clone(), actual })
+    }
+
+    fn commit(mut self, expected: &Digest) -> Result<(), BlobError> {
+        self.check(expected)?;
         let blob = self.layout.blob(expected);
         self.publish(&blob).map_err(|error| self.layout.error(format!("store blob {expected}"), error))?;
         self.kept = true;
@@ -85,7 +101,7 @@ impl Incoming {
 
     /// The same bytes may be there already, from an earlier push or one that ran beside this: the rename replaces
     /// them, which also mends a file that the disk has damaged.
-    fn publish(&self, blob: &std::path::Path) -> io::Result<()> {
+    fn publish(&self, blob: &Path) -> io::Result<()> {
         self.file.set_permissions(fs::Permissions::from_mode(0o444))?;
         self.file.sync_all()?;
         let folder = blob.parent().unwrap_or(&self.layout.root);
@@ -106,7 +122,7 @@ enum State {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct FolderUpload {
+pub(crate) struct FolderUpload {
     state: State,
     pending: Vec<Bytes>,
     pending_bytes: usize,
@@ -126,6 +142,23 @@ impl FolderUpload {
             self.state = State::Here(done.map_err(lost)??);
         }
         Ok(())
+    }
+
+    /// Ends it without storing it: the whole file, which goes when that is dropped.
+    pub(crate) async fn check(mut self, expected: &Digest) -> Result<Incoming, BlobError> {
+        let mut incoming = self.whole().await?;
+        incoming.check(expected)?;
+        Ok(incoming)
+    }
+
+    /// The file once everything has been written to it.
+    async fn whole(&mut self) -> Result<Incoming, BlobError> {
+        self.flush().await?;
+        self.settle().await?;
+        match std::mem::replace(&mut self.state, State::Lost) {
+            State::Here(incoming) => Ok(incoming),
+            State::Working(_) | State::Lost => Err(lost("an earlier write failed")),
+        }
     }
 
     /// Sends what has gathered to be written, and does not wait for it.
@@ -181,9 +214,7 @@ impl Upload for FolderUpload {
     }
 
     async fn commit(mut self: Box<Self>, expected: &Digest) -> Result<(), BlobError> {
-        self.flush().await?;
-        self.settle().await?;
-        let State::Here(incoming) = self.state else { return Err(lost("an earlier write failed")) };
+        let incoming = self.whole().await?;
         let expected = expected.clone();
         tokio::task::spawn_blocking(move || incoming.commit(&expected)).await.map_err(lost)?
     }

@@ -151,6 +151,7 @@ impl From<BlobError> for OciError {
             BlobError::Corrupt(_)
             | BlobError::Full { .. }
             | BlobError::ReadOnly { .. }
+            | BlobError::Bucket { .. }
             | BlobError::Io { .. } => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the blob store failed");
                 (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")

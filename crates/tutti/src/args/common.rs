@@ -38,9 +38,15 @@ pub(crate) struct ControlArgs {
     /// Where state is kept: sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…] or postgres://USER@HOST/DATABASE [env: TUTTI_STORE] [default: in the data folder]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Folder of artifacts; shared:PATH is one that is the same on every control [env: TUTTI_BLOBS] [default: in the data folder]
+    /// Where artifacts are kept: PATH, shared:PATH for a folder that is the same on every control, or s3://BUCKET[/PREFIX] [env: TUTTI_BLOBS] [default: in the data folder]
     #[arg(long, value_name = "PATH")]
     blobs: Option<String>,
+    /// Server of such a bucket; its keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY [env: TUTTI_S3_ENDPOINT, AWS_ENDPOINT_URL] [default: Amazon's of the region]
+    #[arg(long, value_name = "URL")]
+    s3_endpoint: Option<String>,
+    /// Region of such a bucket [env: TUTTI_S3_REGION, AWS_REGION] [default: us-east-1]
+    #[arg(long, value_name = "REGION")]
+    s3_region: Option<String>,
     /// Where roles on this machine reach control [env: TUTTI_SOCKET] [default: control.sock in the data folder]
     #[arg(long, value_name = "unix:/PATH")]
     socket: Option<String>,
@@ -62,12 +68,14 @@ pub(crate) struct ControlArgs {
 }
 
 impl ControlArgs {
-    pub(super) const fn given(&self) -> [Given<'_>; 10] {
+    pub(super) const fn given(&self) -> [Given<'_>; 12] {
         [
             ("data_dir", &self.data_dir),
             ("api", &self.api),
             ("store", &self.store),
             ("blobs", &self.blobs),
+            ("s3.endpoint", &self.s3_endpoint),
+            ("s3.region", &self.s3_region),
             ("socket", &self.socket),
             ("node", &self.node),
             ("key", &self.key),

@@ -1,6 +1,6 @@
 //! What `tutti server` is told.
 
-use super::{Effective, SHARED, Settings, StoreAddress};
+use super::{Effective, Settings, StoreAddress, blobs};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -33,10 +33,10 @@ impl TryFrom<&Effective> for ServerSettings {
         })?;
         // What is pushed to one control is fetched from any.
         let alone = matches!(control.store, StoreAddress::Sqlite(_));
-        if !alone && !effective.text("blobs").starts_with(SHARED) {
+        if !alone && !blobs::are_shared(effective) {
             let why = "controls over one store need the same artifacts";
             faults.push(effective.fault("blobs", why).hint(
-                "put them into a folder that is the same on every control, and say so: --blobs shared:PATH",
+                "put them into a bucket: --blobs s3://BUCKET, or a folder that is the same on every control, and say so: --blobs shared:PATH",
             ));
         }
         if !faults.is_empty() {

@@ -174,3 +174,34 @@ fn an_ingress_has_settings_of_its_own_and_finds_the_control_of_this_machine() {
     let faults = Effective::read(&sources("[ingress]\nhtpp = \"x\"\n", &[], &[])).unwrap_err();
     assert_eq!(faults[0].hint.as_deref(), Some("did you mean \"ingress.http\"?"));
 }
+
+#[test]
+fn a_bucket_is_named_with_its_server_and_its_keys_are_never_shown() {
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "hush")];
+    let more = [("AWS_ENDPOINT_URL", "http://127.0.0.1:9000/"), ("AWS_REGION", "eu-west-1")];
+    let flags = [("blobs", "s3://tutti/a"), ("store", "etcd://127.0.0.1:2379")];
+    let effective = Effective::read(&sources("", &[keys, more].concat(), &flags)).unwrap();
+    let settings = ServerSettings::try_from(&effective).unwrap().control;
+    let BlobsAddress::Bucket(bucket) = &settings.blobs else { panic!("{:?}", settings.blobs) };
+    assert_eq!(bucket.address.to_string(), "s3://tutti/a");
+    assert_eq!(bucket.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+    assert_eq!(bucket.region, "eu-west-1");
+    let shown = format!("{effective:?}{settings:?}");
+    assert!(!shown.contains("hush"), "{shown}");
+
+    // What is said to Tutti wins.
+    let own = "[s3]\nendpoint = \"https://s3.example.com\"\nregion = \"here\"\n";
+    let effective = Effective::read(&sources(own, &[keys, more].concat(), &flags)).unwrap();
+    let BlobsAddress::Bucket(bucket) = Settings::try_from(&effective).unwrap().blobs else { panic!() };
+    assert_eq!(
+        (bucket.endpoint.as_deref(), bucket.region.as_str()),
+        (Some("https://s3.example.com"), "here")
+    );
+
+    // Everything that is wrong is told at once, and no address with a password in it is repeated.
+    let wrong = [("AWS_ENDPOINT_URL", "http://user:hush@host")];
+    let effective = Effective::read(&sources("", &wrong, &[("blobs", "s3://A")])).unwrap();
+    let faults = Settings::try_from(&effective).unwrap_err();
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    assert!(!format!("{faults:?}").contains("hush"), "{faults:?}");
+}

@@ -18,6 +18,7 @@ mod harness;
 
 mod agent;
 mod bad_input;
+mod bucket;
 mod crash;
 mod domains;
 mod etcd;

@@ -12,31 +12,38 @@ use std::{
 };
 
 /// Folders of some machines, and the commands of their operator.
-struct World {
+pub struct World {
     folder: tempfile::TempDir,
     etcd: etcd::Cluster,
+    /// Where artifacts are, if not in the folder, and with what in the environment.
+    bucket: Option<(String, Vec<(&'static str, String)>)>,
 }
 
 /// A role that runs; it is killed at the end of the test.
-struct Role {
+pub struct Role {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
 }
 
 impl Role {
     /// Waits until it is ready, and gives what it said.
-    fn ready(&mut self) -> Value {
+    pub fn ready(&mut self) -> Value {
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         signal(self.child.id(), "TERM");
+        self.ends();
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ends(&mut self) {
         wait_for("the role ends", || self.child.try_wait().unwrap().is_some());
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -67,18 +74,25 @@ impl Drop for World {
 }
 
 impl World {
-    fn start() -> Option<World> {
+    pub fn start() -> Option<World> {
         let etcd = etcd::Cluster::start(1, &[])?;
         etcd.wait_for_leader();
         let folder = tempfile::Builder::new().prefix("tutti-members-").tempdir().unwrap();
-        Some(World { folder, etcd })
+        Some(World { folder, etcd, bucket: None })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// The same, with artifacts in a bucket.
+    pub fn with_bucket(address: &str, environment: Vec<(&'static str, String)>) -> Option<World> {
+        let mut world = World::start()?;
+        world.bucket = Some((address.to_owned(), environment));
+        Some(world)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
@@ -91,26 +105,29 @@ impl World {
             .env("XDG_CONFIG_HOME", self.path("config"))
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
+        if let Some((_, environment)) = &self.bucket {
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
+        }
         command
     }
 
-    fn tutti(&self, arguments: &[&str]) -> Said {
+    pub fn tutti(&self, arguments: &[&str]) -> Said {
         said(self.command().args(arguments).output().unwrap())
     }
 
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub fn ok(&self, arguments: &[&str]) -> String {
         let said = self.tutti(arguments);
         assert_eq!(said.code, 0, "tutti {}\n{}\n{}", arguments.join(" "), said.out, said.err);
         said.out
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json(&self, arguments: &[&str]) -> Value {
         let out = self.ok(&[arguments, &["-o", "json"]].concat());
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
     }
 
     /// Starts a role of the machine of this name.
-    fn role(&self, machine: &str, arguments: &[&str]) -> Role {
+    pub fn role(&self, machine: &str, arguments: &[&str]) -> Role {
         let log = self.path(&format!("{machine}-{}.log", arguments[0]));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let (data, member) =
@@ -128,9 +145,13 @@ impl World {
     }
 
     /// Starts the control of a machine. Each has a key file of its own; artifacts are on a shared folder.
-    fn server(&self, machine: &str, more: &[&str]) -> Role {
+    pub fn server(&self, machine: &str, more: &[&str]) -> Role {
         let key = self.text(&format!("{machine}.key"));
-        let (store, blobs) = (self.etcd.address().to_string(), format!("shared:{}", self.text("blobs")));
+        let store = self.etcd.address().to_string();
+        let blobs = match &self.bucket {
+            Some((address, _)) => address.clone(),
+            None => format!("shared:{}", self.text("blobs")),
+        };
         let arguments = [
             &["server", "--store", &store, "--blobs", &blobs, "--key", &key, "--node", machine],
             &["--api", "127.0.0.1:0", "--vouch", "true"][..],
@@ -139,12 +160,12 @@ impl World {
         self.role(machine, &arguments.concat())
     }
 
-    fn token(&self, more: &[&str]) -> String {
+    pub fn token(&self, more: &[&str]) -> String {
         let created = self.json(&[&["token", "create", "--node"], more].concat());
         created["token"].as_str().unwrap().to_owned()
     }
 
-    fn join(&self, machine: &str, control: &str, token: &str, more: &[&str]) -> Said {
+    pub fn join(&self, machine: &str, control: &str, token: &str, more: &[&str]) -> Said {
         let member = self.text(&format!("{machine}-member"));
         let arguments = ["join", control, "--node", machine, "--token", token, "--member-dir", &member];
         self.tutti(&[&arguments, more].concat())
@@ -161,7 +182,7 @@ impl World {
         of_nodes.map(|node| (node["name"].as_str().unwrap().to_owned(), heard(node))).collect()
     }
 
-    fn push(&self, version: &str) {
+    pub fn push(&self, version: &str) {
         let folder = self.path(&version.replace([':', '@'], "-"));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("hello.wasm");
@@ -171,7 +192,7 @@ impl World {
 }
 
 /// A port that nobody has: it must be known before its agent starts.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
