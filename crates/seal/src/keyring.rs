@@ -146,6 +146,14 @@ impl Keyring {
         matches!(&self.place, Place::Source(Source::File(path)) if !path.exists())
     }
 
+    /// The key that was handed over, or came out of a backup.
+    ///
+    /// # Errors
+    /// `invalid` if it is none.
+    pub fn parsed(text: &Zeroizing<String>) -> Result<SealingKey, Problem> {
+        parse(text).unwrap_or_else(|| Err(Problem::invalid("what was handed over is no key")))
+    }
+
     /// The key as it is kept, for who must have the same: 64 hex digits. Read anew.
     ///
     /// # Errors

@@ -6,8 +6,10 @@
 //!
 //! [`contract`] holds the trait and its types, [`suite`] the conformance suite that every engine passes. Engines:
 //! [`sqlite`] (embedded, the default), [`etcd`] and [`postgres`] (for clusters) and [`memory`] (tests and simulation);
-//! [`faulty`] wraps any engine and injects faults; [`migrate`] copies a store into one of another engine.
+//! [`faulty`] wraps any engine and injects faults; [`migrate`] copies a store into one of another engine; [`backup`] reads
+//! one as of a moment, and fills an empty one with what was read.
 
+pub mod backup;
 mod check;
 pub mod contract;
 pub mod etcd;

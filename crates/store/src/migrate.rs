@@ -10,7 +10,7 @@
 
 use crate::{Compare, Entry, List, Revision, Store, StoreError, Txn, TxnOutcome, check};
 use futures_util::future;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tutti_base::sha256::Hasher;
 use tutti_model::{
     Digest, ErrorCode, Problem,
@@ -19,6 +19,8 @@ use tutti_model::{
 
 /// Below this stands what a copy keeps in its target. It sorts before all keys of objects.
 const MARK: &str = "!migration";
+/// What a copy writes there.
+const COPY: &str = "unfinished";
 /// Keys read at once.
 const PAGE: usize = 64;
 /// How long whatever is bound to a lease may take to go. An ingress that is no more goes 10 s after the store is opened.
@@ -61,7 +63,7 @@ pub async fn migrate(from: &dyn Store, to: &dyn Store) -> Result<Migrated, Probl
             .hint("finish that one, or name the store that it was made from"));
     }
     let source = at_rest(from).await?;
-    let mark = take(to).await?;
+    let mark = take(to, COPY).await?;
     raise(to, &mark, source.revision).await?;
     copy(from, source.revision, to, &mark).await?;
     if from.revision().await? != source.revision {
@@ -74,8 +76,7 @@ pub async fn migrate(from: &dyn Store, to: &dyn Store) -> Result<Migrated, Probl
             target.keys, target.digest, source.keys, source.digest
         )));
     }
-    let revision = write(to, mark.guard().delete(MARK)).await?;
-    to.compact(revision).await?;
+    let revision = unmark(to, &mark).await?;
     Ok(Migrated { keys: source.keys, bytes: source.bytes, digest: source.digest, revision })
 }
 
@@ -85,17 +86,41 @@ fn in_use(why: String) -> Problem {
 }
 
 /// What is in a store, less marks.
-struct Survey {
+pub(crate) struct Survey {
     revision: Revision,
-    keys: u64,
-    bytes: u64,
-    digest: Digest,
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
+    pub(crate) digest: Digest,
     /// A key that goes with a lease. These are not counted.
     leased: Option<String>,
 }
 
-async fn survey(store: &dyn Store, at: Revision) -> Result<Survey, StoreError> {
-    let (mut keys, mut bytes, mut hasher, mut leased) = (0, 0, Hasher::default(), None);
+/// Counts keys and values, and has one digest over all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    keys: u64,
+    bytes: u64,
+    hasher: Hasher,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, key: &str, value: &[u8]) {
+        for part in [key.as_bytes(), value] {
+            let size = u64::try_from(part.len()).unwrap_or(u64::MAX);
+            self.hasher.update(&size.to_be_bytes());
+            self.hasher.update(part);
+            self.bytes += size;
+        }
+        self.keys += 1;
+    }
+
+    pub(crate) fn finish(self, revision: Revision) -> Migrated {
+        Migrated { keys: self.keys, bytes: self.bytes, digest: self.hasher.finish(), revision }
+    }
+}
+
+pub(crate) async fn survey(store: &dyn Store, at: Revision) -> Result<Survey, StoreError> {
+    let (mut tally, mut leased) = (Tally::default(), None);
     let mut pages = Pages::of(store, at);
     while let Some(page) = pages.next().await? {
         for entry in page {
@@ -103,16 +128,11 @@ async fn survey(store: &dyn Store, at: Revision) -> Result<Survey, StoreError> {
                 leased.get_or_insert(entry.key);
                 continue;
             }
-            for part in [entry.key.as_bytes(), &entry.value] {
-                let size = u64::try_from(part.len()).unwrap_or(u64::MAX);
-                hasher.update(&size.to_be_bytes());
-                hasher.update(part);
-                bytes += size;
-            }
-            keys += 1;
+            tally.add(&entry.key, &entry.value);
         }
     }
-    Ok(Survey { revision: at, keys, bytes, digest: hasher.finish(), leased })
+    let Migrated { keys, bytes, digest, .. } = tally.finish(at);
+    Ok(Survey { revision: at, keys, bytes, digest, leased })
 }
 
 /// The source, once nothing in it goes with a lease: as long as something does, somebody lives.
@@ -129,7 +149,8 @@ async fn at_rest(store: &dyn Store) -> Result<Survey, Problem> {
 }
 
 /// All entries as of a revision, but for marks, in pages.
-struct Pages<'a> {
+#[derive(Debug)]
+pub(crate) struct Pages<'a> {
     store: &'a dyn Store,
     at: Revision,
     /// `None` at the end.
@@ -137,11 +158,11 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    fn of(store: &'a dyn Store, at: Revision) -> Self {
+    pub(crate) fn of(store: &'a dyn Store, at: Revision) -> Self {
         Pages { store, at, after: Some(None) }
     }
 
-    async fn next(&mut self) -> Result<Option<Vec<Entry>>, StoreError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Entry>>, StoreError> {
         let Some(after) = self.after.take() else { return Ok(None) };
         let list = List { prefix: String::new(), at: Some(self.at), after, limit: Some(PAGE) };
         let mut listing = self.store.list(list).await?;
@@ -154,16 +175,17 @@ impl<'a> Pages<'a> {
 }
 
 /// The mark in a target, as the one who copies last set it.
-struct Mark(Revision);
+#[derive(Debug)]
+pub(crate) struct Mark(Revision);
 
 impl Mark {
     /// A transaction that is refused once another copy has set the mark.
-    fn guard(&self) -> Txn {
+    pub(crate) fn guard(&self) -> Txn {
         Txn::new().when(Compare::Modified(MARK.into(), self.0))
     }
 }
 
-async fn write(to: &dyn Store, txn: Txn) -> Result<Revision, Problem> {
+pub(crate) async fn write(to: &dyn Store, txn: Txn) -> Result<Revision, Problem> {
     match to.txn(txn).await? {
         TxnOutcome::Committed(revision) => Ok(revision),
         TxnOutcome::Refused { .. } => Err(Problem::conflict("another copy goes on in the target")
@@ -171,12 +193,18 @@ async fn write(to: &dyn Store, txn: Txn) -> Result<Revision, Problem> {
     }
 }
 
-/// Marks an empty target, or takes over one that was marked and empties it.
-async fn take(to: &dyn Store) -> Result<Mark, Problem> {
+/// Marks an empty target for this work, or takes over one that the same work had marked, and empties it.
+pub(crate) async fn take(to: &dyn Store, work: &str) -> Result<Mark, Problem> {
     let marked = to.get(MARK).await?;
     let first = to.list(List { limit: Some(1), ..List::default() }).await?.entries.into_iter().next();
     let compare = match (&marked, first) {
-        (Some(mark), _) => Compare::Modified(MARK.into(), mark.modified),
+        (Some(mark), _) if *mark.value == *work.as_bytes() => Compare::Modified(MARK.into(), mark.modified),
+        (Some(_), _) => {
+            return Err(Problem::conflict(
+                "the target was begun by another copy or restore, and is not whole",
+            )
+            .hint("finish that one, or name an empty store"));
+        }
         (None, None) => Compare::Absent(MARK.into()),
         (None, Some(entry)) => {
             return Err(Problem::new(
@@ -186,7 +214,7 @@ async fn take(to: &dyn Store) -> Result<Mark, Problem> {
             .hint("name an empty one"));
         }
     };
-    let mark = Mark(write(to, Txn::new().when(compare).put(MARK, *b"unfinished")).await?);
+    let mark = Mark(write(to, Txn::new().when(compare).put(MARK, work.as_bytes())).await?);
     loop {
         let list = List { after: Some(MARK.into()), limit: Some(STORE_TXN_OPERATIONS), ..List::default() };
         let left = to.list(list).await?.entries;
@@ -197,8 +225,15 @@ async fn take(to: &dyn Store) -> Result<Mark, Problem> {
     }
 }
 
+/// Declares a target whole. Its history begins here.
+pub(crate) async fn unmark(to: &dyn Store, mark: &Mark) -> Result<Revision, Problem> {
+    let revision = write(to, mark.guard().delete(MARK)).await?;
+    to.compact(revision).await?;
+    Ok(revision)
+}
+
 /// Writes until the target's revision is the source's at the least.
-async fn raise(to: &dyn Store, mark: &Mark, revision: Revision) -> Result<(), Problem> {
+pub(crate) async fn raise(to: &dyn Store, mark: &Mark, revision: Revision) -> Result<(), Problem> {
     loop {
         let missing = revision.saturating_sub(to.revision().await?);
         if missing == 0 {
@@ -215,19 +250,41 @@ async fn raise(to: &dyn Store, mark: &Mark, revision: Revision) -> Result<(), Pr
 
 /// Copies what was there at `at`, in transactions as large as they may be.
 async fn copy(from: &dyn Store, at: Revision, to: &dyn Store, mark: &Mark) -> Result<(), Problem> {
-    let mut txn = mark.guard();
+    let mut filling = Filling::new(to, mark);
     let mut pages = Pages::of(from, at);
     while let Some(page) = pages.next().await? {
         for entry in page.into_iter().filter(|entry| entry.lease.is_none()) {
-            let bytes = check::weight(&txn) + entry.key.len() + entry.value.len();
-            if txn.operations.len() >= STORE_TXN_OPERATIONS || bytes > STORE_TXN_BYTES {
-                write(to, std::mem::replace(&mut txn, mark.guard())).await?;
-            }
-            txn = txn.put(entry.key, entry.value);
+            filling.put(entry.key, entry.value).await?;
         }
     }
-    write(to, txn).await?;
-    Ok(())
+    filling.finish().await
+}
+
+/// Writes keys into a marked target.
+pub(crate) struct Filling<'a> {
+    to: &'a dyn Store,
+    mark: &'a Mark,
+    txn: Txn,
+}
+
+impl<'a> Filling<'a> {
+    pub(crate) fn new(to: &'a dyn Store, mark: &'a Mark) -> Self {
+        Filling { to, mark, txn: mark.guard() }
+    }
+
+    pub(crate) async fn put(&mut self, key: String, value: Arc<[u8]>) -> Result<(), Problem> {
+        let bytes = check::weight(&self.txn) + key.len() + value.len();
+        if self.txn.operations.len() >= STORE_TXN_OPERATIONS || bytes > STORE_TXN_BYTES {
+            write(self.to, std::mem::replace(&mut self.txn, self.mark.guard())).await?;
+        }
+        self.txn = std::mem::take(&mut self.txn).put(key, value);
+        Ok(())
+    }
+
+    pub(crate) async fn finish(self) -> Result<(), Problem> {
+        write(self.to, self.txn).await?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -138,6 +138,15 @@ impl SqliteStore {
         Ok(SqliteStore(shared))
     }
 
+    /// Copies the store in a file, as it is at one moment, into a file that is not there yet; also while it is open, in
+    /// another process too, whose writes go on.
+    ///
+    /// # Errors
+    /// `NoSpace` and what else the disk says.
+    pub fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+        open::copy(from, to)
+    }
+
     /// Where its file is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,11 +1,13 @@
 //! The whole tree of commands: what the client has, and what starts a role.
 
+mod backup;
 mod common;
 mod ingress;
 
 pub(crate) use ingress::IngressArgs;
 
 use crate::settings::{Effective, Sources};
+use backup::{BackupArgs, RestoreArgs, StateArgs};
 use clap::{Args, Parser, Subcommand};
 use common::{ControlArgs, Given, RoleArgs};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -32,6 +34,8 @@ pub(crate) enum StoreCommand {
     /// Nothing may run over either. A copy that is cut off is begun anew by the same command; until it is whole, its
     /// target is not opened.
     Migrate(MigrateArgs),
+    /// Make a new recovery key, which opens backups made from then on, and show it once
+    RecoveryKey(StateArgs),
 }
 
 /// Flags of `tutti store migrate`.
@@ -58,6 +62,10 @@ pub(crate) enum Command {
     Join(JoinArgs),
     /// Run another ingress of a cloud on this machine: a way in that serves on while control is away
     Ingress(IngressArgs),
+    /// Write the state of a cloud into one encrypted file, while it runs or not
+    Backup(BackupArgs),
+    /// Fill an empty store from a backup
+    Restore(RestoreArgs),
     /// Look after the store itself, with no cloud running over it
     #[command(subcommand)]
     Store(StoreCommand),

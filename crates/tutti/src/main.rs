@@ -3,6 +3,7 @@
 mod agent;
 mod args;
 mod artifacts;
+mod backup;
 mod claim;
 mod control;
 mod dev;
@@ -16,6 +17,7 @@ mod migrate;
 mod node_api;
 mod parts;
 mod ready;
+mod recovery;
 mod server;
 mod settings;
 mod stop;
@@ -97,6 +99,31 @@ fn main() -> ExitCode {
             let json = globals.output == tutti_cli::Format::Json;
             let run = migrate::run(&stores.from, &stores.to, json);
             runtime.block_on(role("warn", Format::Text, run))
+        }
+        Command::Store(StoreCommand::RecoveryKey(of)) => {
+            match of.effective().and_then(|effective| Settings::try_from(&effective)) {
+                Ok(settings) => {
+                    runtime.block_on(role("warn", Format::Text, backup::new_recovery_key(settings)))
+                }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Backup(asked) => {
+            match asked.of.effective().and_then(|effective| Settings::try_from(&effective)) {
+                Ok(settings) => {
+                    runtime.block_on(role("warn", Format::Text, backup::run(settings, &asked.file)))
+                }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Restore(asked) => {
+            match asked.of.effective().and_then(|effective| Settings::try_from(&effective)) {
+                Ok(settings) => {
+                    let run = backup::restore(settings, asked.asked());
+                    runtime.block_on(role("warn", Format::Text, run))
+                }
+                Err(faults) => refuse(&faults),
+            }
         }
         Command::Client(client) => {
             let rows = Effective::read(&args::surroundings()).as_ref().map(args::rows).unwrap_or_default();

@@ -71,8 +71,8 @@ pub(crate) async fn store(
     };
     let store = open_store(&address, clock, random).await?;
     if migrate::is_unfinished(&*store).await? {
-        return Err(Problem::conflict("the store is the target of a copy that was cut off")
-            .hint("copy again: tutti store migrate --from STORE --to STORE"));
+        return Err(Problem::conflict("the store is the target of a copy or a restore that was cut off")
+            .hint("begin that again: tutti store migrate --from STORE --to STORE, or tutti restore FILE"));
     }
     Ok(store)
 }

@@ -8,6 +8,7 @@ use crate::{
     membership::{Kept, Membership},
     parts::{bind, listen, say},
     ready::{Access, Api},
+    recovery,
     settings::ServerSettings,
     stop::Stop,
 };
@@ -58,6 +59,11 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
     let first_token = server::ensure_admin_token(&this.0.objects).await?;
     leadership::start(membership.kept.member.clone(), this.0.reconciling(&settings.control), &tasks);
     let router = this.0.api(&settings.control, this.around(&cluster, &membership), &tasks)?;
+    let recovery_key = match init && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        // Where nobody looks, it would stand in a log: then it is made by `tutti store recovery-key`.
+        true => recovery::make(&**this.0.objects.store(), &this.0.keyring, &this.0.random, true).await?,
+        false => None,
+    };
     let acceptor = this.acceptor(&membership)?;
     tasks.spawn("api", server::serve_tls(api, router.clone(), acceptor, tasks.clone()));
     tasks.spawn("socket", server::serve_socket(socket, router, tasks.clone()));
@@ -70,6 +76,9 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
         None => Access { token_file: None, shown: None },
     };
     Ready { found, cluster: &cluster, membership: &membership, folder: &folder, access }.print(print_json);
+    if let Some(key) = &recovery_key {
+        say(&format!("The recovery key, which opens backups, shown this once:\n  {}\n", key.as_str()));
+    }
     stop.asked(&tasks).await;
     tracing::info!("ending");
     let broken = tasks.stopping().is_cancelled();

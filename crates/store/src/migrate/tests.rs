@@ -108,7 +108,7 @@ async fn what_is_in_the_way_is_named_and_left() {
     assert_eq!((to.revision().await, contents(&*to).await.len()), (Ok(1), 1));
     // What is unfinished is no source.
     let (begun, empty) = (memory(), memory());
-    take(&*begun).await.unwrap();
+    take(&*begun, COPY).await.unwrap();
     let problem = migrate(&*begun, &*empty).await.unwrap_err();
     assert_eq!(problem.code, ErrorCode::Conflict);
     assert_eq!(empty.revision().await, Ok(0));
@@ -131,9 +131,9 @@ async fn a_source_in_which_somebody_lives_is_refused() {
 #[tokio::test]
 async fn of_two_copies_into_one_target_the_later_goes_on() {
     let to = memory();
-    let first = take(&*to).await.unwrap();
+    let first = take(&*to, COPY).await.unwrap();
     write(&*to, first.guard().put("a", *b"1")).await.unwrap();
-    let second = take(&*to).await.unwrap();
+    let second = take(&*to, COPY).await.unwrap();
     assert!(contents(&*to).await.iter().all(|(key, _)| key == MARK));
     let problem = write(&*to, first.guard().put("b", *b"1")).await.unwrap_err();
     assert_eq!(problem.code, ErrorCode::Conflict);

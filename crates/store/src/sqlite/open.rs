@@ -8,7 +8,9 @@ use crate::{LeaseId, StoreError};
 use rusqlite::{Connection, OpenFlags};
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    time::Duration,
 };
 use tutti_model::Millis;
 
@@ -16,6 +18,9 @@ use tutti_model::Millis;
 const CACHE_KIB: i64 = 2048;
 /// To what size the log is cut back after a burst, in bytes.
 const LOG_BYTES: i64 = 16 * 1024 * 1024;
+
+/// How long a copy waits for a moment at which nobody holds the file for themselves.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// A store's file is open here, as long as this exists.
 pub(super) struct Lock(File);
@@ -78,6 +83,26 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     open().map_err(|failure| failure.at(path))
+}
+
+/// Copies a database as of one moment, beside whoever has it open: SQLite's own reading transaction sees to that.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    // Made here, so that nobody else may read it, whatever the process makes otherwise.
+    OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(|error| failure::file(&error, to))?;
+    // A database in this mode is opened for writing to be read: its index of the log is in a file of its own.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copied = || -> Result<(), Failure> {
+        let connection = Connection::open_with_flags(from, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+        Ok(())
+    };
+    copied().map_err(|failure| failure.at(to))
 }
 
 /// Makes the tables in an empty file; in another, checks that it is a store, of a form known here, and sound.

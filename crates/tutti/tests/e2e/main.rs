@@ -17,6 +17,7 @@
 mod harness;
 
 mod agent;
+mod backup;
 mod bad_input;
 mod bucket;
 mod crash;
