@@ -17,6 +17,7 @@
 mod harness;
 
 mod agent;
+mod audit;
 mod bad_input;
 mod crash;
 mod domains;
