@@ -9,6 +9,7 @@
 //! Bounds: [`CONNECT`] to connect, [`ANSWER`] until an answer begins, [`SILENCE`] between the pieces of one,
 //! [`ANSWER_BYTES`] for an answer read whole.
 
+mod audit;
 mod calls;
 mod domains;
 mod fault;
@@ -23,6 +24,7 @@ mod transport;
 mod watching;
 mod zone;
 
+pub use audit::AuditRequest;
 pub use calls::{Filter, LogScope, LogsRequest};
 pub use domains::Claimed;
 pub use node_logs::NodeLogs;

@@ -47,6 +47,14 @@ const OF_LOGS: &[Parameter] = &[
     parameter("follow", "Goes on with new lines as they come, and with instances that start later."),
 ];
 
+const OF_AUDIT: &[Parameter] = &[
+    CURSOR,
+    LIMIT,
+    parameter("object", "Only changes of this object, as KIND/NAME or its name."),
+    parameter("who", "Only those that this token, user or member asked for."),
+    parameter("since", "Only those from then on, in milliseconds since 1970 (UTC)."),
+];
+
 /// The query parameters of an operation; others are refused.
 #[must_use]
 pub fn parameters(operation: &str) -> &'static [Parameter] {
@@ -57,6 +65,7 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         "list_domains" | "list_nodes" | "list_zones" | "list_tokens" | "list_users" | "list_claims"
         | "list_members" => OF_PLATFORM,
         "logs" => OF_LOGS,
+        "list_audit" => OF_AUDIT,
         "watch_zone_members"
         | "watch_zone_tables"
         | "watch_zone_nodes"
@@ -127,6 +136,7 @@ fn answer(operation: &Operation) -> Good {
         "leave_domain" | "decline_invitation" => Good::Nothing,
         "preload_version" => Good::Json("Preloaded", 200),
         "delete_service" => Good::Json("Resource", 202),
+        "list_audit" => Good::Json("Page", 200),
         id if id.starts_with("list_") => Good::List,
         id if id.starts_with("create_") => Good::Json("Resource", 201),
         id if id.starts_with("delete_") => Good::Nothing,

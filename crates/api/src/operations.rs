@@ -296,6 +296,13 @@ pub static OPERATIONS: &[Operation] = &[
         "Says whether it takes new instances.",
     ),
     op("change_node", Method::PATCH, "/v1/nodes/{name}", Right::Admin, "Changes its labels and taints."),
+    op(
+        "list_audit",
+        Method::GET,
+        "/v1/audit",
+        Right::Anyone,
+        "Lists who changed what, newest first: all, or that of the domains one owns.",
+    ),
     op("list_zones", Method::GET, "/v1/zones", Right::Admin, "Lists or watches zones."),
     op("list_tables", Method::GET, "/v1/tables", Right::Admin, "Lists or watches routing tables."),
     op(

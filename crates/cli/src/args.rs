@@ -89,6 +89,8 @@ pub enum ClientCommand {
     Logs(LogsArgs),
     /// Say why something is as it is
     Explain(ExplainArgs),
+    /// Show who changed what, newest first
+    Audit(AuditArgs),
     /// Set how many workers serve a service
     Scale(ScaleArgs),
     /// Tenants' namespaces
@@ -255,6 +257,23 @@ pub struct ExplainArgs {
     /// KIND/NAME, or a name that says what it is: d-…, i-…, NAME@VERSION, a service, a host
     #[arg(value_name = "OBJECT")]
     pub object: String,
+}
+
+/// `tutti audit`
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// Only changes of this object: KIND/NAME, or its name
+    #[arg(value_name = "OBJECT")]
+    pub object: Option<String>,
+    /// Only what this token, user or member asked for
+    #[arg(long, value_name = "NAME")]
+    pub who: Option<String>,
+    /// Only changes of the last so long, such as 5m
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Millis>,
+    /// Show at most the newest N
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
 }
 
 /// `tutti scale`

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod audit;
 mod bindgen;
 mod config;
 mod deploy;
@@ -69,6 +70,7 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Ps(args) => ps::ps(session, &args).await,
         ClientCommand::Logs(args) => logs::logs(session, &args).await,
         ClientCommand::Explain(args) => explain::explain(session, &args.object).await,
+        ClientCommand::Audit(args) => audit::audit(session, &args).await,
         ClientCommand::Scale(args) => nouns::scale(session, &args).await,
         ClientCommand::Domain(command) => domain::domain(session, command).await,
         ClientCommand::User(command) => domain::user(session, command).await,

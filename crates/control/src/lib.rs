@@ -5,6 +5,7 @@
 //! asks them for lines; [`observed`] holds what
 //! changes too often to be an object (heartbeats, figures).
 
+mod author;
 pub mod cluster;
 pub mod keys;
 pub mod leadership;

@@ -3,12 +3,16 @@
 //! The revision of an object is that of its key. A write that was decided from an object compares that revision, so
 //! that nothing is decided from what is no longer so.
 
-use crate::keys::Home;
+use crate::{
+    author::{self, Author, Changed},
+    keys::Home,
+};
 use futures_util::StreamExt as _;
+use serde_json::Value;
 use std::sync::Arc;
 use tutti_api::{Change, WatchEvent, WatchStream};
 use tutti_base::{Clock, Random};
-use tutti_model::{Problem, Resource, limits, name::ZoneName, resource::Object};
+use tutti_model::{Problem, Resource, audit::AuditSpec, limits, name::ZoneName, resource::Object};
 use tutti_store::{Compare, Entry, LeaseId, List, Operation, Store, StoreError, Txn, TxnOutcome};
 
 /// The store, seen as objects of one control.
@@ -135,7 +139,8 @@ impl Objects {
     /// Starts a transaction.
     pub fn write(&self) -> Write {
         let txn = Txn { compares: self.fence.iter().cloned().collect(), ..Txn::new() };
-        Write { objects: self.clone(), txn, bytes: 0, fault: None }
+        let author = author::current();
+        Write { objects: self.clone(), txn, bytes: 0, fault: None, author, changed: Vec::new() }
     }
 }
 
@@ -226,6 +231,11 @@ pub fn decode<S: Object>(entry: &Entry) -> Result<Resource<S>, Problem> {
     Ok(object)
 }
 
+/// What was asked of an object, for its record.
+fn spec<S: Object>(object: &Resource<S>) -> Option<Value> {
+    Some(serde_json::to_value(&object.spec).unwrap_or(Value::Null))
+}
+
 /// A transaction of typed writes.
 #[derive(Debug)]
 #[must_use = "nothing is written before commit"]
@@ -235,6 +245,10 @@ pub struct Write {
     /// Of the keys and values to be written.
     bytes: usize,
     fault: Option<Problem>,
+    /// On whose behalf; then the transaction has an audit record.
+    author: Option<Author>,
+    /// What the record tells of.
+    changed: Vec<Changed>,
 }
 
 impl Write {
@@ -242,6 +256,7 @@ impl Write {
     pub fn create<S: Object>(mut self, object: &Resource<S>) -> Self {
         let key = self.objects.key::<S>(&object.name);
         self.txn.compares.push(Compare::Absent(key.clone()));
+        self.note::<S>(&object.name, None, None, spec(object));
         self.put(key, object, None)
     }
 
@@ -256,6 +271,7 @@ impl Write {
     pub fn update<S: Object>(mut self, object: &Resource<S>) -> Self {
         let key = self.objects.key::<S>(&object.name);
         self.txn.compares.push(Compare::Modified(key.clone(), object.revision));
+        self.note::<S>(&object.name, Some((key.clone(), object.revision)), None, spec(object));
         self.put(key, object, None)
     }
 
@@ -271,6 +287,7 @@ impl Write {
     pub fn delete<S: Object>(mut self, object: &Resource<S>) -> Self {
         let key = self.objects.key::<S>(&object.name);
         self.txn.compares.push(Compare::Modified(key.clone(), object.revision));
+        self.note::<S>(&object.name, None, spec(object), None);
         self.txn.operations.push(Operation::Delete { key });
         self
     }
@@ -297,8 +314,12 @@ impl Write {
     /// written one is compared too.
     #[must_use]
     pub fn room(&self) -> usize {
-        let used = self.txn.operations.len().max(self.txn.compares.len());
-        let bytes = limits::STORE_TXN_BYTES.saturating_sub(self.bytes);
+        let (record, record_bytes) = match self.author {
+            Some(_) => (1, limits::STORE_KEY_BYTES + limits::AUDIT_RECORD_BYTES),
+            None => (0, 0),
+        };
+        let used = self.txn.operations.len().max(self.txn.compares.len()) + record;
+        let bytes = limits::STORE_TXN_BYTES.saturating_sub(self.bytes + record_bytes);
         let largest = limits::STORE_KEY_BYTES + limits::STORE_VALUE_BYTES;
         limits::STORE_TXN_OPERATIONS.saturating_sub(used).min(bytes / largest)
     }
@@ -307,7 +328,10 @@ impl Write {
     ///
     /// # Errors
     /// The store's own, and `quota_exceeded` for an object that is too large to be stored.
-    pub async fn commit(self) -> Result<Option<u64>, Problem> {
+    pub async fn commit(mut self) -> Result<Option<u64>, Problem> {
+        if self.author.is_some() && !self.changed.is_empty() {
+            self = self.with_record().await?;
+        }
         if let Some(fault) = self.fault {
             return Err(fault);
         }
@@ -315,6 +339,35 @@ impl Write {
             TxnOutcome::Committed(revision) => Ok(Some(revision)),
             TxnOutcome::Refused { .. } => Ok(None),
         }
+    }
+
+    fn note<S: Object>(
+        &mut self,
+        name: &str,
+        replaces: Option<(String, u64)>,
+        before: Option<Value>,
+        after: Option<Value>,
+    ) {
+        if self.author.is_some() {
+            let name = name.to_owned();
+            self.changed.push(Changed { kind: S::KIND, name, replaces, before, after });
+        }
+    }
+
+    /// The same, with the record of what it changes: committed together, or not at all.
+    async fn with_record(mut self) -> Result<Self, Problem> {
+        let Some(author) = self.author.take() else { return Ok(self) };
+        for changed in self.changed.iter_mut().take(limits::AUDIT_CHANGES) {
+            let Some((key, revision)) = &changed.replaces else { continue };
+            // If it is no longer at that revision, nothing is committed either.
+            let entry = self.objects.store.get(key).await?.filter(|entry| entry.modified == *revision);
+            let stored = entry.and_then(|entry| serde_json::from_slice::<Value>(&entry.value).ok());
+            let spec = stored.and_then(|mut stored| stored.get_mut("spec").map(Value::take));
+            changed.before = Some(spec.unwrap_or_default());
+        }
+        let record = author::record(&self.objects, author, &self.changed);
+        let key = self.objects.key::<AuditSpec>(&record.name);
+        Ok(self.put(key, &record, None))
     }
 
     fn put<S: Object>(mut self, key: String, object: &Resource<S>, lease: Option<LeaseId>) -> Self {

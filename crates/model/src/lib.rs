@@ -7,6 +7,7 @@
 //! after kinds (`service`, `version`, `deployment`, …) hold that kind's `Spec` and `Status`.
 
 pub mod assignment;
+pub mod audit;
 pub mod claim;
 pub mod cluster;
 pub mod control;

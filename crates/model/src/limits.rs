@@ -75,3 +75,14 @@ pub const FAILURE_LOG_LINES: usize = 20;
 pub const QUEUE_REQUESTS: usize = 1024;
 /// Answers that a step needs before it can be judged.
 pub const JUDGE_ANSWERS: u64 = 50;
+/// Most of an object's spec that one side of an audit record shows, in bytes: all but the largest manifests fit.
+pub const AUDIT_SPEC_BYTES: usize = 4 * 1024;
+/// Most objects of one transaction that an audit record tells of. With this many of the largest it takes 64 KiB and
+/// their names, beside what the transaction itself writes.
+pub const AUDIT_CHANGES: usize = 8;
+/// Largest audit record, in bytes: a transaction keeps so much room for it.
+pub const AUDIT_RECORD_BYTES: usize = 96 * 1024;
+/// Audit records that are kept, the newest: months of a small team's changes, and at a typical kilobyte each 10 MB.
+pub const AUDIT_RECORDS: usize = 10_000;
+/// Most audit records that one pass of the leader removes, the oldest first.
+pub const AUDIT_TRIM: usize = 600;

@@ -54,11 +54,13 @@ pub enum Kind {
     Member,
     /// What admits one machine. Zone.
     JoinToken,
+    /// A change that somebody asked for. Global.
+    Audit,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 24] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -82,6 +84,7 @@ impl Kind {
         Kind::Authority,
         Kind::Member,
         Kind::JoinToken,
+        Kind::Audit,
     ];
 
     /// The singular noun.
@@ -111,6 +114,7 @@ impl Kind {
             Kind::Authority => "authority",
             Kind::Member => "member",
             Kind::JoinToken => "join_token",
+            Kind::Audit => "audit",
         }
     }
 
@@ -141,6 +145,7 @@ impl Kind {
             Kind::Authority => "authorities",
             Kind::Member => "members",
             Kind::JoinToken => "join_tokens",
+            Kind::Audit => "audit",
         }
     }
 
@@ -162,6 +167,7 @@ impl Kind {
                 | Kind::Secret
                 | Kind::Report
                 | Kind::Cluster
+                | Kind::Audit
         )
     }
 }

@@ -6,11 +6,13 @@
 //! any point, and resume from what is stored. Of several controls over one store one runs them ([`crate::leadership`]).
 //!
 //! * [`global`]: deployments, hand-down to zones, removal of services.
+//! * `retention`: how many audit records are kept; it decides by counting alone, and watches nothing.
 //! * [`zone`]: instances, tables, preloading and reports of one zone.
 
 pub mod global;
 pub mod index;
 mod report;
+mod retention;
 pub mod wake;
 pub mod zone;
 
@@ -29,9 +31,11 @@ pub struct ReconcileOptions {
     pub host_suffixes: Vec<String>,
 }
 
-/// Starts both loops among `tasks`; they end with `over`, and `running` tells when they have.
+/// Starts the loops among `tasks`; they end with `over`, and `running` tells when they have.
 pub fn start(options: ReconcileOptions, tasks: &Tasks, running: &TaskTracker, over: &CancellationToken) {
     let global = global::run(options.clone(), over.clone());
+    let retention = retention::run(options.objects.clone(), over.clone());
+    tasks.spawn("retention", running.track_future(retention));
     tasks.spawn("global reconciler", running.track_future(global));
     tasks.spawn("zone reconciler", running.track_future(zone::run(options, over.clone())));
 }

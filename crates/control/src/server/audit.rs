@@ -1,9 +1,13 @@
 //! One line for each request that changes something: who, what, on which object, with which outcome. What nodes and
 //! ingresses say every second or so is left out. What a node is given of secrets has its line too, though nothing changes.
+//!
+//! What was committed is also kept, with what was before and after: [`crate::author`] writes those records, and
+//! [`super::audits`] lists them. What was refused is in the log alone, so that nobody can push records out by asking
+//! for what they may not.
 
 use super::call::Caller;
 use http::{Method, StatusCode};
-use tutti_api::operations::Operation;
+use tutti_api::operations::{Operation, Right};
 use tutti_model::{instance::InstanceSpec, name::NodeName, secret::SecretRef};
 
 /// Whether requests of this method may change something.
@@ -17,6 +21,12 @@ const SAID_AGAIN: &[&str] = &["heartbeat_node", "report_instances", "report_ingr
 /// Whether a request for this operation is noted.
 pub(super) fn is_noted(operation: &Operation) -> bool {
     changes(&operation.method) && !SAID_AGAIN.contains(&operation.id)
+}
+
+/// Whether what a request for this operation commits is kept as a record. What machines say of themselves is nobody's
+/// decision, and there would be no end to it.
+pub(super) fn is_recorded(operation: &Operation) -> bool {
+    changes(&operation.method) && operation.right != Right::Node
 }
 
 /// Notes how a request ended.

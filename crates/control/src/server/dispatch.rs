@@ -1,15 +1,18 @@
 //! The way of every request, and the table of handlers.
 
 use super::{
-    App, audit,
+    App, audit, audits,
     call::{Answer, Call, Caller, Handler, Query},
     claims, deployments, domains, explain, grpc, joins, lists, logs, members, nodes, preload, registry,
     replay,
     reply::{REQUEST_ID, Refusal},
-    routes, secrets, services, status,
+    routes, secrets,
+    serve::PeerAddress,
+    services, status,
     subject::{self, Subject},
     system, tokens, users, versions, zone,
 };
+use crate::author::{self, Author};
 use axum::{
     Router,
     body::Body,
@@ -109,6 +112,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("get_node", |call| Box::pin(nodes::get(call))),
     ("cordon_node", |call| Box::pin(nodes::cordon(call))),
     ("change_node", |call| Box::pin(nodes::change(call))),
+    ("list_audit", |call| Box::pin(audits::list(call))),
     ("list_zones", |call| Box::pin(lists::list::<ZoneSpec>(call))),
     ("list_tables", |call| Box::pin(lists::list::<TableSpec>(call))),
     ("list_tokens", |call| Box::pin(lists::list::<TokenSpec>(call))),
@@ -265,7 +269,8 @@ async fn operate(
             }
         };
         let query = Query::parse(operation, &parts.uri)?;
-        let plain = Plain { headers: &parts.headers, names, query, body };
+        let from = peer_address(&parts.extensions);
+        let plain = Plain { headers: &parts.headers, names, query, body, from, request_id };
         perform(app, operation, &caller, plain, &mut object).await
     };
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, whole).await.unwrap_or_else(|_| {
@@ -286,6 +291,14 @@ pub(super) struct Plain<'a> {
     pub(super) names: Vec<String>,
     pub(super) query: Query,
     pub(super) body: Bytes,
+    /// The address that it came from.
+    pub(super) from: Option<String>,
+    pub(super) request_id: &'a str,
+}
+
+/// The address that a connection came from; `None` over the control socket.
+pub(super) fn peer_address(extensions: &http::Extensions) -> Option<String> {
+    extensions.get::<PeerAddress>().map(|from| from.0.to_string())
 }
 
 /// Does an operation for a caller who is known: his right, the remembered answer, the handler. `object` becomes what it
@@ -301,17 +314,29 @@ pub(super) async fn perform(
     let Some(handler) = handler else {
         return Err(Problem::internal(format!("operation {} has no handler", operation.id)).into());
     };
-    let Plain { headers, names, query, body } = plain;
+    let Plain { headers, names, query, body, from, request_id } = plain;
     let subject = subject::authorize(app, operation, caller, &names, &query, &body).await?;
     if !matches!(subject, Subject::Platform) {
         *object = subject.object();
     }
     let key = replay::key(headers)?.filter(|_| is_replayed(operation));
+    let author = audit::is_recorded(operation).then(|| Author {
+        who: caller.token().to_owned(),
+        user: caller.user().map(|(user, _)| user.clone()),
+        from,
+        request: request_id.to_owned(),
+        operation: operation.id,
+        object: (!matches!(subject, Subject::Platform)).then(|| subject.object()),
+        domain: subject.domain(),
+    });
     let call = Call { app: app.clone(), operation, caller: caller.clone(), names, query, body, subject };
-    match key {
-        Some(key) => once(app, key, call, handler).await,
-        None => handler(call).await,
-    }
+    author::on_behalf(author, async {
+        match key {
+            Some(key) => once(app, key, call, handler).await,
+            None => handler(call).await,
+        }
+    })
+    .await
 }
 
 pub(super) fn status_of(answer: &Answer) -> StatusCode {

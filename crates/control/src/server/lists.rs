@@ -323,7 +323,8 @@ async fn asked(call: &Call) -> Result<Asked, Problem> {
     Ok(asked)
 }
 
-fn limit(query: &Query) -> Result<usize, Problem> {
+/// How many objects a page may have at most.
+pub(super) fn limit(query: &Query) -> Result<usize, Problem> {
     let limit: Option<usize> = query.read("limit", "a number")?;
     match limit {
         None => Ok(limits::PAGE_SIZE),

@@ -6,6 +6,7 @@
 //! is the reconcilers' business, and how bytes of artifacts are stored the registry's.
 
 pub(crate) mod audit;
+mod audits;
 mod call;
 mod claims;
 mod defaults;

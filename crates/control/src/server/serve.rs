@@ -5,7 +5,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -87,7 +87,8 @@ pub(super) async fn serve_tls_within(
                 continue;
             }
         };
-        let (router, stopping) = (router.clone(), stopping.clone());
+        let from = <TcpListener as Listener>::from(&stream);
+        let (router, stopping) = (marked(router.clone(), from), stopping.clone());
         let (acceptor, places) = (Arc::clone(&acceptor), Arc::clone(&places));
         tasks.spawn("api connection", async move {
             let shaken = tokio::select! {
@@ -121,6 +122,10 @@ pub(super) async fn serve_tls_within(
 #[derive(Debug, Clone)]
 pub(super) struct Peer(pub(super) PeerIdentity);
 
+/// Marks the requests of a connection with the address that it came from. Nothing that is sent can set it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerAddress(pub(super) IpAddr);
+
 /// Marks the requests that came over the socket. Nothing that is sent can set it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OverSocket;
@@ -131,6 +136,17 @@ pub(super) trait Listener: Send + Sync {
 
     /// The next connection; `None` for one that was refused.
     fn accept(&self) -> impl Future<Output = std::io::Result<Option<Self::Stream>>> + Send;
+
+    /// Where a connection came from, if it came over a network.
+    fn from(stream: &Self::Stream) -> Option<IpAddr>;
+}
+
+/// A router whose requests say where they came from.
+fn marked(router: axum::Router, from: Option<IpAddr>) -> axum::Router {
+    match from {
+        Some(from) => router.layer(axum::Extension(PeerAddress(from))),
+        None => router,
+    }
 }
 
 impl Listener for TcpListener {
@@ -140,6 +156,10 @@ impl Listener for TcpListener {
         let (stream, _) = TcpListener::accept(self).await?;
         stream.set_nodelay(true)?;
         Ok(Some(stream))
+    }
+
+    fn from(stream: &TcpStream) -> Option<IpAddr> {
+        stream.peer_addr().ok().map(|address| address.ip().to_canonical())
     }
 }
 
@@ -154,12 +174,16 @@ impl Listener for UnixListener {
         tracing::warn!("another user's connection to the control socket was refused");
         Ok(None)
     }
+
+    fn from(_: &UnixStream) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// As [`serve`], within these bounds.
-pub(super) async fn serve_within(
+pub(super) async fn serve_within<L: Listener>(
     bounds: Bounds,
-    listener: impl Listener,
+    listener: L,
     router: axum::Router,
     tasks: Tasks,
 ) {
@@ -172,7 +196,7 @@ pub(super) async fn serve_within(
         };
         match accepted {
             Ok((Some(stream), place)) => {
-                let (router, stopping) = (router.clone(), stopping.clone());
+                let (router, stopping) = (marked(router.clone(), L::from(&stream)), stopping.clone());
                 tasks.spawn("api connection", async move {
                     connection(stream, router, bounds.header_timeout, stopping).await;
                     drop(place);

@@ -393,6 +393,7 @@ async fn named(
         | Kind::Authority
         | Kind::Member
         | Kind::JoinToken
+        | Kind::Audit
         | Kind::Report
         | Kind::Assignment => {
             return Err(if caller.is_admin() {

@@ -1,5 +1,6 @@
 //! The API over a real store, called as a client would.
 
+mod auditing;
 mod authorization;
 mod changes;
 mod deploying;

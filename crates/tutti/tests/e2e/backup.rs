@@ -36,4 +36,7 @@ fn a_cloud_comes_back_with_a_backup_and_the_recovery_key() {
     assert_eq!(restored.code, 0, "{}", restored.err);
     assert!(std::path::Path::new(&key).exists());
     assert_eq!(onto(&data).code, ALREADY_EXISTS);
+    cloud.start_again(&[("TUTTI_STORE", &format!("sqlite:{data}/store.db")), ("TUTTI_KEY", &key)]);
+    let domains = cloud.ok(&["domain", "list"]);
+    assert!(domains.contains("before.example"), "{domains}");
 }

@@ -17,6 +17,7 @@
 mod harness;
 
 mod agent;
+mod audit;
 mod backup;
 mod bad_input;
 mod bucket;

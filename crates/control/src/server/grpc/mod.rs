@@ -73,6 +73,8 @@ struct Asked {
     caller: Caller,
     headers: HeaderMap,
     request_id: String,
+    /// The address that it came from.
+    from: Option<String>,
     /// When the caller stops waiting.
     deadline: Option<Instant>,
 }
@@ -143,6 +145,7 @@ async fn route(
         caller,
         headers: request.headers().clone(),
         request_id: request_id.to_owned(),
+        from: dispatch::peer_address(request.extensions()),
         deadline: ends,
     };
     request.extensions_mut().insert(asked);
@@ -290,7 +293,14 @@ impl Asked {
         let doing = async {
             let turn = self.app.requests.acquire().await;
             let _turn = turn.map_err(|_| Problem::unavailable("the API is ending"))?;
-            let plain = Plain { headers: &self.headers, names, query: Query::default(), body };
+            let plain = Plain {
+                headers: &self.headers,
+                names,
+                query: Query::default(),
+                body,
+                from: self.from.clone(),
+                request_id: &self.request_id,
+            };
             dispatch::perform(&self.app, self.operation, &self.caller, plain, &mut object).await
         };
         let answer = tokio::time::timeout(within, doing).await.unwrap_or_else(|_| {

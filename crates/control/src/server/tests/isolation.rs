@@ -60,6 +60,7 @@ fn case(operation: &Operation, of: &Pair) -> Case {
         "list_domains" => return Case::Silent(vec!["/v1/domains"]),
         "list_claims" => return Case::Silent(vec!["/v1/claims"]),
         "list_invitations" => return Case::Silent(vec!["/v1/invitations"]),
+        "list_audit" => return Case::Silent(vec!["/v1/audit"]),
         "list_tokens" => return Case::Silent(vec!["/v1/tokens"]),
         "list_services" => lists(domain, "services"),
         "list_versions" => lists(domain, "versions"),
