@@ -60,7 +60,7 @@ impl History {
             let from = Timestamp(now.0.saturating_sub(window.0));
             let within = || samples.into_iter().flatten().filter(|sample| sample.at >= from);
             let running: u64 = within().map(|sample| sample.running).sum();
-            let answers = match (within().next(), within().last()) {
+            let answers = match (within().next(), within().next_back()) {
                 (Some(first), Some(last)) => last.answers.saturating_sub(first.answers),
                 _ => 0,
             };
