@@ -21,7 +21,8 @@ use std::{
     sync::Arc,
 };
 use tutti_base::{Clock, Random, SystemClock};
-use tutti_model::{Digest, ErrorCode, Problem, Timestamp};
+use tutti_control::{Objects, secrets::key_of_all};
+use tutti_model::{Digest, ErrorCode, Problem, Timestamp, name::ZoneName};
 use tutti_seal::{Keyring, SealingKey};
 use tutti_store::{
     SqliteStore, Store,
@@ -57,8 +58,9 @@ pub(crate) async fn run(settings: Settings, file: &str) -> Result<(), Problem> {
         return Err(Problem::new(ErrorCode::AlreadyExists, format!("{} is there already", path.display()))
             .hint("name a file that is not there yet"));
     }
-    let key = keyring(&settings).key().await?;
     let store = Source::open(&settings.store).await?;
+    // Another key would seal as well, and a backup under it open nothing.
+    let key = key_of_all(&objects(&store.store), &keyring(&settings)).await?;
     let Some(path) = path else {
         let (totals, _) = write(&*store.store, &key, BufWriter::new(io::stdout().lock())).await?;
         eprintln!("backed up {} keys, {} bytes, {}", totals.keys, totals.bytes, totals.digest);
@@ -302,6 +304,11 @@ impl Source {
     }
 }
 
+/// What a store holds, as objects.
+fn objects(store: &Arc<dyn Store>) -> Objects {
+    Objects::new(Arc::clone(store), ZoneName::local(), Arc::new(SystemClock), Random::from_os())
+}
+
 /// `tutti store recovery-key`: makes a new one and shows it.
 ///
 /// # Errors
@@ -315,7 +322,9 @@ pub(crate) async fn new_recovery_key(settings: Settings) -> Result<(), Problem> 
         return Err(Problem::new(ErrorCode::NotFound, format!("there is no store at {}", path.display())));
     }
     let store = open_store(&settings.store, &clock, &random).await?;
-    let made = recovery::make(&*store, &keyring(&settings), &random, false).await?;
+    let keyring = keyring(&settings);
+    key_of_all(&objects(&store), &keyring).await?;
+    let made = recovery::make(&*store, &keyring, &random, false).await?;
     let made = made.ok_or_else(|| Problem::internal("the recovery key was not made"))?;
     println!("{}", made.as_str());
     eprintln!(

@@ -1,14 +1,18 @@
 //! `tutti backup` while a cloud is written to, and `tutti restore` with the recovery key alone.
 
 use crate::harness::Cloud;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// Exit code of what is there already.
 const ALREADY_EXISTS: i32 = 7;
+/// Exit code of what cannot be had now.
+const UNAVAILABLE: i32 = 10;
 
 #[test]
 fn a_cloud_comes_back_with_a_backup_and_the_recovery_key() {
     let mut cloud = Cloud::start();
-    let place = |name: &str| cloud.scratch().join(name).to_str().unwrap().to_owned();
+    let scratch = cloud.scratch();
+    let place = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
     let (file, typed, key, data) = (place("backup"), place("typed"), place("new.key"), place("restored"));
     let old = cloud.data_dir().to_str().unwrap().to_owned();
     cloud.stop();
@@ -16,6 +20,14 @@ fn a_cloud_comes_back_with_a_backup_and_the_recovery_key() {
     std::fs::write(&typed, shown).unwrap();
     cloud.start_again(&[]);
     cloud.ok(&["domain", "create", "before.example"]);
+    let (value, wrong) = (place("value"), place("wrong.key"));
+    std::fs::write(&value, "hunter2").unwrap();
+    cloud.ok(&["secret", "set", "before.example:password", "--file", &value]);
+    std::fs::write(&wrong, "5".repeat(64)).unwrap();
+    std::fs::set_permissions(&wrong, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = cloud.tutti(&["backup", &file, "--data-dir", &old, "--key", &wrong]);
+    assert_eq!(refused.code, UNAVAILABLE, "{}", refused.err);
+    assert!(!std::path::Path::new(&file).exists(), "a backup under another key opens nothing");
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             (0..10)
