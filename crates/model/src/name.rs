@@ -46,6 +46,8 @@ macro_rules! plain_name {
     };
 }
 
+pub(crate) use {plain_name, text_type};
+
 /// Letters, digits and inner hyphens, 1 to 63 of them, starting with a letter or digit (RFC 1123, 2.1).
 pub(crate) fn is_dns_label(label: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

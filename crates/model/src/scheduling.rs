@@ -1,7 +1,10 @@
 //! What a service may ask of the nodes it runs on, and what a node says to keep services away: labels, constraints,
 //! taints and tolerations, each with the text that people write. Which node it becomes is decided in `plan`.
 
-use crate::Problem;
+use crate::{
+    Problem,
+    name::{plain_name, text_type},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -29,19 +32,7 @@ macro_rules! word {
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
-        impl $name {
-            /// It as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
+        plain_name!($name);
 
         impl FromStr for $name {
             type Err = Problem;
@@ -54,20 +45,6 @@ macro_rules! word {
                     concat!($what, " \"{}\" is not 1 to {} letters, digits and inner - _ ."),
                     text, LABEL_BYTES
                 )))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Problem;
-
-            fn try_from(text: String) -> Result<Self, Problem> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(word: $name) -> String {
-                word.0
             }
         }
     };
@@ -97,24 +74,6 @@ pub fn label(text: &str) -> Result<(LabelKey, LabelValue), Problem> {
 /// A label or taint as people write it.
 fn write_label(f: &mut fmt::Formatter<'_>, key: &LabelKey, value: &LabelValue) -> fmt::Result {
     if value.as_str().is_empty() { write!(f, "{key}") } else { write!(f, "{key}={value}") }
-}
-
-macro_rules! serde_as_text {
-    ($name:ident) => {
-        impl TryFrom<String> for $name {
-            type Error = Problem;
-
-            fn try_from(text: String) -> Result<Self, Problem> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> String {
-                value.to_string()
-            }
-        }
-    };
 }
 
 /// What must hold of a node's labels: `KEY` (it is there), `!KEY` (it is not), `KEY=A|B` (it has one of these values),
@@ -200,7 +159,7 @@ impl FromStr for Constraint {
     }
 }
 
-serde_as_text!(Constraint);
+text_type!(Constraint);
 
 /// What a taint does to instances that do not tolerate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -266,7 +225,7 @@ impl FromStr for Taint {
     }
 }
 
-serde_as_text!(Taint);
+text_type!(Taint);
 
 /// What a service tolerates of a node's taints: `KEY` (with any value) or `KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -308,7 +267,7 @@ impl FromStr for Toleration {
     }
 }
 
-serde_as_text!(Toleration);
+text_type!(Toleration);
 
 /// Which of the nodes that could take an instance it becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
