@@ -97,7 +97,9 @@ fn request(operation: &str) -> Option<&'static str> {
         "change_node" => "NodeChange",
         "set_secret" => "SetSecret",
         "preload_version" => "Preload",
-        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" => "Anything",
+        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" | "tell_figures" => {
+            "Anything"
+        }
         _ => return None,
     })
 }
@@ -124,9 +126,8 @@ fn answer(operation: &Operation) -> Good {
         "explain" => Good::Json("Explanation", 200),
         "logs" => Good::Lines,
         "read_blob" => Good::Bytes,
-        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" | "leave_ingress" => {
-            Good::Nothing
-        }
+        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" | "leave_ingress"
+        | "tell_figures" => Good::Nothing,
         id if id.starts_with("watch_") => Good::Events,
         "create_token" | "create_user" => Good::Json("CreatedToken", 201),
         "create_join_token" => Good::Json("CreatedJoinToken", 201),

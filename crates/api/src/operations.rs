@@ -344,6 +344,13 @@ pub static OPERATIONS: &[Operation] = &[
         "Watches the members of a zone: whom to admit.",
     ),
     op(
+        "tell_figures",
+        Method::PUT,
+        "/v1/zone/figures",
+        Right::Node,
+        "Tells a control what nodes and ingresses told another.",
+    ),
+    op(
         "read_cluster_key",
         Method::GET,
         "/v1/zone/key",

@@ -68,6 +68,15 @@ pub struct IngressReport {
     pub stats: Vec<ServiceStats>,
 }
 
+/// What nodes and ingresses told one control lately, for the others: who leads decides by all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// The last sign of life of each node.
+    pub nodes: Vec<(NodeName, NodeHeartbeat)>,
+    /// The last report of each ingress.
+    pub ingresses: Vec<IngressReport>,
+}
+
 /// The zone's interface for agents and ingresses.
 #[async_trait]
 pub trait ZoneApi: Send + Sync + Debug + 'static {

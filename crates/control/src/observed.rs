@@ -8,15 +8,22 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
-use tutti_api::zone::{IngressReport, NodeHeartbeat};
+use tutti_api::zone::{Figures, IngressReport, NodeHeartbeat};
 use tutti_model::{
-    DeploymentId, Millis, ServiceRef, Timestamp, VersionName, name::NodeName, stats::VersionStats,
+    DeploymentId, Millis, ServiceRef, Timestamp, VersionName,
+    ingress::IngressSpec,
+    name::NodeName,
+    stats::{ServiceStats, VersionStats},
 };
 use tutti_store::LeaseId;
 
 /// Silence after which a node counts as unreachable: three of its heartbeats and some slack. Its presence is bound to a
 /// lease of that length.
 pub const NODE_SILENCE: Millis = Millis::seconds(10);
+
+/// How old something may be that one control tells the others: older than the longest pause between two of a node's
+/// heartbeats it says nothing new.
+const FRESH: Millis = Millis::seconds(3);
 
 /// Names the figures of one version; `None` for a service of plain upstreams.
 type Of = (ServiceRef, Option<VersionName>);
@@ -44,6 +51,8 @@ struct State {
 #[derive(Debug)]
 struct Node {
     heard: Timestamp,
+    /// Whether it was another control that heard it.
+    is_told: bool,
     heartbeat: NodeHeartbeat,
     /// What keeps its presence.
     lease: Option<LeaseId>,
@@ -51,6 +60,12 @@ struct Node {
 
 #[derive(Debug, Default)]
 struct Ingress {
+    /// What it last said to this control, and when.
+    said: Option<(Timestamp, Vec<ServiceStats>)>,
+    /// What it is.
+    spec: IngressSpec,
+    /// When another control last told of it.
+    told: Option<Timestamp>,
     lease: Option<LeaseId>,
     reached: Option<u64>,
     /// What it said first: it may have counted for days before this control heard of it, or have been counted among
@@ -87,7 +102,7 @@ impl Observed {
     pub fn heartbeat(&self, now: Timestamp, node: &NodeName, heartbeat: NodeHeartbeat) -> Option<LeaseId> {
         let mut state = self.state();
         let lease = state.nodes.get(node).and_then(|node| node.lease);
-        state.nodes.insert(node.clone(), Node { heard: now, heartbeat, lease });
+        state.nodes.insert(node.clone(), Node { heard: now, is_told: false, heartbeat, lease });
         lease
     }
 
@@ -102,6 +117,78 @@ impl Observed {
     #[must_use]
     pub fn last_heartbeat(&self, node: &NodeName) -> Option<(Timestamp, NodeHeartbeat)> {
         self.state().nodes.get(node).map(|node| (node.heard, node.heartbeat.clone()))
+    }
+
+    /// Notes what an ingress said to this control, for the others.
+    pub fn said(&self, now: Timestamp, report: &IngressReport) {
+        let mut state = self.state();
+        let ingress = state.ingresses.entry(report.ingress.clone()).or_default();
+        ingress.said = Some((now, report.stats.clone()));
+        ingress.spec = report.spec.clone();
+    }
+
+    /// What nodes and ingresses said to this control lately: what the others are to be told.
+    #[must_use]
+    pub fn fresh(&self, now: Timestamp) -> Figures {
+        let is_fresh = |at: Timestamp| now.since(at) <= FRESH;
+        let state = self.state();
+        let nodes = state.nodes.iter().filter(|(_, node)| !node.is_told && is_fresh(node.heard));
+        let ingresses = state.ingresses.iter().filter_map(|(name, ingress)| {
+            let (_, stats) = ingress.said.as_ref().filter(|(at, _)| is_fresh(*at))?;
+            let reached = ingress.reached.unwrap_or_default();
+            Some(IngressReport {
+                ingress: name.clone(),
+                spec: ingress.spec.clone(),
+                reached,
+                stats: stats.clone(),
+            })
+        });
+        Figures {
+            nodes: nodes.map(|(name, node)| (name.clone(), node.heartbeat.clone())).collect(),
+            ingresses: ingresses.collect(),
+        }
+    }
+
+    /// Another control tells what it was told. What was heard here lately is as new, and stays.
+    pub fn told(&self, now: Timestamp, figures: &Figures) {
+        for (name, heartbeat) in &figures.nodes {
+            let mut state = self.state();
+            let known = state.nodes.get(name);
+            if known.is_some_and(|node| !node.is_told && now.since(node.heard) <= FRESH) {
+                continue;
+            }
+            let lease = known.and_then(|node| node.lease);
+            let node = Node { heard: now, is_told: true, heartbeat: heartbeat.clone(), lease };
+            state.nodes.insert(name.clone(), node);
+        }
+        for report in &figures.ingresses {
+            let is_heard_here =
+                |ingress: &Ingress| ingress.said.as_ref().is_some_and(|(at, _)| now.since(*at) <= FRESH);
+            if self.state().ingresses.get(&report.ingress).is_some_and(is_heard_here) {
+                continue;
+            }
+            self.ingress(report);
+            if let Some(ingress) = self.state().ingresses.get_mut(&report.ingress) {
+                ingress.told = Some(now);
+            }
+        }
+    }
+
+    /// Forgets ingresses that only other controls told of, that have left, and of which nothing was told for a while: what
+    /// was on its way when they left would else count for ever as running.
+    pub fn forget_told(&self, now: Timestamp, is_there: impl Fn(&str) -> bool) {
+        let is_over = |name: &str, ingress: &Ingress| {
+            let silent = ingress.told.is_some_and(|at| now.since(at) > NODE_SILENCE);
+            silent && ingress.lease.is_none() && !is_there(name)
+        };
+        let gone: Vec<String> = {
+            let state = self.state();
+            let over = state.ingresses.iter().filter(|(name, ingress)| is_over(name, ingress));
+            over.map(|(name, _)| name.clone()).collect()
+        };
+        for name in gone {
+            self.ingress_left(&name);
+        }
     }
 
     /// Takes an ingress's figures. Gives what of its object must be written: its lease, and whether `reached` is new.
@@ -225,7 +312,6 @@ impl Observed {
 mod tests {
     use super::*;
     use tutti_api::zone::IngressReport;
-    use tutti_model::{ingress::IngressSpec, stats::ServiceStats};
 
     fn report(ingress: &str, answers: u64) -> IngressReport {
         let stats = ServiceStats {
@@ -261,6 +347,35 @@ mod tests {
         assert_eq!(answers(), 17);
         observed.only_ingresses(|name| name == "a");
         assert_eq!((answers(), observed.running(&service)), (17, 3), "of who left, what it answered stays");
+    }
+
+    #[test]
+    fn what_one_control_hears_the_others_are_told_and_nothing_counts_twice() {
+        let (first, second) = (Observed::new(), Observed::new());
+        let service: ServiceRef = "example.com:web".parse().unwrap();
+        let at = |seconds| Timestamp(1_000_000).plus(Millis::seconds(seconds));
+        let answers = |of: &Observed| of.totals().get(&service).map_or(0, |(_, answers)| *answers);
+        for (second_of, count) in [(0, 10), (1, 15)] {
+            first.ingress(&report("a", count));
+            first.said(at(second_of), &report("a", count));
+            first.heartbeat(at(second_of), &"n1".parse().unwrap(), NodeHeartbeat::default());
+            second.told(at(second_of), &first.fresh(at(second_of)));
+        }
+        assert_eq!((answers(&first), answers(&second)), (5, 5));
+        assert_eq!(second.running(&service), 3);
+        assert!(second.last_heartbeat(&"n1".parse().unwrap()).is_some());
+        // What it was told it does not tell on, and what came long ago neither does.
+        assert_eq!(second.fresh(at(1)), Figures::default());
+        assert_eq!(first.fresh(at(5)), Figures::default());
+        // Then the ingress comes to the second, which is told of its past by the first once more.
+        second.ingress(&report("a", 20));
+        second.said(at(2), &report("a", 20));
+        second.told(at(2), &first.fresh(at(2)));
+        assert_eq!(answers(&second), 10);
+        second.forget_told(at(30), |_| true);
+        assert_eq!(second.running(&service), 3, "whoever is there stays");
+        second.forget_told(at(30), |_| false);
+        assert_eq!((second.running(&service), answers(&second)), (0, 10));
     }
 
     #[test]

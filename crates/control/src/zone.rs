@@ -282,6 +282,7 @@ impl ZoneApi for LocalZone {
     }
 
     async fn report_ingress(&self, report: IngressReport) -> Result<(), Problem> {
+        self.observed.said(self.objects.clock().now(), &report);
         let (lease, is_new) = self.observed.ingress(&report);
         if let Some(lease) = lease {
             match self.objects.store().keep_alive(lease).await {

@@ -40,11 +40,23 @@ fn reply(question: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
     Some(reply.to_vec().unwrap())
 }
 
+/// One port that is free for UDP and for TCP. A port that the kernel finds free for one may be taken
+/// for the other, by a connection of another test for instance, so several are tried.
+async fn both() -> (UdpSocket, TcpListener) {
+    const TRIES: usize = 64;
+    for _ in 0..TRIES {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("no port was free for both UDP and TCP in {TRIES} tries");
+}
+
 /// Starts the server, which ends with the test's runtime.
 async fn server() -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (udp, tcp) = both().await;
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
     tokio::spawn(async move {
         let mut buffer = [0; 4096];
         loop {

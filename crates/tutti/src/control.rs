@@ -34,7 +34,7 @@ pub(crate) struct Control {
     pub(crate) zone: Arc<LocalZone>,
     pub(crate) keyring: Keyring,
     pub(crate) opened: Opened,
-    observed: Observed,
+    pub(crate) observed: Observed,
 }
 
 /// What the API is told of by others than control.
@@ -98,6 +98,7 @@ impl Control {
         Ok(server::router(ServerOptions {
             objects: self.objects.clone(),
             zone: Arc::clone(&self.zone) as _,
+            observed: self.observed.clone(),
             keyring: self.keyring.clone(),
             blobs: Arc::new(ToAgents(Arc::clone(blobs))),
             logs: around.logs,

@@ -7,6 +7,7 @@ mod backup;
 mod claim;
 mod control;
 mod dev;
+mod figures;
 mod folder;
 mod handover;
 mod ingress;

@@ -3,6 +3,7 @@
 use crate::{
     control::{Around, Control},
     dev::RELEASE,
+    figures,
     folder::DataFolder,
     handover,
     membership::{Kept, Membership},
@@ -57,6 +58,14 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
     this.renew(&cluster, &membership, &advertised, &tasks);
     server::ensure_defaults(&this.0.objects, false).await?;
     let first_token = server::ensure_admin_token(&this.0.objects).await?;
+    figures::tell(
+        &this.0.objects,
+        this.0.observed.clone(),
+        membership.kept.member.clone(),
+        membership.dial(),
+        Arc::clone(&this.0.clock),
+        &tasks,
+    );
     leadership::start(membership.kept.member.clone(), this.0.reconciling(&settings.control), &tasks);
     let router = this.0.api(&settings.control, this.around(&cluster, &membership), &tasks)?;
     let recovery_key = match init && std::io::IsTerminal::is_terminal(&std::io::stdout()) {

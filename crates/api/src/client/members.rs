@@ -4,6 +4,7 @@ use super::Client;
 use crate::{
     WatchStream,
     members::{ClusterKey, CreateJoinToken, CreatedJoinToken, Join, Joined, Renew},
+    zone::Figures,
 };
 use tutti_model::{Problem, cluster::MemberSpec, name::NodeName};
 
@@ -38,6 +39,16 @@ impl Client {
     /// `forbidden` for any other, `unavailable` if that control has it not itself.
     pub async fn cluster_key(&self) -> Result<ClusterKey, Problem> {
         self.call("read_cluster_key", &[], &super::Query::default()).await
+    }
+
+    /// Tells a control what nodes and ingresses told this one.
+    ///
+    /// # Errors
+    /// `forbidden` for a member that runs no control.
+    pub async fn tell_figures(&self, figures: &Figures) -> Result<(), Problem> {
+        let outgoing = self.outgoing_with("tell_figures", &[], figures)?;
+        let response = self.send(outgoing).await?;
+        self.whole(response).await.map(drop)
     }
 
     /// The members of the zone, and their changes; see [`Client::watch`].

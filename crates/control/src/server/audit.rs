@@ -16,7 +16,7 @@ pub(super) fn changes(method: &Method) -> bool {
 }
 
 /// What is said again and again by every node and ingress: nobody asked for it, and its log would bury the rest.
-const SAID_AGAIN: &[&str] = &["heartbeat_node", "report_instances", "report_ingress"];
+const SAID_AGAIN: &[&str] = &["heartbeat_node", "report_instances", "report_ingress", "tell_figures"];
 
 /// Whether a request for this operation is noted.
 pub(super) fn is_noted(operation: &Operation) -> bool {

@@ -123,6 +123,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("list_members", |call| Box::pin(lists::list::<MemberSpec>(call))),
     ("delete_member", |call| Box::pin(joins::delete(call))),
     ("watch_zone_members", |call| Box::pin(joins::watch(call))),
+    ("tell_figures", |call| Box::pin(zone::tell_figures(call))),
     ("read_cluster_key", |call| Box::pin(joins::read_key(call))),
     ("renew_certificate", |call| Box::pin(joins::renew(call))),
     ("watch_zone_tables", |call| Box::pin(zone::watch_tables(call))),

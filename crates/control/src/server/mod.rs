@@ -44,7 +44,7 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-use crate::{Objects, cluster::Cluster};
+use crate::{Objects, cluster::Cluster, observed::Observed};
 use async_trait::async_trait;
 use std::{
     fmt::Debug,
@@ -83,6 +83,8 @@ pub struct ServerOptions {
     pub objects: Objects,
     /// The zone's interface, for agents and ingresses that are not in this process.
     pub zone: Arc<dyn ZoneApi>,
+    /// What nodes and ingresses told this control, and others told it of theirs.
+    pub observed: Observed,
     /// The artifacts that agents fetch.
     pub blobs: Arc<dyn BlobSource>,
     /// What secrets are sealed with.
@@ -121,6 +123,7 @@ impl Debug for ServerOptions {
 struct App {
     objects: Objects,
     zone: Arc<dyn ZoneApi>,
+    observed: Observed,
     blobs: Arc<dyn BlobSource>,
     keyring: Keyring,
     logs: Arc<dyn LogSource>,
@@ -158,6 +161,7 @@ pub fn router(options: ServerOptions) -> axum::Router {
     dispatch::router(Arc::new(App {
         objects: options.objects,
         zone: options.zone,
+        observed: options.observed,
         blobs: options.blobs,
         keyring: options.keyring,
         logs: options.logs,

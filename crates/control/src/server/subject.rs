@@ -216,7 +216,7 @@ pub(super) fn check_node(operation: &Operation, caller: &Caller, names: &[String
         }
         // What an ingress needs to know of its zone.
         "/v1/zone/tables" | "/v1/zone/nodes" => (MachineRole::Ingress, true),
-        "/v1/zone/key" => (MachineRole::Server, true),
+        "/v1/zone/key" | "/v1/zone/figures" => (MachineRole::Server, true),
         // Whoever knows the digest of an artifact was told to run it.
         "/v1/zone/blobs/{digest}" => (MachineRole::Agent, true),
         path if path.starts_with("/v1/zone/nodes/{name}") => {

@@ -164,6 +164,7 @@ fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions
     ServerOptions {
         objects: objects.clone(),
         zone: Arc::new(local_zone(objects)),
+        observed: Observed::new(),
         keyring: keyring(),
         blobs: Arc::new(Blobs),
         logs: lines,

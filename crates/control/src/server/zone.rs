@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use http::{HeaderValue, header};
 use tutti_api::{
     WatchStream,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{Figures, IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_model::{
     Digest, ErrorCode, InstanceId, Problem, limits, name::NodeName, node::NodeStatus, resource::Object,
@@ -80,6 +80,13 @@ pub(super) async fn report_ingress(call: Call) -> Answer {
         );
     }
     call.app.zone.report_ingress(report).await?;
+    Ok(reply::no_content())
+}
+
+/// `PUT /v1/zone/figures`
+pub(super) async fn tell_figures(call: Call) -> Answer {
+    let figures: Figures = read_json(&call.body)?;
+    call.app.observed.told(call.app.objects.clock().now(), &figures);
     Ok(reply::no_content())
 }
 

@@ -78,6 +78,7 @@ impl Zone {
     /// Whatever the store answers; then it is decided anew at the next look.
     pub(super) async fn scale(&mut self) -> Result<(), Problem> {
         let now = self.objects.clock().now();
+        self.observed.forget_told(now, |name| self.ingresses.get(name).is_some());
         let totals = self.observed.totals();
         self.history.take(now, totals.into_iter().map(|(of, total)| (of.to_string(), total)).collect());
         let changed: Vec<Resource<AssignmentSpec>> =

@@ -32,7 +32,7 @@ fn expected_of_member(operation: &Operation, name: &str) -> Option<u16> {
             "/v1/zone/tables" | "/v1/zone/nodes" => matches!(name, "n1" | "n"),
             "/v1/zone/blobs/{digest}" => matches!(name, "n1" | "n2"),
             "/v1/zone/members" => true,
-            "/v1/zone/key" => name == "d1",
+            "/v1/zone/key" | "/v1/zone/figures" => name == "d1",
             // The object of each is n1's.
             _ => name == "n1",
         },
@@ -90,6 +90,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
             Some(json!({ "used": tutti_model::node::Resources::default(), "running": [] }))
         }
         "report_instances" => Some(json!([])),
+        "tell_figures" => Some(json!({ "nodes": [], "ingresses": [] })),
         "report_ingress" => {
             Some(json!({ "ingress": "n1.i1", "spec": { "http": "" }, "reached": 0, "stats": [] }))
         }
