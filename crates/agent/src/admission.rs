@@ -12,7 +12,10 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU32, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -37,6 +40,9 @@ pub(crate) struct Slot {
     limit: u32,
     /// Requests inside, and [`CLOSED`].
     state: AtomicU32,
+    /// Whether anybody has entered since it was last looked at: what tells an idle instance. It lies beside `state`, so
+    /// that setting it costs nothing.
+    used: AtomicBool,
     /// Told once, when the last request has left a closed slot.
     empty: Notify,
 }
@@ -48,7 +54,16 @@ impl Slot {
             http::HeaderValue::from_str(instance.as_str()).unwrap_or(http::HeaderValue::from_static(""));
         let limit = limit.clamp(1, CLOSED - 1);
         let first_answer = OnceLock::new();
-        Slot { instance, header, target, first_answer, limit, state: AtomicU32::new(0), empty: Notify::new() }
+        Slot {
+            instance,
+            header,
+            target,
+            first_answer,
+            limit,
+            state: AtomicU32::new(0),
+            used: AtomicBool::new(false),
+            empty: Notify::new(),
+        }
     }
 
     /// Requests inside.
@@ -59,6 +74,16 @@ impl Slot {
     /// Lets nobody in any more.
     pub(crate) fn close(&self) {
         self.state.fetch_or(CLOSED, SeqCst);
+    }
+
+    /// Lets nobody in any more, if nobody is inside; whether it did.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        self.state.compare_exchange(0, CLOSED, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Whether anybody has entered since the last look.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Relaxed)
     }
 
     /// Returns once a closed slot is empty. For one waiter.
@@ -74,7 +99,14 @@ impl Slot {
 
     fn try_enter(&self) -> bool {
         // A closed slot's state is above every limit.
-        self.state.fetch_update(SeqCst, SeqCst, |state| (state < self.limit).then_some(state + 1)).is_ok()
+        let entered = self
+            .state
+            .fetch_update(SeqCst, SeqCst, |state| (state < self.limit).then_some(state + 1))
+            .is_ok();
+        if entered {
+            self.used.store(true, Relaxed);
+        }
+        entered
     }
 
     fn leave(&self) {
@@ -110,13 +142,24 @@ impl Drop for Permit {
 pub(crate) struct Line {
     waiting: AtomicUsize,
     inner: Mutex<Inner>,
+    /// Told when somebody waits and an instance sleeps that could serve them.
+    wanted: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     slots: Vec<Arc<Slot>>,
+    /// Instances that are started for those who wait.
+    asleep: usize,
     waiters: VecDeque<Waiter>,
     tickets: u64,
+}
+
+impl Inner {
+    /// Whether there is nothing to wait for.
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.asleep == 0
+    }
 }
 
 #[derive(Debug)]
@@ -178,7 +221,7 @@ impl Line {
     /// Queues behind all who wait already.
     pub(crate) fn join(self: &Arc<Self>) -> Joined {
         let mut inner = self.lock();
-        if inner.slots.is_empty() {
+        if inner.is_empty() {
             return Joined::Closed;
         }
         if inner.waiters.len() >= limits::QUEUE_REQUESTS {
@@ -195,6 +238,10 @@ impl Line {
         let ticket = inner.tickets;
         let (give, got) = oneshot::channel();
         inner.waiters.push_back(Waiter { ticket, give });
+        // One sleeper for the first who waits: the next is wanted if that one is not enough.
+        if inner.asleep > 0 && inner.waiters.len() == 1 {
+            self.wanted.notify_one();
+        }
         Joined::Queued(Queued { line: Arc::clone(self), ticket, got })
     }
 
@@ -203,16 +250,30 @@ impl Line {
         self.waiting.load(SeqCst)
     }
 
-    /// From now on these are the instances. Without any, all who wait are sent away.
-    pub(crate) fn set_slots(self: &Arc<Self>, slots: Vec<Arc<Slot>>) {
+    /// From now on these are the instances, and so many more sleep. Without any, all who wait are sent away.
+    pub(crate) fn set(self: &Arc<Self>, slots: Vec<Arc<Slot>>, asleep: usize) {
         let mut inner = self.lock();
-        inner.slots = slots;
-        if inner.slots.is_empty() {
+        (inner.slots, inner.asleep) = (slots, asleep);
+        if inner.is_empty() {
             inner.waiters.clear();
             self.waiting.store(0, SeqCst);
         }
         drop(inner);
         self.pass_on();
+        if asleep > 0 && self.waiting() > 0 {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Returns once somebody waits for an instance that sleeps.
+    pub(crate) async fn wanted(&self) {
+        loop {
+            let told = self.wanted.notified();
+            if self.waiting() > 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Gives free places to those who wait, first come first.

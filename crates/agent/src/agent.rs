@@ -108,6 +108,7 @@ impl Agent {
             directory: Arc::default(),
             living: Living::default(),
             metrics: Metrics::default(),
+            capacity,
             ending: watch::Sender::new(None),
             refused: watch::Sender::new(None),
         });

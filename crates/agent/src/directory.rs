@@ -1,4 +1,4 @@
-//! The table of instances that take requests on this node: read by every request without a lock, swapped whole by the
+//! The table of instances that take requests on this node, awake or asleep: read by every request without a lock, swapped whole by the
 //! runners whenever an instance becomes ready or no longer is.
 
 use crate::admission::{Line, Slot};
@@ -19,8 +19,34 @@ pub(crate) struct Group {
     pub(crate) timeout: Millis,
     /// Those who wait for room.
     pub(crate) line: Arc<Line>,
-    /// The instances; never empty.
+    /// The instances that run.
     pub(crate) slots: Vec<Arc<Slot>>,
+    /// Those that sleep until somebody waits in line. They and the slots are never both empty.
+    asleep: Vec<InstanceId>,
+}
+
+/// An instance that sleeps: requests for it wait in line. Dropping it says that it does not wake, unless it was opened
+/// meanwhile.
+#[derive(Debug)]
+pub(crate) struct Sleeper {
+    directory: Arc<Directory>,
+    version: VersionRef,
+    instance: InstanceId,
+    line: Arc<Line>,
+}
+
+impl Sleeper {
+    /// Returns once somebody waits.
+    pub(crate) async fn wanted(&self) {
+        self.line.wanted().await;
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let forget = |group: &mut Group| group.asleep.retain(|known| *known != self.instance);
+        self.directory.change(&self.version, None, forget);
+    }
 }
 
 /// One state of the directory.
@@ -56,33 +82,63 @@ impl Directory {
 
     /// From now on this instance takes requests.
     pub(crate) fn open(&self, version: &VersionRef, timeout: Millis, slot: Arc<Slot>) {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = groups.entry(version.clone()).or_insert_with(|| Group {
-            version: version.clone(),
-            timeout,
-            line: Arc::default(),
-            slots: Vec::new(),
+        self.change(version, Some(timeout), |group| {
+            group.slots.retain(|known| known.instance != slot.instance);
+            group.asleep.retain(|known| *known != slot.instance);
+            group.slots.push(slot);
         });
-        group.slots.retain(|known| known.instance != slot.instance);
-        group.slots.push(slot);
-        let (line, slots) = (Arc::clone(&group.line), group.slots.clone());
-        self.publish(&groups);
-        // After the table, so that whoever is let in from the line is also found in it.
-        line.set_slots(slots);
+    }
+
+    /// From now on requests for this instance wait in line until it is opened, or the sleeper is dropped.
+    pub(crate) fn sleep(
+        self: &Arc<Self>,
+        version: &VersionRef,
+        timeout: Millis,
+        instance: &InstanceId,
+    ) -> Sleeper {
+        let line = self.change(version, Some(timeout), |group| {
+            group.slots.retain(|known| known.instance != *instance);
+            group.asleep.retain(|known| known != instance);
+            group.asleep.push(instance.clone());
+        });
+        let line = line.unwrap_or_default();
+        Sleeper { directory: Arc::clone(self), version: version.clone(), instance: instance.clone(), line }
     }
 
     /// From now on this instance takes none; those inside go on.
     pub(crate) fn close(&self, version: &VersionRef, slot: &Slot) {
         slot.close();
+        self.change(version, None, |group| group.slots.retain(|known| known.instance != slot.instance));
+    }
+
+    /// Changes a version's group, which is made with this timeout if there is none, and forgotten once it is empty. Gives
+    /// its line.
+    fn change(
+        &self,
+        version: &VersionRef,
+        make: Option<Millis>,
+        change: impl FnOnce(&mut Group),
+    ) -> Option<Arc<Line>> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(group) = groups.get_mut(version) else { return };
-        group.slots.retain(|known| known.instance != slot.instance);
-        let (line, slots) = (Arc::clone(&group.line), group.slots.clone());
-        if slots.is_empty() {
+        if let Some(timeout) = make {
+            groups.entry(version.clone()).or_insert_with(|| Group {
+                version: version.clone(),
+                timeout,
+                line: Arc::default(),
+                slots: Vec::new(),
+                asleep: Vec::new(),
+            });
+        }
+        let group = groups.get_mut(version)?;
+        change(group);
+        let (line, slots, asleep) = (Arc::clone(&group.line), group.slots.clone(), group.asleep.len());
+        if slots.is_empty() && asleep == 0 {
             groups.remove(version);
         }
         self.publish(&groups);
-        line.set_slots(slots);
+        // After the table, so that whoever is let in from the line is also found in it; and before another changes it.
+        line.set(slots, asleep);
+        Some(line)
     }
 
     /// Requests that wait for room, over all versions.
@@ -105,6 +161,9 @@ impl Directory {
             let group = Arc::new(group.clone());
             for slot in &group.slots {
                 table.by_instance.insert(slot.instance.clone(), Arc::clone(&group));
+            }
+            for instance in &group.asleep {
+                table.by_instance.insert(instance.clone(), Arc::clone(&group));
             }
             table
                 .by_service

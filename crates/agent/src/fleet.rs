@@ -174,7 +174,7 @@ impl Fleet {
         match judge(known, generation, spec.goal) {
             Verdict::Start => {
                 self.spawn(
-                    Entry { generation, spec, ever_ready: false, secrets: None, ended: None },
+                    Entry { generation, spec, ever_ready: false, secrets: None, asleep: false, ended: None },
                     Origin::Control,
                 );
             }

@@ -28,6 +28,9 @@ pub(crate) struct Entry {
     /// The secrets of its last start, sealed under the node's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) secrets: Option<String>,
+    /// Whether it sleeps: then it does not run, and is not started before a request comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) asleep: bool,
     /// Its last status, once it had failed or stopped for good: it is not started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<InstanceStatus>,

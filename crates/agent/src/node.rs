@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use tutti_api::ZoneApi;
 use tutti_base::{Clock, Random};
 use tutti_isolate::{Artifacts, Driver, Running};
-use tutti_model::{InstanceId, Millis, Problem, name::NodeName, version::Isolate};
+use tutti_model::{
+    InstanceId, Millis, Problem, name::NodeName, node::Resources, quantity::ByteSize, version::Isolate,
+};
 use tutti_seal::Keyring;
 
 /// How an agent ends.
@@ -43,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) directory: Arc<Directory>,
     pub(crate) living: Living,
     pub(crate) metrics: Metrics,
+    /// What it has, to tell whether what sleeps may wake.
+    pub(crate) capacity: Resources,
     /// How the agent ends, once it does.
     pub(crate) ending: watch::Sender<Option<Shutdown>>,
     /// Why control does not take this node, once it does not.
@@ -91,6 +95,8 @@ pub(crate) struct Life {
     pub(crate) running: Arc<dyn Running>,
     /// Its place in the node proxy, from when it is first ready until it is gone.
     pub(crate) slot: Option<Arc<Slot>>,
+    /// What it was promised.
+    pub(crate) memory: ByteSize,
 }
 
 impl Living {
@@ -104,6 +110,11 @@ impl Living {
 
     pub(crate) fn all(&self) -> Vec<(InstanceId, Life)> {
         self.lock().iter().map(|(id, life)| (id.clone(), life.clone())).collect()
+    }
+
+    /// What all that run were promised.
+    pub(crate) fn memory(&self) -> ByteSize {
+        ByteSize(self.lock().values().fold(0, |all, life| all.saturating_add(life.memory.0)))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Life>> {

@@ -151,7 +151,7 @@ impl Meter {
         let span = now.since(self.at);
         let mut heartbeat = NodeHeartbeat::default();
         let (mut memory, mut micros, mut totals) = (0u64, 0u64, BTreeMap::new());
-        for (id, Life { running, slot }) in node.living.all() {
+        for (id, Life { running, slot, .. }) in node.living.all() {
             let usage = running.usage().await;
             memory = memory.saturating_add(usage.memory);
             // Of one that was not there before, the whole is not from this span.

@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! recovering ─▶ preloading ─▶ starting ─▶ probing ─▶ ready ─▶ draining ─▶ stopped ─▶ over
-//!                    ▲            ▲          │         │
+//!                    ▲            ▲          │         │ (ready ─▶ asleep ─▶ starting)
 //!                    └────────────┴─ backoff ◀─────────┘   (or failed ─▶ stopped)
 //! ```
 
 use crate::{
     admission::Slot,
+    directory::Sleeper,
     ledger::Entry,
     node::{Life, Node, Shutdown},
     restart::{Restarts, Verdict},
@@ -28,6 +29,7 @@ use tutti_model::{
     limits,
 };
 
+mod asleep;
 mod secrets;
 mod states;
 
@@ -99,6 +101,8 @@ pub(crate) struct Runner {
     voice: Voice,
     /// What it runs, once it is here.
     artifact: Option<Artifact>,
+    /// While it sleeps and wakes: its place in the directory, where requests wait for it.
+    sleeper: Option<Sleeper>,
     restarts: Restarts,
     pulls: Backoff,
     /// Whether the driver may keep something of an earlier life.
@@ -113,6 +117,7 @@ enum State {
     Starting(Artifact),
     Probing(Arc<dyn Running>, Timestamp),
     Ready(Arc<dyn Running>, Timestamp),
+    Asleep,
     Backoff(Millis),
     Draining(Arc<dyn Running>, Arc<Slot>),
     Failed {
@@ -126,6 +131,14 @@ enum State {
     Ended,
     Removed,
     Over,
+}
+
+impl State {
+    /// Whether requests may wait for it: it sleeps, wakes, or has just woken.
+    const fn may_wait(&self) -> bool {
+        use State as S;
+        matches!(self, S::Asleep | S::Preloading | S::Starting(_) | S::Probing(..) | S::Ready(..))
+    }
 }
 
 impl Runner {
@@ -151,6 +164,7 @@ impl Runner {
             orders: Orders { order, ending, deserted: false },
             voice,
             artifact: None,
+            sleeper: None,
             restarts: Restarts::new(node.random.clone()),
             pulls: Backoff::new(PULL_PAUSES.0, PULL_PAUSES.1, node.random.clone()),
             remains: origin == Origin::Ledger,
@@ -168,16 +182,21 @@ impl Runner {
                 self.entry.ended = Some(status);
                 State::Ended
             }
+            (Origin::Ledger, None) if self.entry.asleep && self.entry.spec.goal.runs() => State::Asleep,
             (Origin::Ledger, None) => State::Recovering,
             (Origin::Control, None) => State::Preloading,
         };
         loop {
+            if !state.may_wait() {
+                self.sleeper = None;
+            }
             state = match state {
                 State::Recovering => self.recovering().await,
                 State::Preloading => self.preloading().await,
                 State::Starting(artifact) => self.starting(artifact).await,
                 State::Probing(running, started) => self.probing(running, started).await,
                 State::Ready(running, started) => self.ready(running, started).await,
+                State::Asleep => self.asleep().await,
                 State::Backoff(pause) => self.backoff(pause).await,
                 State::Draining(running, slot) => self.draining(running, slot).await,
                 State::Failed { reason, last_lines } => self.failed(reason, last_lines).await,
@@ -301,7 +320,9 @@ impl Runner {
     }
 
     fn live(&self, running: &Arc<dyn Running>, slot: Option<Arc<Slot>>) {
-        self.node.living.set(&self.entry.spec.instance, Life { running: Arc::clone(running), slot });
+        let memory = self.entry.spec.manifest.memory;
+        let life = Life { running: Arc::clone(running), slot, memory };
+        self.node.living.set(&self.entry.spec.instance, life);
     }
 }
 

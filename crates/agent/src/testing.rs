@@ -25,6 +25,7 @@ use tutti_model::{
     manifest::Manifest,
     name::NodeName,
     node::{NodeSpec, NodeStatus, Resources},
+    quantity::{Bandwidth, ByteSize, MilliCpu},
     scheduling::Labels,
     table::TableSpec,
     version::Isolate,
@@ -298,6 +299,10 @@ pub(crate) fn id(number: u64) -> InstanceId {
     InstanceId::from_bits(number)
 }
 
+/// What the node has.
+pub(crate) const CAPACITY: Resources =
+    Resources { cpu: MilliCpu(4000), memory: ByteSize(4 << 30), bandwidth: Bandwidth(0), disk: ByteSize(0) };
+
 /// Instance `number` of `example.com:web@1.0` as a process, generation 1, to serve.
 pub(crate) fn instance(number: u64) -> Resource<InstanceSpec> {
     let spec = InstanceSpec {
@@ -379,7 +384,7 @@ impl Bench {
             random: Random::seeded(1),
             keyring: keyring(),
             release: "test".into(),
-            capacity: Some(Resources::default()),
+            capacity: Some(CAPACITY),
             labels: Labels::new(),
             address: None,
         })
@@ -415,6 +420,12 @@ impl Bench {
         self.zone.put(wanted.clone());
         self.zone.until_state(&id(number), InstanceState::Ready).await;
         wanted
+    }
+
+    /// Waits until instance `number` takes requests, or sleeps and waits for them.
+    pub(crate) async fn ready_to_wake(&self, number: u64) {
+        let directory = self.agent.directory();
+        eventually("requests are taken", || directory.find(&target(number)).is_some()).await;
     }
 
     /// Sends a request for instance `number` of `example.com:web@1.0`.

@@ -77,7 +77,10 @@ impl Voice {
     pub(crate) fn said(&mut self) {
         use InstanceState as S;
         self.reporter.say(&self.instance, self.status.clone());
-        if matches!(self.status.state, S::Ready | S::Backoff | S::Failed | S::Draining | S::Stopped) {
+        if matches!(
+            self.status.state,
+            S::Ready | S::Asleep | S::Backoff | S::Failed | S::Draining | S::Stopped
+        ) {
             self.settle();
         }
     }

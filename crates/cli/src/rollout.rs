@@ -182,7 +182,7 @@ pub(crate) const fn state_tone(state: InstanceState) -> Tone {
     match state {
         InstanceState::Ready => Tone::Good,
         InstanceState::Backoff | InstanceState::Failed => Tone::Bad,
-        InstanceState::Stopped => Tone::Dim,
+        InstanceState::Stopped | InstanceState::Asleep => Tone::Dim,
         InstanceState::Pending
         | InstanceState::Preloading
         | InstanceState::Starting

@@ -102,7 +102,8 @@ pub struct InstanceStatus {
 ///
 /// ```text
 /// pending ─▶ preloading ─▶ starting ─▶ ready ─▶ draining ─▶ stopped
-///                │             │         │
+///                │             │         │ ▲
+///                │             │         │ └──▶ asleep
 ///                └──▶ failed ◀─┴─▶ backoff ◀┘   (backoff ─▶ starting)
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -117,6 +118,8 @@ pub enum InstanceState {
     Starting,
     /// It answers its probe.
     Ready,
+    /// It was not asked for a while, and does not run: its node starts it for the next request, which waits meanwhile.
+    Asleep,
     /// It ended or failed its probe, and is started again after a pause (a crash loop, from the second time on).
     Backoff,
     /// It cannot run, and trying again would not help.
@@ -129,11 +132,12 @@ pub enum InstanceState {
 
 impl InstanceState {
     /// Every state, in the order of a life.
-    pub const ALL: [InstanceState; 8] = [
+    pub const ALL: [InstanceState; 9] = [
         InstanceState::Pending,
         InstanceState::Preloading,
         InstanceState::Starting,
         InstanceState::Ready,
+        InstanceState::Asleep,
         InstanceState::Backoff,
         InstanceState::Failed,
         InstanceState::Draining,
@@ -148,11 +152,18 @@ impl InstanceState {
             InstanceState::Preloading => "preloading",
             InstanceState::Starting => "starting",
             InstanceState::Ready => "ready",
+            InstanceState::Asleep => "asleep",
             InstanceState::Backoff => "backoff",
             InstanceState::Failed => "failed",
             InstanceState::Draining => "draining",
             InstanceState::Stopped => "stopped",
         }
+    }
+
+    /// Whether a request that is sent to it is answered: one that is asleep wakes for it.
+    #[must_use]
+    pub const fn answers(self) -> bool {
+        matches!(self, InstanceState::Ready | InstanceState::Asleep)
     }
 
     /// Whether a report may move an instance from this state to `next`. A state may always be reported again.

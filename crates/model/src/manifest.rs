@@ -58,7 +58,7 @@ pub struct Manifest {
     pub concurrency: u32,
     /// How an instance shows that it is ready.
     pub health: Health,
-    /// Workers that serve the whole traffic, at least.
+    /// Workers that serve the whole traffic, at least. With 0, one is left when nothing is asked, and that sleeps.
     pub min: u32,
     /// Workers of this version, at most.
     pub max: u32,
@@ -241,6 +241,12 @@ impl Manifest {
         }
     }
 
+    /// How long nothing may be asked of an instance before it is put to sleep; `None` if it always runs.
+    #[must_use]
+    pub fn idle(&self) -> Option<Millis> {
+        (self.min == 0).then(|| self.scale.idle.unwrap_or(Scale::IDLE))
+    }
+
     /// Checks what types alone cannot: ranges, and keys that contradict one another.
     #[must_use]
     pub fn faults(&self) -> Vec<Problem> {
@@ -253,8 +259,11 @@ impl Manifest {
         if self.concurrency == 0 || self.concurrency > 100_000 {
             fault("concurrency", format!("{} is not from 1 to 100000", self.concurrency));
         }
-        if self.min == 0 {
-            fault("min", "0 workers cannot serve: at least 1".into());
+        if self.max == 0 {
+            fault("max", "0 workers cannot serve: at least 1".into());
+        }
+        if self.min > 0 && self.scale.idle.is_some() {
+            fault("scale.idle", format!("sleep is for services with min = 0, and min is {}", self.min));
         }
         if self.max < self.min {
             fault("max", format!("{} is below min, which is {}", self.max, self.min));

@@ -7,7 +7,8 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 use tutti_model::{
-    Digest,
+    Digest, Resource,
+    instance::{InstanceSpec, InstanceState},
     manifest::Manifest,
     name::NodeName,
     node::Resources,
@@ -170,6 +171,15 @@ pub fn promise(node: &mut NodeView, manifest: &Manifest) {
     node.promised.bandwidth = Bandwidth(node.promised.bandwidth.0.saturating_add(manifest.bandwidth.0));
     node.promised.disk = ByteSize(node.promised.disk.0.saturating_add(manifest.disk.0));
     node.ports.extend(manifest.port);
+}
+
+/// Counts an instance among a node's promises. One that sleeps has but its port: the rest is others' until it wakes.
+pub fn promise_to(node: &mut NodeView, instance: &Resource<InstanceSpec>) {
+    if instance.status.state == InstanceState::Asleep {
+        node.ports.extend(instance.spec.manifest.port);
+    } else {
+        promise(node, &instance.spec.manifest);
+    }
 }
 
 /// Takes an instance with this manifest out of a node's promises.

@@ -51,6 +51,8 @@ pub fn spare<'a>(
 ) -> Option<Spare<'a>> {
     let failed = instance.status.state == InstanceState::Failed;
     match instance.spec.goal {
+        // It holds no room.
+        _ if instance.status.state == InstanceState::Asleep => None,
         Goal::Drain => Some(Spare { instance, leaving: true }),
         Goal::Standby { until } if failed || until <= now => Some(Spare { instance, leaving: true }),
         Goal::Standby { .. } if is_held(instance, assignment) => None,

@@ -231,7 +231,7 @@ impl<'a> Pass<'a> {
 
     /// Whether an instance can answer now.
     fn is_ready(&self, instance: &Resource<InstanceSpec>) -> bool {
-        instance.status.state == InstanceState::Ready && self.alive.contains(&instance.spec.node)
+        instance.status.state.answers() && self.alive.contains(&instance.spec.node)
     }
 
     /// Whether an instance is to be replaced by one on another node, and serves until then.
@@ -301,6 +301,10 @@ fn is_standing_by(instance: &Resource<InstanceSpec>) -> bool {
     use InstanceState as S;
     matches!(instance.spec.goal, Goal::Standby { .. })
         && !matches!(instance.status.state, S::Failed | S::Draining | S::Stopped)
+}
+
+fn is_asleep(instance: &Resource<InstanceSpec>) -> bool {
+    instance.status.state == InstanceState::Asleep
 }
 
 fn is_failed(instance: &Resource<InstanceSpec>) -> bool {

@@ -20,7 +20,7 @@ fn slot(number: u64, limit: u32) -> Arc<Slot> {
 
 fn line(slots: &[Arc<Slot>]) -> Arc<Line> {
     let line = Arc::new(Line::default());
-    line.set_slots(slots.to_vec());
+    line.set(slots.to_vec(), 0);
     line
 }
 
@@ -96,12 +96,12 @@ async fn who_waits_is_sent_away_when_the_last_instance_closes_and_let_in_when_on
     let _inside = line.try_enter(std::slice::from_ref(&full), &full.instance).unwrap();
     let mut waiter = queued(line.join());
     let fresh = slot(2, 1);
-    line.set_slots(vec![Arc::clone(&full), Arc::clone(&fresh)]);
+    line.set(vec![Arc::clone(&full), Arc::clone(&fresh)], 0);
     assert_eq!(waiter.admitted().await.unwrap().slot().instance, fresh.instance);
 
     let _again = line.try_enter(std::slice::from_ref(&fresh), &fresh.instance).unwrap();
     let mut waiter = queued(line.join());
-    line.set_slots(Vec::new());
+    line.set(Vec::new(), 0);
     assert!(waiter.admitted().await.is_none());
     assert!(matches!(line.join(), Joined::Closed));
 }

@@ -2,7 +2,14 @@ use super::*;
 use crate::testing::{id, instance};
 
 fn entry(number: u64) -> Entry {
-    Entry { generation: 7, spec: instance(number).spec, ever_ready: true, secrets: None, ended: None }
+    Entry {
+        generation: 7,
+        spec: instance(number).spec,
+        ever_ready: true,
+        secrets: None,
+        asleep: false,
+        ended: None,
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! The states of an instance's life, in the order in which it is lived.
 
-use super::{Interrupt, Origin, Runner, STOP_GRACE, State, exited};
+use super::{
+    Interrupt, Origin, Runner, STOP_GRACE, State,
+    asleep::{Rest, until_look},
+    exited,
+};
 use crate::{
     admission::Slot,
     health, logs,
@@ -131,11 +135,12 @@ impl Runner {
         }
     }
 
-    /// Says a state before it is ready, unless an earlier agent had it ready and it is only being taken up again: were
-    /// it called starting, control would take its traffic away for the few milliseconds until it answers. What goes
-    /// wrong on the way is said all the same.
+    /// Says a state before it is ready, unless an earlier agent had it ready and it is only being taken up again, or it
+    /// wakes: were it called starting, control would take its traffic away for the few milliseconds until it answers.
+    /// What goes wrong on the way is said all the same.
     fn say_early(&mut self, state: InstanceState, reason: Option<String>) {
-        if self.origin == Origin::Control || !self.entry.ever_ready || self.voice.has_spoken() {
+        let is_taken_up = self.origin == Origin::Ledger && self.entry.ever_ready && !self.voice.has_spoken();
+        if !is_taken_up && self.sleeper.is_none() {
             self.voice.say(state, reason, Vec::new());
         }
     }
@@ -189,12 +194,14 @@ impl Runner {
         self.live(&running, Some(Arc::clone(&slot)));
         // Before control hears of it, so that whoever is sent here is let in.
         self.node.directory.open(&version, manifest.timeout, Arc::clone(&slot));
+        self.sleeper = None;
         self.voice.say(InstanceState::Ready, None, Vec::new());
         if !self.entry.ever_ready {
             self.entry.ever_ready = true;
             self.record().await;
         }
         let mut exit = running.exit();
+        let mut rest = manifest.idle().map(|span| Rest::new(span, self.node.clock.now()));
         let mut faults = 0u32;
         let interval = manifest.health.interval;
         let mut next = self.node.clock.now().plus(health::first_pause(interval, &self.node.random));
@@ -215,6 +222,12 @@ impl Runner {
                 exit = exited(&mut exit) => {
                     node.directory.close(&version, &slot);
                     return self.crashed(started, &exit.text).await;
+                }
+                () = until_look(rest.as_ref(), node.clock.as_ref()) => {
+                    let is_over = rest.as_mut().is_some_and(|rest| rest.is_over(node.clock.now(), &slot));
+                    if is_over && slot.close_if_empty() {
+                        return self.falls_asleep(running).await;
+                    }
                 }
                 answer = asked => {
                     next = node.clock.now().plus(interval);

@@ -110,14 +110,14 @@ fn a_program_alone_is_run_by_its_name() {
 fn every_fault_is_told_at_once_with_its_file() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("data"), "x").unwrap();
-    fs::write(folder.path().join("tutti.toml"), "[service]\nmemroy = \"1Mi\"\nmin = 0\n").unwrap();
+    fs::write(folder.path().join("tutti.toml"), "[service]\nmemroy = \"1Mi\"\nconcurrency = 0\n").unwrap();
     symlink("/", folder.path().join("root")).unwrap();
     let told = texts(&prepare(folder.path(), None).unwrap_err());
     assert!(
         told.contains("tutti.toml: [service] has no key \"memroy\" (did you mean \"memory\"?)"),
         "{told}"
     );
-    assert!(told.contains("tutti.toml: [service] min: 0 workers cannot serve"), "{told}");
+    assert!(told.contains("tutti.toml: [service] concurrency: 0 is not from 1"), "{told}");
     assert!(told.contains("root is a link to /"), "{told}");
 }
 

@@ -1,6 +1,7 @@
 //! `[service.scale]`: how much of the load one worker is to have; more of them serve where it is more.
 
 use super::Reader;
+use crate::Millis;
 use serde::{Deserialize, Serialize};
 
 /// What one worker is to have of the load.
@@ -13,12 +14,19 @@ pub struct Scale {
     /// Requests a second; by default they are not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rps: Option<u32>,
+    /// With `min = 0`: how long nothing may be asked of a worker before it is put to sleep; from 1 second to 1 day, by
+    /// default [`Scale::IDLE`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Millis>,
 }
 
 /// The keys of `[service.scale]`.
-const KEYS: [&str; 2] = ["concurrency", "rps"];
+const KEYS: [&str; 3] = ["concurrency", "rps", "idle"];
 
 impl Scale {
+    /// How long a worker that may sleep stays awake for nothing, unless told: as long as load is looked back on.
+    pub const IDLE: Millis = Millis::seconds(60);
+
     /// Whether it asks for nothing in particular.
     #[must_use]
     pub fn is_default(&self) -> bool {
@@ -31,7 +39,9 @@ impl Scale {
         let none = |(key, target): (&'static str, Option<u32>)| {
             (target == Some(0)).then(|| (key, "0 would ask for workers without end: at least 1".to_owned()))
         };
-        targets.into_iter().filter_map(none)
+        let idle = self.idle.filter(|idle| !(Millis::seconds(1)..=Millis::seconds(86_400)).contains(idle));
+        let idle = idle.map(|idle| ("scale.idle", format!("{idle} is not from 1s to 24h")));
+        targets.into_iter().filter_map(none).chain(idle)
     }
 }
 
@@ -41,7 +51,11 @@ impl Reader {
             None => Scale::default(),
             Some(toml::Value::Table(table)) => {
                 self.unknown_keys("service.scale", table, &KEYS);
-                Scale { concurrency: self.integer(table, "concurrency"), rps: self.integer(table, "rps") }
+                Scale {
+                    concurrency: self.integer(table, "concurrency"),
+                    rps: self.integer(table, "rps"),
+                    idle: self.parsed(table, "idle"),
+                }
             }
             Some(other) => {
                 self.fault("scale", format!("a section is wanted, not {}", other.type_str()));

@@ -63,7 +63,7 @@ fn a_burst_is_not_waited_for() {
 
 #[test]
 fn requests_a_second_count_where_they_are_asked_for() {
-    let scale = Scale { concurrency: Some(5), rps: Some(50) };
+    let scale = Scale { concurrency: Some(5), rps: Some(50), idle: None };
     let web = assignment(scale, 1, 100);
     let found = decide(&web, None, demand(rate(4, 420), rate(4, 420))).unwrap();
     assert_eq!(found, (9, "420 requests a second, 50 to a worker over the last 1m".to_owned()));
@@ -109,7 +109,7 @@ proptest! {
     fn stays_within_bounds_and_rests_under_a_steady_load(
         min in 1u32..5, more in 0u32..50, running in 0u64..3000, answers in 0u64..3000, rps in 1u32..100,
     ) {
-        let web = assignment(Scale { concurrency: None, rps: Some(rps) }, min, min + more);
+        let web = assignment(Scale { rps: Some(rps), ..Scale::default() }, min, min + more);
         let steady = demand(rate(running, answers), rate(running, answers));
         let mut last: Option<Scaled> = None;
         for _ in 0..20 {

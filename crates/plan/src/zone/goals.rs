@@ -1,7 +1,7 @@
 //! What becomes of instances that no longer serve: they stand by for a rollback, drain once nobody can still send to
 //! them, and are forgotten when they are gone.
 
-use super::{Pass, VersionPass, earlier, is_failed, is_serving, is_standing_by, weights::Weights};
+use super::{Pass, VersionPass, earlier, is_asleep, is_failed, is_serving, is_standing_by, weights::Weights};
 use crate::{
     capacity::{Load, need},
     room::stands_by_since,
@@ -58,9 +58,13 @@ fn surplus<'a>(pass: &Pass<'a>, weights: &Weights) -> Vec<&'a Resource<InstanceS
         leaving.sort_by_key(|instance| (!pass.is_ready(instance), &instance.name));
         surplus.extend(leaving.into_iter().skip(kept.saturating_sub(elsewhere)));
         let extra = candidates.len().saturating_sub(kept);
-        // First what is not ready, then the youngest.
+        // First what is not ready, then what sleeps, then the youngest.
         candidates.sort_by_key(|instance| {
-            (pass.is_ready(instance), std::cmp::Reverse((instance.created_at, &instance.name)))
+            (
+                pass.is_ready(instance),
+                !is_asleep(instance),
+                std::cmp::Reverse((instance.created_at, &instance.name)),
+            )
         });
         surplus.extend(candidates.into_iter().take(extra));
     }

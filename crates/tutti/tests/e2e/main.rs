@@ -42,6 +42,7 @@ mod scaling;
 mod secrets;
 #[path = "../../../store/tests/server/postgres.rs"]
 mod server;
+mod sleep;
 mod split;
 mod traffic;
 mod wasm_grpc;

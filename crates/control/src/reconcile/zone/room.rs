@@ -9,7 +9,7 @@ use tutti_model::{
     node::{Held, NodeSpec, Resources},
 };
 use tutti_plan::{
-    placement::{NodeView, promise},
+    placement::{NodeView, promise, promise_to},
     room::{Spare, spare},
 };
 
@@ -39,7 +39,7 @@ impl Zone {
             self.nodes.iter().map(|node| (node.spec.node.clone(), self.node_view(node))).collect();
         for instance in self.instances.iter().filter(|instance| instance.spec.goal != Goal::Stop) {
             if let Some(view) = views.get_mut(&instance.spec.node) {
-                promise(view, &instance.spec.manifest);
+                promise_to(view, instance);
             }
         }
         let told = self.instances.revision();

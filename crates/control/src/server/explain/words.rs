@@ -345,6 +345,7 @@ impl<'a> Words<'a> {
             InstanceState::Preloading => "its artifact is being pulled, verified and compiled".to_owned(),
             InstanceState::Starting => "it was started, and does not answer its health probe yet".to_owned(),
             InstanceState::Ready => "it is ready".to_owned(),
+            InstanceState::Asleep => "it sleeps, and the next request starts it".to_owned(),
             InstanceState::Backoff => "it ends again and again, and is started anew after a pause".to_owned(),
             InstanceState::Failed => "it cannot run".to_owned(),
             InstanceState::Draining => "it finishes what it serves".to_owned(),
@@ -464,7 +465,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// What keeps instances from being ready.
+    /// Why instances do not run: what keeps them from it, or that they sleep.
     fn unready(&mut self, facts: &ServiceFacts, concerns: impl Fn(&Resource<InstanceSpec>) -> bool) {
         let wanting = facts.instances.iter().filter(|instance| {
             instance.spec.goal.runs() && instance.status.state != InstanceState::Ready && concerns(instance)
@@ -577,6 +578,7 @@ const fn state_words(state: InstanceState) -> &'static str {
         InstanceState::Preloading => "waits for its artifact to be pulled, verified and compiled",
         InstanceState::Starting => "was started, and does not answer its health probe yet",
         InstanceState::Ready => "is ready",
+        InstanceState::Asleep => "sleeps",
         InstanceState::Backoff => "ends again and again, and is started anew after a pause",
         InstanceState::Failed => "cannot run",
         InstanceState::Draining => "finishes what it serves",

@@ -80,7 +80,7 @@ async fn a_version_never_changes() {
     let got = api.post("/v1/versions", body).await.expect(404);
     assert!(got.hint().contains("tutti push"), "{}", got.body);
     let mut body = pushing("example.com:web@2.0", PUSHED);
-    body["manifest"]["min"] = json!(0);
+    body["manifest"]["cpu"] = json!("0");
     body["manifest"]["concurrency"] = json!(0);
     let got = api.post("/v1/versions", body).await.expect(400);
     assert_eq!(got.body["faults"].as_array().unwrap().len(), 2, "{}", got.body);
