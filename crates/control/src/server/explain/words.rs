@@ -344,12 +344,7 @@ impl<'a> Words<'a> {
             InstanceState::Pending => format!("node {} has not taken it up yet", spec.node),
             InstanceState::Preloading => "its artifact is being pulled, verified and compiled".to_owned(),
             InstanceState::Starting => "it was started, and does not answer its health probe yet".to_owned(),
-            InstanceState::Ready => "it is ready".to_owned(),
-            InstanceState::Asleep => "it sleeps, and the next request starts it".to_owned(),
-            InstanceState::Backoff => "it ends again and again, and is started anew after a pause".to_owned(),
-            InstanceState::Failed => "it cannot run".to_owned(),
-            InstanceState::Draining => "it finishes what it serves".to_owned(),
-            InstanceState::Stopped => "it has stopped".to_owned(),
+            state => format!("it {}", state_words(state)),
         };
         if !well {
             self.hint(format!("read what it wrote: tutti logs {}", instance.name));
