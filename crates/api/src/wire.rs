@@ -400,6 +400,12 @@ pub struct ZoneSummary {
     pub nodes_ready: usize,
     /// Nodes that it has.
     pub nodes: usize,
+    /// The control whose loops run; absent while none leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Members that run control.
+    #[serde(default)]
+    pub controls: usize,
     /// Living ingresses.
     pub ingresses: usize,
     /// Where they take requests, such as `127.0.0.1:8080`.

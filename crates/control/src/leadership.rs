@@ -37,6 +37,18 @@ pub fn start(control: NodeName, options: ReconcileOptions, tasks: &Tasks) {
     tasks.spawn("leadership", candidate.run());
 }
 
+/// Returns once some control leads.
+///
+/// # Errors
+/// The store's own.
+pub async fn led(objects: &Objects) -> Result<(), Problem> {
+    let mut changes = objects.watch::<LeaderSpec>(None);
+    while objects.find::<LeaderSpec>(LEADER).await?.is_none() {
+        changes.next().await.transpose()?;
+    }
+    Ok(())
+}
+
 /// A control that leads, or waits for its turn.
 struct Candidate {
     control: NodeName,

@@ -29,7 +29,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long instances may take to stop then.
 const STOP_INSTANCES: Millis = Millis::seconds(10);
 
-/// How long the start waits for the ingress to have read its tables: it takes milliseconds.
+/// How long the start waits for the ingress to have read its tables, and then for a leader: each takes milliseconds.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// The release, as every role says it.
@@ -76,6 +76,10 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     ingress_tasks.spawn("ingress", async move { serving.run(&of_ingress).await });
 
     parts.caught_up(&ingress).await?;
+    // Its own from an earlier life at once; another's, over the same store, stands.
+    if let Ok(led) = tokio::time::timeout(CATCH_UP, leadership::led(&parts.0.objects)).await {
+        led?;
+    }
 
     let found = Api { base: format!("http://{api}"), root: None };
     let access =

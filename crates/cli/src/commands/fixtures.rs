@@ -183,6 +183,8 @@ pub(crate) fn status() -> ClusterStatus {
             zone: "local/main".into(),
             nodes_ready: 1,
             nodes: 1,
+            leader: Some("c1".into()),
+            controls: 3,
             ingresses: 1,
             http: vec!["127.0.0.1:8080".into()],
         }],

@@ -76,8 +76,15 @@ pub(super) fn picture(status: &ClusterStatus, ui: &Ui) -> String {
             let ingresses = if zone.ingresses == 1 { "ingress" } else { "ingresses" };
             let places: Vec<String> = zone.http.iter().map(|address| format!("http://{address}")).collect();
             let places = if places.is_empty() { String::new() } else { format!(" at {}", places.join(", ")) };
+            let controls = match (&zone.leader, zone.controls) {
+                (None, _) => ", no control leads".to_owned(),
+                // As in dev: there is but this one, and nothing to tell.
+                (Some(_), 0) => String::new(),
+                (Some(leader), 1) => format!(", 1 control (leader {leader})"),
+                (Some(leader), controls) => format!(", {controls} controls (leader {leader})"),
+            };
             format!(
-                "{}: {} of {} nodes ready, {} {ingresses}{places}",
+                "{}: {} of {} nodes ready, {} {ingresses}{places}{controls}",
                 zone.zone, zone.nodes_ready, zone.nodes, zone.ingresses
             )
         })

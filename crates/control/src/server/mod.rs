@@ -54,7 +54,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tutti_api::{ZoneApi, dns::TxtLookup, logs::LogSource, zone::Blob};
 use tutti_base::Tasks;
-use tutti_model::{Digest, Problem, ServiceRef};
+use tutti_model::{Digest, Problem, ServiceRef, Timestamp};
 use tutti_pki::MemberTable;
 use tutti_seal::Keyring;
 
@@ -153,10 +153,13 @@ struct App {
     /// The OpenAPI document: anyone may ask for it, and it never changes.
     openapi: OnceLock<serde_json::Value>,
     stopping: CancellationToken,
+    /// When it began to answer.
+    started: Timestamp,
 }
 
 /// The whole API. It must be called inside a runtime: the watch over tokens starts at once.
 pub fn router(options: ServerOptions) -> axum::Router {
+    let started = options.objects.clock().now();
     let identity = identity::Identity::start(&options.objects, options.members, &options.tasks);
     dispatch::router(Arc::new(App {
         objects: options.objects,
@@ -184,5 +187,6 @@ pub fn router(options: ServerOptions) -> axum::Router {
         node_requests: Semaphore::new(dispatch::NODE_REQUESTS),
         openapi: OnceLock::new(),
         stopping: options.tasks.stopping(),
+        started,
     }))
 }

@@ -6,14 +6,28 @@ use super::{
     lists::Scope,
     names, reply,
 };
+use crate::Objects;
 use tutti_api::wire::{ClusterStatus, ServiceSummary, ZoneSummary};
 use tutti_model::{
-    Problem, Resource, Split,
+    Millis, Problem, Resource, Split, Timestamp,
+    cluster::MemberSpec,
+    control::{LEADER, LeaderSpec},
     deployment::{DeploymentSpec, Intent, Phase},
+    limits,
+    member::MachineRole,
     report::Progress,
     service::ServiceSpec,
     table::{Backend, TableSpec},
 };
+
+/// What is left of a certificate when its member is named: a quarter of its life, which a member that lives does not let
+/// come.
+const CERTIFICATE_WARNING: Millis = Millis(tutti_pki::LEAF_LIFE.0 / 4);
+/// Most members that are named for their certificates; of further ones the number is told.
+const CERTIFICATES_NAMED: usize = 8;
+/// How long after its start a control does not miss a leader: twice what the lease of one that is gone keeps others
+/// waiting.
+const ELECTION: Millis = Millis::seconds(10);
 
 /// `GET /v1/status`
 pub(super) async fn status(call: Call) -> Answer {
@@ -27,11 +41,23 @@ pub(super) async fn status(call: Call) -> Answer {
     // Nodes and ingresses are the platform's affair.
     if call.caller.is_admin() {
         let zone = ZoneFacts::read(objects).await?;
+        let now = objects.clock().now();
+        let leader = objects.find::<LeaderSpec>(LEADER).await?;
+        let machines = Machines::read(objects, now).await?;
         problems.extend(zone_problems(&zone));
+        if leader.is_none() && now.since(call.app.started) > ELECTION {
+            problems.push(
+                "no control leads: what runs goes on, and nothing new is done; look at the logs of the controls"
+                    .to_owned(),
+            );
+        }
+        problems.extend(machines.problems());
         zones.push(ZoneSummary {
             zone: objects.zone().to_string(),
             nodes_ready: zone.ready(),
             nodes: zone.nodes.len(),
+            leader: leader.map(|leader| leader.spec.control.to_string()),
+            controls: machines.controls,
             ingresses: zone.ingresses.len(),
             http: zone.ingresses.iter().map(|ingress| ingress.spec.http.clone()).collect(),
         });
@@ -72,6 +98,64 @@ fn zone_problems(zone: &ZoneFacts) -> Vec<String> {
         problems.push("no ingress lives: no request is answered".to_owned());
     }
     problems
+}
+
+/// What is told of the members, taken up page by page.
+#[derive(Debug, Default)]
+struct Machines {
+    /// Those that run control.
+    controls: usize,
+    /// What is wrong with certificates; at most [`CERTIFICATES_NAMED`].
+    certificates: Vec<String>,
+    /// How many more are wrong.
+    more: usize,
+}
+
+impl Machines {
+    async fn read(objects: &Objects, now: Timestamp) -> Result<Machines, Problem> {
+        let (mut machines, mut after) = (Machines::default(), None::<String>);
+        loop {
+            let page = objects.page::<MemberSpec>("", after.as_deref(), Some(limits::PAGE_SIZE)).await?;
+            page.items.iter().for_each(|member| machines.take(member, now));
+            after = page.items.last().map(|member| member.name.clone()).or(after);
+            if !page.more {
+                return Ok(machines);
+            }
+        }
+    }
+
+    fn take(&mut self, member: &Resource<MemberSpec>, now: Timestamp) {
+        self.controls += usize::from(member.spec.roles.contains(&MachineRole::Server));
+        match certificate_problem(member, now) {
+            Some(problem) if self.certificates.len() < CERTIFICATES_NAMED => self.certificates.push(problem),
+            Some(_) => self.more += 1,
+            None => {}
+        }
+    }
+
+    fn problems(&self) -> impl Iterator<Item = String> {
+        let more = (self.more > 0)
+            .then(|| format!("the certificates of {} more members expire; see tutti node list", self.more));
+        self.certificates.iter().cloned().chain(more)
+    }
+}
+
+/// Whether a member's certificate ends soon, or has ended: each renews its own long before, while it reaches a control.
+/// One that made its own certificate, as the first control of a cluster does, is known by its key alone.
+fn certificate_problem(member: &Resource<MemberSpec>, now: Timestamp) -> Option<String> {
+    let until = member.status.certified_until;
+    if until == Timestamp(0) || until > now.plus(CERTIFICATE_WARNING) {
+        return None;
+    }
+    let ends = match until.since(now) {
+        Millis(0) => "has expired".to_owned(),
+        left => format!("expires within {} h", left.0.div_ceil(3_600_000)),
+    };
+    Some(format!(
+        "the certificate of member {0} {ends}, and it has not asked for another; look at its log, or remove it with \
+         tutti node remove {0}",
+        member.name
+    ))
 }
 
 /// The weights that a table holds.
@@ -154,5 +238,42 @@ fn state(facts: &ServiceFacts) -> (&'static str, Option<String>) {
             ("degraded", Some(text))
         }
         None => ("serving", None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tutti_base::sha256;
+    use tutti_model::cluster::MemberStatus;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn member(name: &str, certified_until: Timestamp) -> Resource<MemberSpec> {
+        let roles = [MachineRole::Server].into();
+        let spec = MemberSpec { roles, key: sha256::digest(b"key"), api: None, joined_by: None };
+        let mut member = Resource::new(name, tutti_base::Random::seeded(1).uid(), NOW, spec);
+        member.status = MemberStatus { certified_until, ..MemberStatus::default() };
+        member
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_renewed_is_told_before_it_ends() {
+        let told = |until: Timestamp| certificate_problem(&member("n1", until), NOW);
+        assert_eq!(told(NOW.plus(CERTIFICATE_WARNING).plus(Millis(1))), None);
+        assert!(told(NOW.plus(CERTIFICATE_WARNING)).unwrap().contains("member n1 expires within 6 h"));
+        assert!(told(NOW.plus(Millis(1))).unwrap().contains("expires within 1 h"));
+        assert!(told(NOW).unwrap().contains("has expired"));
+        assert_eq!(told(Timestamp(0)), None, "a control's own, which nobody handed over");
+    }
+
+    #[test]
+    fn of_many_certificates_some_are_named_and_the_others_counted() {
+        let mut machines = Machines::default();
+        (0..CERTIFICATES_NAMED + 3).for_each(|n| machines.take(&member(&format!("c{n}"), NOW), NOW));
+        assert_eq!(machines.controls, CERTIFICATES_NAMED + 3);
+        let problems: Vec<String> = machines.problems().collect();
+        assert_eq!(problems.len(), CERTIFICATES_NAMED + 1);
+        assert!(problems.last().unwrap().contains("of 3 more members"), "{problems:?}");
     }
 }
