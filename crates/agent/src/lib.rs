@@ -28,6 +28,7 @@ mod reporter;
 mod restart;
 mod runner;
 mod sweep;
+mod usage;
 mod voice;
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! The node's own sign of life: registers it once it serves again what it ran before, and says every few seconds that
 //! it lives and what its instances use.
 
-use crate::node::{Life, Node};
+use crate::{
+    node::{Life, Node},
+    usage::Totals,
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tutti_api::zone::NodeHeartbeat;
+use tutti_api::zone::{InstanceFigures, MEASURED_INSTANCES, NodeFigures, NodeHeartbeat};
 use tutti_base::Backoff;
 use tutti_model::{
     ErrorCode, InstanceId, Millis, Problem, Timestamp,
@@ -15,6 +18,8 @@ use tutti_model::{
 
 /// Time between heartbeats. Control expects one every three seconds; this leaves room for a slow one.
 const HEARTBEAT: Millis = Millis(2500);
+/// Time between two heartbeats that say what was measured.
+const MEASURE: Millis = Millis::seconds(10);
 /// A heartbeat that has no answer by then counts as lost; the next follows at once.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A registration that has no answer by then counts as lost; it is tried again.
@@ -138,11 +143,14 @@ async fn beat(node: &Node, meter: &mut Meter, was_ready: bool, ready: &Cancellat
     }
 }
 
-/// Turns the instances' running totals into what they use now.
+/// Turns running totals, the instances' and the machine's, into what is used now.
 #[derive(Debug, Default)]
 struct Meter {
     at: Timestamp,
     cpu_micros: BTreeMap<InstanceId, u64>,
+    /// The machine's totals when it was last measured, or first looked at.
+    machine: Option<Totals>,
+    measured_at: Timestamp,
 }
 
 impl Meter {
@@ -151,23 +159,52 @@ impl Meter {
         let span = now.since(self.at);
         let mut heartbeat = NodeHeartbeat::default();
         let (mut memory, mut micros, mut totals) = (0u64, 0u64, BTreeMap::new());
+        let mut instances = Vec::new();
         for (id, Life { running, slot, .. }) in node.living.all() {
             let usage = running.usage().await;
             memory = memory.saturating_add(usage.memory);
             // Of one that was not there before, the whole is not from this span.
-            if let Some(before) = self.cpu_micros.get(&id) {
-                micros = micros.saturating_add(usage.cpu_micros.saturating_sub(*before));
-            }
+            let before = self.cpu_micros.get(&id).copied().unwrap_or(usage.cpu_micros);
+            let of_span = usage.cpu_micros.saturating_sub(before);
+            micros = micros.saturating_add(of_span);
             totals.insert(id.clone(), usage.cpu_micros);
-            if let Some(running) = slot.map(|slot| slot.running()).filter(|running| *running > 0) {
-                heartbeat.running.push((id, running));
+            let running = slot.map_or(0, |slot| slot.running());
+            if running > 0 {
+                heartbeat.running.push((id.clone(), running));
+            }
+            if instances.len() < MEASURED_INSTANCES {
+                let (cpu, memory) = (milli_cpu(of_span, span), ByteSize(usage.memory));
+                instances.push(InstanceFigures { instance: id, cpu, memory, running });
             }
         }
-        // Microseconds of cpu in a millisecond of time are thousandths of a cpu.
-        let milli = micros.checked_div(span.0).unwrap_or(0);
-        let cpu = MilliCpu(u32::try_from(milli).unwrap_or(u32::MAX));
-        heartbeat.used = Resources { cpu, memory: ByteSize(memory), ..Resources::default() };
+        heartbeat.used =
+            Resources { cpu: milli_cpu(micros, span), memory: ByteSize(memory), ..Resources::default() };
+        heartbeat.measured = self.measure(now, node, instances);
         (self.at, self.cpu_micros) = (now, totals);
         heartbeat
     }
+
+    /// What the machine uses, when it is due: first at the second heartbeat, since it takes two looks.
+    fn measure(
+        &mut self,
+        now: Timestamp,
+        node: &Node,
+        instances: Vec<InstanceFigures>,
+    ) -> Option<NodeFigures> {
+        let Some(before) = self.machine else {
+            self.machine = Some(Totals::read(now));
+            return None;
+        };
+        if now.since(self.measured_at) < MEASURE {
+            return None;
+        }
+        let totals = Totals::read(now);
+        (self.machine, self.measured_at) = (Some(totals), now);
+        Some(NodeFigures { instances, ..totals.since(before, &node.folders.0) })
+    }
+}
+
+/// Microseconds of cpu in a millisecond of time are thousandths of a cpu.
+fn milli_cpu(micros: u64, span: Millis) -> MilliCpu {
+    MilliCpu(u32::try_from(micros.checked_div(span.0).unwrap_or(0)).unwrap_or(u32::MAX))
 }

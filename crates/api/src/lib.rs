@@ -7,6 +7,7 @@ pub mod cache;
 pub mod client;
 pub mod dns;
 pub mod logs;
+pub mod machines;
 pub mod members;
 pub mod node_logs;
 pub mod openapi;

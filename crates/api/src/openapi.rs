@@ -47,6 +47,7 @@ const OF_LOGS: &[Parameter] = &[
     parameter("follow", "Goes on with new lines as they come, and with instances that start later."),
 ];
 
+const OF_PAGES: &[Parameter] = &[CURSOR, LIMIT];
 const OF_AUDIT: &[Parameter] = &[
     CURSOR,
     LIMIT,
@@ -66,6 +67,7 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         | "list_members" => OF_PLATFORM,
         "logs" => OF_LOGS,
         "list_audit" => OF_AUDIT,
+        "list_machines" => OF_PAGES,
         "watch_zone_members"
         | "watch_zone_tables"
         | "watch_zone_nodes"
@@ -137,6 +139,7 @@ fn answer(operation: &Operation) -> Good {
         "leave_domain" | "decline_invitation" => Good::Nothing,
         "preload_version" => Good::Json("Preloaded", 200),
         "delete_service" => Good::Json("Resource", 202),
+        "list_machines" | "get_machine" => Good::Json("Anything", 200),
         "list_audit" => Good::Json("Page", 200),
         id if id.starts_with("list_") => Good::List,
         id if id.starts_with("create_") => Good::Json("Resource", 201),

@@ -303,6 +303,20 @@ pub static OPERATIONS: &[Operation] = &[
         Right::Anyone,
         "Lists who changed what, newest first: all, or that of the domains one owns.",
     ),
+    op(
+        "list_machines",
+        Method::GET,
+        "/v1/machines",
+        Right::Admin,
+        "Lists nodes and members, with what each runs, when it was last heard and what it measured.",
+    ),
+    op(
+        "get_machine",
+        Method::GET,
+        "/v1/machines/{name}",
+        Right::Admin,
+        "Gives one machine, and what its instances use.",
+    ),
     op("list_zones", Method::GET, "/v1/zones", Right::Admin, "Lists or watches zones."),
     op("list_tables", Method::GET, "/v1/tables", Right::Admin, "Lists or watches routing tables."),
     op(

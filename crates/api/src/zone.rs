@@ -14,6 +14,7 @@ use tutti_model::{
     instance::{InstanceSpec, InstanceStatus},
     name::NodeName,
     node::{NodeSpec, NodeStatus, Resources},
+    quantity::{ByteSize, MilliCpu},
     stats::ServiceStats,
     table::TableSpec,
 };
@@ -52,7 +53,44 @@ pub struct NodeHeartbeat {
     pub used: Resources,
     /// Requests that its instances serve now, by instance.
     pub running: Vec<(InstanceId, u32)>,
+    /// What it measured, every ten seconds; absent in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<NodeFigures>,
 }
+
+/// What a machine uses as a whole, and each instance on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeFigures {
+    /// Cpu, of all its processes.
+    pub cpu: MilliCpu,
+    /// Memory that is in use.
+    pub memory: ByteSize,
+    /// What is in use of the disk that holds its data.
+    pub disk: ByteSize,
+    /// Bytes a second that came over its network interfaces.
+    pub received: u64,
+    /// Bytes a second that went.
+    pub sent: u64,
+    /// What each instance uses; at most [`MEASURED_INSTANCES`], in the order of their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<InstanceFigures>,
+}
+
+/// What one instance uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceFigures {
+    /// Which.
+    pub instance: InstanceId,
+    /// Cpu.
+    pub cpu: MilliCpu,
+    /// Memory.
+    pub memory: ByteSize,
+    /// Requests that it serves now.
+    pub running: u32,
+}
+
+/// Most instances that a node tells single figures of: at a hundred bytes each they are a small part of a report.
+pub const MEASURED_INSTANCES: usize = 1000;
 
 /// What an ingress says each second. The figures are cumulative since it started; `ingress` is new for every start, so
 /// that a lost or repeated report changes nothing.
@@ -75,6 +113,9 @@ pub struct Figures {
     pub nodes: Vec<(NodeName, NodeHeartbeat)>,
     /// The last report of each ingress.
     pub ingresses: Vec<IngressReport>,
+    /// The release of the control that tells.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
 }
 
 /// The zone's interface for agents and ingresses.

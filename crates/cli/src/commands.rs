@@ -10,6 +10,7 @@ mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod logs;
+mod machines;
 mod nouns;
 mod preload;
 mod ps;

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
-use tutti_api::zone::{Figures, IngressReport, NodeHeartbeat};
+use tutti_api::zone::{Figures, IngressReport, NodeFigures, NodeHeartbeat};
 use tutti_model::{
     DeploymentId, Millis, ServiceRef, Timestamp, VersionName,
     ingress::IngressSpec,
@@ -42,6 +42,8 @@ struct Shared {
 struct State {
     nodes: BTreeMap<NodeName, Node>,
     ingresses: BTreeMap<String, Ingress>,
+    /// When each other control last told anything, and its release.
+    controls: BTreeMap<NodeName, (Timestamp, String)>,
     /// What ingresses that have left had counted, so that sums never go back.
     departed: HashMap<Of, VersionStats>,
     /// What a deployment's version had answered when its step began to be observed.
@@ -54,6 +56,8 @@ struct Node {
     /// Whether it was another control that heard it.
     is_told: bool,
     heartbeat: NodeHeartbeat,
+    /// What it last measured, and when that came.
+    measured: Option<(Timestamp, NodeFigures)>,
     /// What keeps its presence.
     lease: Option<LeaseId>,
 }
@@ -88,6 +92,7 @@ impl Observed {
         let state = State {
             nodes: BTreeMap::new(),
             ingresses: BTreeMap::new(),
+            controls: BTreeMap::new(),
             departed: HashMap::new(),
             baselines: BTreeMap::new(),
         };
@@ -101,8 +106,10 @@ impl Observed {
     /// A node lives. Gives the lease that keeps its presence, if this control keeps it.
     pub fn heartbeat(&self, now: Timestamp, node: &NodeName, heartbeat: NodeHeartbeat) -> Option<LeaseId> {
         let mut state = self.state();
-        let lease = state.nodes.get(node).and_then(|node| node.lease);
-        state.nodes.insert(node.clone(), Node { heard: now, is_told: false, heartbeat, lease });
+        let known = state.nodes.get(node);
+        let lease = known.and_then(|node| node.lease);
+        let measured = measured(now, &heartbeat, known);
+        state.nodes.insert(node.clone(), Node { heard: now, is_told: false, heartbeat, measured, lease });
         lease
     }
 
@@ -146,7 +153,42 @@ impl Observed {
         Figures {
             nodes: nodes.map(|(name, node)| (name.clone(), node.heartbeat.clone())).collect(),
             ingresses: ingresses.collect(),
+            release: String::new(),
         }
+    }
+
+    /// Another control told something, be it that it has nothing to tell.
+    pub fn control_told(&self, now: Timestamp, control: &NodeName, release: &str) {
+        self.state().controls.insert(control.clone(), (now, release.to_owned()));
+    }
+
+    /// When another control last told this one anything, and its release.
+    #[must_use]
+    pub fn control_heard(&self, control: &NodeName) -> Option<(Timestamp, String)> {
+        self.state().controls.get(control).cloned()
+    }
+
+    /// When an ingress of this machine was last heard, here or by another control, and its release. Runs of one are called
+    /// `NAME.RUN`; the one in the process of `tutti dev` is `ingress-NAME`.
+    #[must_use]
+    pub fn ingress_heard(&self, machine: &NodeName) -> Option<(Timestamp, String)> {
+        let is_its = |name: &str| match name.rsplit_once('.') {
+            Some((of, _)) => of == machine.as_str(),
+            None => name.strip_prefix("ingress-") == Some(machine.as_str()),
+        };
+        let state = self.state();
+        let its = state.ingresses.iter().filter(|(name, _)| is_its(name));
+        let heard = its.filter_map(|(_, ingress)| {
+            let said = ingress.said.as_ref().map(|(at, _)| *at);
+            Some((said.max(ingress.told)?, ingress.spec.release.clone()))
+        });
+        heard.max()
+    }
+
+    /// What a node last measured, and when that came.
+    #[must_use]
+    pub fn measured(&self, node: &NodeName) -> Option<(Timestamp, NodeFigures)> {
+        self.state().nodes.get(node)?.measured.clone()
     }
 
     /// Another control tells what it was told. What was heard here lately is as new, and stays.
@@ -158,7 +200,8 @@ impl Observed {
                 continue;
             }
             let lease = known.and_then(|node| node.lease);
-            let node = Node { heard: now, is_told: true, heartbeat: heartbeat.clone(), lease };
+            let measured = measured(now, heartbeat, known);
+            let node = Node { heard: now, is_told: true, heartbeat: heartbeat.clone(), measured, lease };
             state.nodes.insert(name.clone(), node);
         }
         for report in &figures.ingresses {
@@ -170,6 +213,7 @@ impl Observed {
             self.ingress(report);
             if let Some(ingress) = self.state().ingresses.get_mut(&report.ingress) {
                 ingress.told = Some(now);
+                ingress.spec = report.spec.clone();
             }
         }
     }
@@ -308,6 +352,22 @@ impl Observed {
     }
 }
 
+/// What a node's heartbeat says that it measured, else what it had said before.
+fn measured(
+    now: Timestamp,
+    heartbeat: &NodeHeartbeat,
+    known: Option<&Node>,
+) -> Option<(Timestamp, NodeFigures)> {
+    match (&heartbeat.measured, known) {
+        // Told once more by the other controls until its next heartbeat: it is no newer by that.
+        (Some(figures), Some(known)) if known.measured.as_ref().is_some_and(|(_, same)| same == figures) => {
+            known.measured.clone()
+        }
+        (Some(figures), _) => Some((now, figures.clone())),
+        (None, known) => known.and_then(|known| known.measured.clone()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,6 +436,31 @@ mod tests {
         assert_eq!(second.running(&service), 3, "whoever is there stays");
         second.forget_told(at(30), |_| false);
         assert_eq!((second.running(&service), answers(&second)), (0, 10));
+    }
+
+    #[test]
+    fn what_a_node_measured_stays_with_its_age_until_the_next() {
+        let (observed, node) = (Observed::new(), "n1".parse().unwrap());
+        let of = |received: u64| NodeFigures { received, ..NodeFigures::default() };
+        let beat = |at: u64, measured: Option<NodeFigures>| {
+            observed.heartbeat(Timestamp(at), &node, NodeHeartbeat { measured, ..NodeHeartbeat::default() });
+            observed.measured(&node)
+        };
+        assert_eq!(beat(1, None), None);
+        assert_eq!(beat(2, Some(of(7))), Some((Timestamp(2), of(7))));
+        assert_eq!(beat(3, None), Some((Timestamp(2), of(7))));
+        assert_eq!(beat(4, Some(of(7))), Some((Timestamp(2), of(7))), "the same, told again");
+        assert_eq!(beat(5, Some(of(8))), Some((Timestamp(5), of(8))));
+    }
+
+    #[test]
+    fn a_machine_is_heard_by_any_run_of_its_ingress_and_by_no_others() {
+        let observed = Observed::new();
+        for (at, name) in [(1, "a.1"), (3, "a.2"), (9, "ab.1"), (5, "ingress-b")] {
+            observed.said(Timestamp(at), &report(name, 0));
+        }
+        let heard = |name: &str| observed.ingress_heard(&name.parse().unwrap()).map(|(at, _)| at.0);
+        assert_eq!((heard("a"), heard("ab"), heard("b"), heard("c")), (Some(3), Some(9), Some(5), None));
     }
 
     #[test]

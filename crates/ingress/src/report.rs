@@ -50,7 +50,7 @@ async fn tell(edge: &Edge) -> Result<(), tutti_model::Problem> {
     let reached = *edge.reached.borrow();
     let report = IngressReport {
         ingress: edge.name.clone(),
-        spec: IngressSpec { http: edge.address.clone() },
+        spec: IngressSpec { http: edge.address.clone(), release: env!("CARGO_PKG_VERSION").to_owned() },
         reached,
         stats: edge.tables.stats(),
     };

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct IngressSpec {
     /// Where it listens for HTTP.
     pub http: String,
+    /// Its release; empty for one that says none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
 }
 
 /// What an ingress reports.

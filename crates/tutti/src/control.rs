@@ -20,7 +20,10 @@ use tutti_control::{
     server::{self, ServerOptions},
     zone::LocalZone,
 };
-use tutti_model::{Problem, name::ZoneName};
+use tutti_model::{
+    Problem,
+    name::{NodeName, ZoneName},
+};
 use tutti_pki::MemberTable;
 use tutti_registry::Registry;
 use tutti_resolve::TxtResolver;
@@ -39,6 +42,8 @@ pub(crate) struct Control {
 
 /// What the API is told of by others than control.
 pub(crate) struct Around {
+    /// What this control is called.
+    pub(crate) control: NodeName,
     /// The lines of all nodes.
     pub(crate) logs: Arc<dyn LogSource>,
     /// Figures of the roles in this process.
@@ -96,6 +101,7 @@ impl Control {
         };
         let (cluster, members) = around.cluster.unzip();
         Ok(server::router(ServerOptions {
+            control: around.control,
             objects: self.objects.clone(),
             zone: Arc::clone(&self.zone) as _,
             observed: self.observed.clone(),

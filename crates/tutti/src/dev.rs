@@ -198,6 +198,7 @@ impl Parts {
         let here = Some((settings.node.clone(), agent.log_source()));
         let (of_agent, of_ingress) = (agent.clone(), Arc::clone(ingress));
         Around {
+            control: settings.node.clone(),
             logs: Arc::new(ZoneLogs::new(self.0.objects.clone(), here)),
             metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
             cluster: None,

@@ -1,6 +1,7 @@
 //! What nodes and ingresses tell one control, the others are told each second: each of them shows it, and the one that
 //! leads decides by it. What is lost is said again a second later.
 
+use crate::dev::RELEASE;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tutti_api::{Cache, Client, zone::Figures};
 use tutti_base::{Clock, Tasks};
@@ -12,6 +13,8 @@ use tutti_pki::{Expected, MemberDial};
 
 /// Time between two tellings: as often as ingresses report.
 const PAUSE: Millis = Millis::seconds(1);
+/// Most nodes in one request.
+const NODES_TOLD: usize = 32;
 /// How long another control may take; then it is told more the next time.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -60,13 +63,15 @@ pub(crate) fn tell(
     });
 }
 
-/// What goes into one request each: what an ingress says is as much as may stand in one.
+/// What goes into one request each: what an ingress says is as much as may stand in one, and what a node says at most
+/// 200 KiB. There is always one, which says that this control lives.
 fn parts(figures: Figures) -> Vec<Figures> {
-    let Figures { nodes, ingresses } = figures;
-    let of_nodes = Figures { nodes, ingresses: Vec::new() };
-    let of_ingresses =
-        ingresses.into_iter().map(|report| Figures { nodes: Vec::new(), ingresses: vec![report] });
-    std::iter::once(of_nodes).filter(|of| !of.nodes.is_empty()).chain(of_ingresses).collect()
+    let of =
+        |nodes: &[_], ingresses| Figures { nodes: nodes.to_vec(), ingresses, release: RELEASE.to_owned() };
+    let Figures { nodes, ingresses, .. } = figures;
+    let (first, others) = nodes.split_at(nodes.len().min(NODES_TOLD));
+    let of_nodes = std::iter::once(first).chain(others.chunks(NODES_TOLD)).map(|nodes| of(nodes, Vec::new()));
+    of_nodes.chain(ingresses.into_iter().map(|report| of(&[], vec![report]))).collect()
 }
 
 /// One client for each other control, made anew where its address has changed.
@@ -96,4 +101,23 @@ fn keep_clients(
 
 fn client(name: &NodeName, address: &HostPort, dial: &MemberDial) -> Result<Client, Problem> {
     Client::of_cluster(std::slice::from_ref(address), dial.to(Expected::Member(name.clone()), None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tutti_api::zone::NodeHeartbeat;
+
+    #[test]
+    fn something_is_told_always_and_not_too_much_at_once() {
+        let told = |nodes: usize| {
+            let node = |n: usize| (format!("n{n}").parse().unwrap(), NodeHeartbeat::default());
+            let parts = parts(Figures { nodes: (0..nodes).map(node).collect(), ..Figures::default() });
+            assert!(parts.iter().all(|part| part.release == RELEASE));
+            parts.iter().map(|part| part.nodes.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(0), [0]);
+        assert_eq!(told(NODES_TOLD), [NODES_TOLD]);
+        assert_eq!(told(NODES_TOLD + 1), [NODES_TOLD, 1]);
+    }
 }

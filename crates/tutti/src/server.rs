@@ -218,6 +218,7 @@ impl Member {
 
     fn around(&self, cluster: &Cluster, membership: &Membership) -> Around {
         Around {
+            control: membership.kept.member.clone(),
             logs: Arc::new(ZoneLogs::new(self.0.objects.clone(), None).as_member(membership.dial())),
             metrics: Arc::new(|| "# EOF\n".to_owned()),
             cluster: Some((cluster.clone(), Arc::clone(&membership.table))),

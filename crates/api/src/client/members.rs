@@ -3,10 +3,11 @@
 use super::Client;
 use crate::{
     WatchStream,
+    machines::{Machine, Machines},
     members::{ClusterKey, CreateJoinToken, CreatedJoinToken, Join, Joined, Renew},
     zone::Figures,
 };
-use tutti_model::{Problem, cluster::MemberSpec, name::NodeName};
+use tutti_model::{Problem, Timestamp, cluster::MemberSpec, name::NodeName};
 
 impl Client {
     /// Makes a token that admits one machine.
@@ -39,6 +40,31 @@ impl Client {
     /// `forbidden` for any other, `unavailable` if that control has it not itself.
     pub async fn cluster_key(&self) -> Result<ClusterKey, Problem> {
         self.call("read_cluster_key", &[], &super::Query::default()).await
+    }
+
+    /// Every machine, over as many pages as it takes, and the control's time.
+    ///
+    /// # Errors
+    /// `forbidden` for anyone but an admin, and whatever the API answers.
+    pub async fn machines(&self) -> Result<(Timestamp, Vec<Machine>), Problem> {
+        let (mut all, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let query = super::Query::default().with_some("cursor", cursor.as_ref());
+            let mut page: Machines = self.call("list_machines", &[], &query).await?;
+            all.append(&mut page.items);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok((page.now, all));
+            }
+        }
+    }
+
+    /// One machine, with what its instances use.
+    ///
+    /// # Errors
+    /// `not_found`, and whatever the API answers.
+    pub async fn machine(&self, name: &NodeName) -> Result<Machine, Problem> {
+        self.call("get_machine", &[name.as_str()], &super::Query::default()).await
     }
 
     /// Tells a control what nodes and ingresses told this one.

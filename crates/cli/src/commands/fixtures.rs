@@ -1,6 +1,8 @@
 //! One object of each kind, the same in every test.
 
+use tutti_api::machines::{Machine, RoleContact};
 use tutti_api::wire::{ClusterStatus, ServiceSummary, ZoneSummary};
+use tutti_model::member::MachineRole;
 use tutti_model::{
     DeploymentId, Digest, InstanceId, Resource, ServiceRef, Share, Split, Timestamp, Uid, VersionName,
     deployment::{DeploymentSpec, Intent, Phase, Target},
@@ -128,6 +130,19 @@ pub(crate) fn node() -> Resource<NodeSpec> {
         Fingerprint { isolate: Isolate::Process, usable: true, notes },
     ];
     node
+}
+
+pub(crate) fn machine() -> Machine {
+    let (role, release) = (MachineRole::Agent, "0.1.0-dev.0".to_owned());
+    Machine {
+        name: "box".parse().unwrap(),
+        roles: vec![RoleContact { role, release, heard_at: Some(Timestamp(NOW.0 - 2000)) }],
+        leads: false,
+        address: None,
+        certified_until: None,
+        measured_at: None,
+        figures: None,
+    }
 }
 
 pub(crate) fn token() -> Resource<TokenSpec> {

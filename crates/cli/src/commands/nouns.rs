@@ -3,7 +3,7 @@
 use super::{
     Session,
     deploy::{Wanted, follow, serving},
-    now, preload, ps, show, tables,
+    machines, now, preload, ps, show, tables,
 };
 use crate::{
     args::{
@@ -21,11 +21,9 @@ use tutti_api::{
 };
 use tutti_model::{
     DeploymentId, ErrorCode, Kind, Problem, Resource,
-    cluster::MemberSpec,
     deployment::DeploymentSpec,
     instance::InstanceSpec,
     name::{NodeName, ServiceText},
-    node::NodeSpec,
     resource::Object,
     route::RouteSpec,
     service::ServiceSpec,
@@ -203,40 +201,10 @@ pub(super) async fn route(session: &Session<'_>, command: RouteCommand) -> Resul
     }
 }
 
-/// Nodes and members, as one list of objects that say what they are.
-struct Everything<'a> {
-    nodes: &'a [Resource<NodeSpec>],
-    members: &'a [Resource<MemberSpec>],
-}
-
-impl serde::Serialize for Everything<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeSeq as _;
-        let mut all = serializer.serialize_seq(Some(self.nodes.len() + self.members.len()))?;
-        self.nodes.iter().try_for_each(|node| all.serialize_element(node))?;
-        self.members.iter().try_for_each(|member| all.serialize_element(member))?;
-        all.end()
-    }
-}
-
 pub(super) async fn node(session: &Session<'_>, command: NodeCommand) -> Result<(), Failed> {
     match command {
-        NodeCommand::List => {
-            let nodes: Vec<Resource<NodeSpec>> = session.client.list(&Filter::default()).await?;
-            let members: Vec<Resource<MemberSpec>> = session.client.list(&Filter::default()).await?;
-            let all = Everything { nodes: &nodes, members: &members };
-            session.ui.result(&all, || {
-                let mut text = tables::nodes(&nodes, now()).show(session.ui);
-                if !members.is_empty() {
-                    text.push('\n');
-                    text.push_str(&tables::machines(&members, now()).show(session.ui));
-                }
-                text
-            })
-        }
-        NodeCommand::Show { node } => {
-            show::show::<NodeSpec>(session, node.as_str(), |node, ui| show::node(node, ui, now())).await
-        }
+        NodeCommand::List => machines::list(session).await,
+        NodeCommand::Show { node } => machines::show(session, &node).await,
         NodeCommand::Cordon { node } => {
             let node = session.client.cordon(node.as_str(), true).await?;
             session.ui.result(&node, || {

@@ -10,7 +10,6 @@ use tutti_api::wire::{Invitation, Preloaded, ServiceSummary};
 use tutti_model::{
     Resource, Timestamp,
     claim::ClaimSpec,
-    cluster::MemberSpec,
     deployment::{DeploymentSpec, Intent},
     domain::{DomainSpec, Member, MemberState, Ownership},
     instance::InstanceSpec,
@@ -282,48 +281,6 @@ pub(crate) fn routes(routes: &[Resource<RouteSpec>], now: Timestamp) -> Table {
     table
 }
 
-pub(crate) fn nodes(nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
-    let columns = ["NODE", "STATE", "CPU", "MEMORY", "ISOLATES", "RELEASE", "AGE", "ADDRESS"];
-    let mut table = Table::new(&columns, "no nodes");
-    for node in nodes {
-        table.row([
-            text(&node.name),
-            node_state(node, now),
-            text(node.status.capacity.cpu),
-            text(size(node.status.capacity.memory.0)),
-            text(isolates(&node.status)),
-            text(&node.status.release),
-            text(since(node.created_at, now)),
-            text(address(&node.status)),
-        ]);
-    }
-    table
-}
-
-pub(crate) fn machines(members: &[Resource<MemberSpec>], now: Timestamp) -> Table {
-    let columns = ["MEMBER", "RUNS", "KEY", "CERTIFICATE", "RELEASE", "AGE", "API"];
-    let mut table = Table::new(&columns, "no members");
-    for member in members {
-        let until = member.status.certified_until;
-        let certificate = match until {
-            Timestamp(0) => "own".into(),
-            until if until <= now => toned("expired", Tone::Bad),
-            until => text(format!("for {}", since(now, until))),
-        };
-        let roles: Vec<&str> = member.spec.roles.iter().map(|role| role.as_str()).collect();
-        table.row([
-            text(&member.name),
-            text(roles.join(", ")),
-            text(member.spec.key.short()),
-            certificate,
-            text(&member.status.release),
-            text(since(member.created_at, now)),
-            text(member.spec.api.as_ref().map_or_else(String::new, ToString::to_string)),
-        ]);
-    }
-    table
-}
-
 pub(super) fn node_state(node: &Resource<NodeSpec>, now: Timestamp) -> Cell {
     if let Some(silent) = node.silent_since() {
         return toned(format!("silent {}", since(silent, now)), Tone::Bad);
@@ -339,11 +296,6 @@ pub(super) fn node_state(node: &Resource<NodeSpec>, now: Timestamp) -> Cell {
 /// Where a node is reached; the one in control's process is not, over any address.
 pub(super) fn address(status: &NodeStatus) -> String {
     status.address.as_ref().map_or_else(|| "with control".to_owned(), ToString::to_string)
-}
-
-fn isolates(status: &NodeStatus) -> String {
-    let usable = status.isolates.iter().filter(|isolate| isolate.usable);
-    usable.map(|isolate| isolate.isolate.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 pub(crate) fn tokens(tokens: &[Resource<TokenSpec>], now: Timestamp) -> Table {

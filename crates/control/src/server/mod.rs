@@ -20,6 +20,7 @@ mod identity;
 mod joins;
 mod lists;
 mod logs;
+mod machines;
 mod members;
 mod names;
 mod nodes;
@@ -54,7 +55,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tutti_api::{ZoneApi, dns::TxtLookup, logs::LogSource, zone::Blob};
 use tutti_base::Tasks;
-use tutti_model::{Digest, Problem, ServiceRef, Timestamp};
+use tutti_model::{Digest, Problem, ServiceRef, Timestamp, name::NodeName};
 use tutti_pki::MemberTable;
 use tutti_seal::Keyring;
 
@@ -79,6 +80,8 @@ pub trait BlobSource: Send + Sync + Debug + 'static {
 
 /// What the API needs.
 pub struct ServerOptions {
+    /// What this control is called.
+    pub control: NodeName,
     /// The objects.
     pub objects: Objects,
     /// The zone's interface, for agents and ingresses that are not in this process.
@@ -121,6 +124,7 @@ impl Debug for ServerOptions {
 
 /// What every handler may use.
 struct App {
+    control: NodeName,
     objects: Objects,
     zone: Arc<dyn ZoneApi>,
     observed: Observed,
@@ -162,6 +166,7 @@ pub fn router(options: ServerOptions) -> axum::Router {
     let started = options.objects.clock().now();
     let identity = identity::Identity::start(&options.objects, options.members, &options.tasks);
     dispatch::router(Arc::new(App {
+        control: options.control,
         objects: options.objects,
         zone: options.zone,
         observed: options.observed,

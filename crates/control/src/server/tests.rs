@@ -8,6 +8,7 @@ mod domains;
 mod faults;
 mod isolation;
 mod joining;
+mod machines;
 mod secrets;
 mod serving;
 mod streaming;
@@ -162,6 +163,7 @@ pub(super) fn key_of(name: &str) -> Digest {
 
 fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions {
     ServerOptions {
+        control: "c1".parse().unwrap(),
         objects: objects.clone(),
         zone: Arc::new(local_zone(objects)),
         observed: Observed::new(),

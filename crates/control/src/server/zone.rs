@@ -5,7 +5,7 @@
 //! node's signs of life out.
 
 use super::{
-    call::{Answer, Call, read_json},
+    call::{Answer, Call, Caller, read_json},
     reply, watches,
 };
 use axum::{body::Body, response::Response};
@@ -86,7 +86,11 @@ pub(super) async fn report_ingress(call: Call) -> Answer {
 /// `PUT /v1/zone/figures`
 pub(super) async fn tell_figures(call: Call) -> Answer {
     let figures: Figures = read_json(&call.body)?;
-    call.app.observed.told(call.app.objects.clock().now(), &figures);
+    let now = call.app.objects.clock().now();
+    if let Caller::Member { member, .. } = &call.caller {
+        call.app.observed.control_told(now, &member.name, &figures.release);
+    }
+    call.app.observed.told(now, &figures);
     Ok(reply::no_content())
 }
 

@@ -10,7 +10,7 @@ fn pictures() -> String {
         deployments(&[fix::deployment()], NOW),
         instances(&[fix::instance()], NOW),
         routes(&[fix::route()], NOW),
-        nodes(&[fix::node()], NOW),
+        crate::commands::machines::table(&[fix::machine()], &[fix::node()], NOW),
         tokens(&[fix::token()], NOW),
         services_serving(&fix::status().services),
         versions_serving(&fix::summary()),

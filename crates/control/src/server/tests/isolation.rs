@@ -33,7 +33,9 @@ fn case(operation: &Operation, of: &Pair) -> Case {
     Case::Alike(match operation.id {
         "health" | "release" | "openapi" | "metrics" | "whoami" => return Case::Nobodys,
         // Nobody but admins, and nobody but nodes: `authorization` holds them to it, whatever the name.
-        "list_nodes" | "list_zones" | "list_tables" | "list_users" => return Case::Nobodys,
+        "list_nodes" | "list_machines" | "get_machine" | "list_zones" | "list_tables" | "list_users" => {
+            return Case::Nobodys;
+        }
         "create_join_token" | "join" | "list_members" | "delete_member" | "watch_zone_members"
         | "renew_certificate" | "read_cluster_key" | "tell_figures" => return Case::Nobodys,
         "watch_zone_tables"

@@ -196,7 +196,7 @@ async fn a_node_reports_of_its_own_instances_only(world: World) {
 }
 
 fn ingress(name: &str, reached: u64) -> IngressReport {
-    let spec = IngressSpec { http: "127.0.0.1:80".to_owned() };
+    let spec = IngressSpec { http: "127.0.0.1:80".to_owned(), ..IngressSpec::default() };
     IngressReport { ingress: name.to_owned(), spec, reached, stats: Vec::new() }
 }
 

@@ -242,7 +242,7 @@ async fn a_report_may_be_larger_than_other_bodies_but_not_endless() {
     let zone = World::wired().await;
     let refused = zone.zone.report_ingress(tutti_api::zone::IngressReport {
         ingress: "i1".to_owned(),
-        spec: IngressSpec { http: "x".repeat(REPORT_BYTES) },
+        spec: IngressSpec { http: "x".repeat(REPORT_BYTES), ..IngressSpec::default() },
         reached: 0,
         stats: Vec::new(),
     });
