@@ -87,6 +87,20 @@ pub static OPERATIONS: &[Operation] = &[
     op("get_domain", Method::GET, "/v1/domains/{name}", Right::View, "Gives one domain."),
     op("delete_domain", Method::DELETE, "/v1/domains/{name}", Right::Own, "Removes an empty domain."),
     op(
+        "get_quota",
+        Method::GET,
+        "/v1/domains/{name}/quota",
+        Right::View,
+        "Gives the most that a domain may have, and what it has.",
+    ),
+    op(
+        "change_quota",
+        Method::PATCH,
+        "/v1/domains/{name}/quota",
+        Right::Admin,
+        "Changes the most that a domain may have.",
+    ),
+    op(
         "verify_domain",
         Method::POST,
         "/v1/domains/{name}/verify",

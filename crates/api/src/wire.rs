@@ -9,6 +9,8 @@ use tutti_model::{
     manifest::Manifest,
     name::{NodeName, ServiceText, VersionText},
     node::Readiness,
+    quantity::{ByteSize, MilliCpu},
+    quota::{Limits, Usage},
     report::VersionReport,
     route::RouteMatch,
     scheduling::{LabelKey, LabelValue, Taint},
@@ -137,6 +139,47 @@ pub struct Invitation {
 pub struct Invitations {
     /// In name order.
     pub items: Vec<Invitation>,
+}
+
+/// `PATCH /v1/domains/{name}/quota`: what it does not name stays as it is, and `null` takes a limit off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaChange {
+    /// Most instances, over all services, and both versions while one replaces the other.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub instances: Option<Option<u32>>,
+    /// Most cpu of these instances together, such as `250m` or `2`.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub cpu: Option<Option<MilliCpu>>,
+    /// Most memory of these instances together, such as `512Mi`.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub memory: Option<Option<ByteSize>>,
+    /// Most versions that are kept.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub versions: Option<Option<u32>>,
+}
+
+/// A field that stands there, be it `null`.
+fn named<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// `GET /v1/domains/{name}/quota`: the most that a domain may have, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DomainQuota {
+    /// The domain.
+    #[schema(value_type = String)]
+    pub domain: DomainName,
+    /// What is limited.
+    #[schema(value_type = Object)]
+    pub limits: Limits,
+    /// What is in use.
+    #[schema(value_type = Object)]
+    pub used: Usage,
 }
 
 /// `POST /v1/users`

@@ -275,6 +275,14 @@ impl Write {
         self.put(key, object, None)
     }
 
+    /// And the object is written as it is; refused if it is no longer at the revision it was read at. Of two transactions
+    /// that touch one object only one is committed. Nothing of it changes, so that no record tells of it.
+    pub fn touch<S: Object>(mut self, object: &Resource<S>) -> Self {
+        let key = self.objects.key::<S>(&object.name);
+        self.txn.compares.push(Compare::Modified(key.clone(), object.revision));
+        self.put(key, object, None)
+    }
+
     /// And the object is replaced and stays bound to its lease; refused if it is no longer at the revision it was read
     /// at.
     pub fn update_leased<S: Object>(mut self, object: &Resource<S>, lease: LeaseId) -> Self {

@@ -115,6 +115,7 @@ pub const fn shown(kind: Kind) -> Shown {
         | Kind::Zone
         | Kind::User
         | Kind::Alias
+        | Kind::Quota
         | Kind::Node
         | Kind::Table
         | Kind::Ingress

@@ -26,6 +26,7 @@ pub mod name;
 pub mod nearest;
 pub mod node;
 pub mod quantity;
+pub mod quota;
 pub mod report;
 pub mod resource;
 pub mod route;

@@ -30,6 +30,8 @@ pub enum Kind {
     Alias,
     /// A value that versions of a domain are given, and that nobody is shown. Global.
     Secret,
+    /// The most that a domain may have. Global.
+    Quota,
     /// What a zone says of one service. Global, written by the zone.
     Report,
     /// A zone's part of one service, handed down. Zone.
@@ -60,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 25] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -72,6 +74,7 @@ impl Kind {
         Kind::Claim,
         Kind::Alias,
         Kind::Secret,
+        Kind::Quota,
         Kind::Report,
         Kind::Assignment,
         Kind::Node,
@@ -102,6 +105,7 @@ impl Kind {
             Kind::Claim => "claim",
             Kind::Alias => "alias",
             Kind::Secret => "secret",
+            Kind::Quota => "quota",
             Kind::Report => "report",
             Kind::Assignment => "assignment",
             Kind::Node => "node",
@@ -133,6 +137,7 @@ impl Kind {
             Kind::Claim => "claims",
             Kind::Alias => "aliases",
             Kind::Secret => "secrets",
+            Kind::Quota => "quotas",
             Kind::Report => "reports",
             Kind::Assignment => "assignments",
             Kind::Node => "nodes",
@@ -165,6 +170,7 @@ impl Kind {
                 | Kind::Claim
                 | Kind::Alias
                 | Kind::Secret
+                | Kind::Quota
                 | Kind::Report
                 | Kind::Cluster
                 | Kind::Audit

@@ -14,6 +14,7 @@ pub mod handdown;
 pub mod judge;
 pub mod placement;
 pub mod prepare;
+pub mod quota;
 pub mod rollout;
 pub mod room;
 pub mod scaling;

@@ -1,7 +1,10 @@
 //! Domains, members, users: one method for each operation.
 
 use super::{Client, Query};
-use crate::wire::{AddAlias, CreateDomain, CreateUser, CreatedToken, Invitations, Invite, SetMember};
+use crate::wire::{
+    AddAlias, CreateDomain, CreateUser, CreatedToken, DomainQuota, Invitations, Invite, QuotaChange,
+    SetMember,
+};
 use serde::{Deserialize, Serialize};
 use tutti_model::{
     DomainName, Problem, Resource, UserName,
@@ -124,6 +127,26 @@ impl Client {
     /// `not_found` without one, and whatever the API answers.
     pub async fn decline_invitation(&self, domain: &DomainName) -> Result<(), Problem> {
         self.call_for_nothing("decline_invitation", &[domain.as_str()]).await
+    }
+
+    /// The most that a domain may have, and what it has.
+    ///
+    /// # Errors
+    /// Whatever the API answers.
+    pub async fn quota(&self, domain: &DomainName) -> Result<DomainQuota, Problem> {
+        self.call("get_quota", &[domain.as_str()], &Query::default()).await
+    }
+
+    /// Changes the most that a domain may have.
+    ///
+    /// # Errors
+    /// `forbidden` for who is no admin, and whatever the API answers.
+    pub async fn change_quota(
+        &self,
+        domain: &DomainName,
+        change: &QuotaChange,
+    ) -> Result<DomainQuota, Problem> {
+        self.call_with("change_quota", &[domain.as_str()], change).await
     }
 
     /// Makes a user; the secret of the first token is in the answer and nowhere else.

@@ -8,6 +8,7 @@ use tutti_model::{
     domain::MemberRole,
     member::MachineRole,
     name::{NodeName, ServiceText, VersionText},
+    quantity::{ByteSize, MilliCpu},
     route::RouteMatch,
     scheduling::{LabelKey, LabelValue, Taint, label},
     secret::SecretRef,
@@ -90,11 +91,45 @@ pub enum DomainCommand {
         /// The domain
         domain: DomainName,
     },
+    /// Show the most that a domain may have beside what it has, or as an admin change it
+    Quota {
+        /// The domain
+        domain: DomainName,
+        /// Most instances, both versions counted while one replaces the other; or none
+        #[arg(long, value_name = "N")]
+        instances: Option<LimitArg<u32>>,
+        /// Most cpu of all instances together, such as 250m or 2; or none
+        #[arg(long, value_name = "CPU")]
+        cpu: Option<LimitArg<MilliCpu>>,
+        /// Most memory of all instances together, such as 512Mi; or none
+        #[arg(long, value_name = "SIZE")]
+        memory: Option<LimitArg<ByteSize>>,
+        /// Most versions that are kept; or none
+        #[arg(long, value_name = "N")]
+        versions: Option<LimitArg<u32>>,
+    },
     /// Leave a domain
     Leave {
         /// The domain
         domain: DomainName,
     },
+}
+
+/// A limit to set, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitArg<T>(pub Option<T>);
+
+impl<T: FromStr<Err: std::fmt::Display>> FromStr for LimitArg<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(LimitArg(None)),
+            text => {
+                text.parse().map(|limit| LimitArg(Some(limit))).map_err(|error: T::Err| error.to_string())
+            }
+        }
+    }
 }
 
 /// `tutti domain alias`

@@ -8,7 +8,7 @@ use crate::{
 };
 use tutti_api::{
     client::{Claimed, Filter},
-    wire::{CreateDomain, WhoAmI},
+    wire::{CreateDomain, QuotaChange, WhoAmI},
 };
 use tutti_model::{
     Kind, Resource,
@@ -85,6 +85,19 @@ pub(super) async fn domain(session: &Session<'_>, command: DomainCommand) -> Res
         DomainCommand::Decline { domain } => {
             client.decline_invitation(&domain).await?;
             session.done(&format!("invitation to {domain} declined"))
+        }
+        DomainCommand::Quota { domain, instances, cpu, memory, versions } => {
+            let change = QuotaChange {
+                instances: instances.map(|limit| limit.0),
+                cpu: cpu.map(|limit| limit.0),
+                memory: memory.map(|limit| limit.0),
+                versions: versions.map(|limit| limit.0),
+            };
+            let quota = match change == QuotaChange::default() {
+                true => client.quota(&domain).await?,
+                false => client.change_quota(&domain, &change).await?,
+            };
+            session.ui.result(&quota, || tables::quota(&quota).show(session.ui))
         }
         DomainCommand::Leave { domain } => {
             client.leave_domain(&domain).await?;

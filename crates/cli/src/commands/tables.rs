@@ -6,7 +6,7 @@ use crate::{
     text::{service as short, since, size, version as short_version},
     ui::Tone,
 };
-use tutti_api::wire::{Invitation, Preloaded, ServiceSummary};
+use tutti_api::wire::{DomainQuota, Invitation, Preloaded, ServiceSummary};
 use tutti_model::{
     Resource, Timestamp,
     claim::ClaimSpec,
@@ -34,6 +34,22 @@ pub(crate) fn domains(domains: &[Resource<DomainSpec>], now: Timestamp) -> Table
             ownership(domain.status.ownership),
             text(since(domain.created_at, now)),
         ]);
+    }
+    table
+}
+
+pub(crate) fn quota(quota: &DomainQuota) -> Table {
+    let mut table = Table::new(&["LIMIT", "MOST", "USED"], "nothing is limited");
+    let (limits, used) = (&quota.limits, &quota.used);
+    let most = |limit: Option<String>| limit.unwrap_or_else(|| "none".to_owned());
+    let rows = [
+        ("instances", most(limits.instances.map(|it| it.to_string())), used.instances.to_string()),
+        ("cpu", most(limits.cpu.map(|it| it.to_string())), used.cpu.to_string()),
+        ("memory", most(limits.memory.map(|it| it.to_string())), used.memory.to_string()),
+        ("versions", most(limits.versions.map(|it| it.to_string())), used.versions.to_string()),
+    ];
+    for (what, most, used) in rows {
+        table.row([text(what), text(most), text(used)]);
     }
     table
 }

@@ -3,6 +3,7 @@
 //! their own.
 
 mod preload;
+mod quota;
 mod room;
 mod scaling;
 mod silence;

@@ -3,7 +3,7 @@
 use super::{
     App,
     call::{Answer, Call},
-    names, reply, secrets, services, versions,
+    names, quotas, reply, secrets, services, versions,
 };
 use std::collections::BTreeSet;
 use tutti_api::wire::{CreateDeployment, Promote};
@@ -40,6 +40,8 @@ pub(super) async fn create(call: Call) -> Answer {
         deployment.spec.abort_if = request.abort_if.clone();
         let write = app.objects.write().create(&deployment).update(&changed).unchanged(&version);
         let write = secrets::admit(app, write, &version).await?;
+        let asked = quotas::Asked::Deployment { service: &changed, deployment: &deployment };
+        let write = quotas::admit(app, write, &name.service.domain, &asked).await?;
         crashpoint::reached(|| "api/deployment/before".to_owned());
         if let Some(revision) = write.commit().await? {
             crashpoint::reached(|| "api/deployment/after".to_owned());
@@ -315,6 +317,7 @@ pub(super) async fn rollback(call: Call) -> Answer {
             None => {
                 let previous = previous(app, &service).await?;
                 let (deployment, changed) = begin(app, &service, Target::Split(previous)).await?;
+                // No quota bars the way back: what it returns to was admitted, and it may be night.
                 let write = app.objects.write().create(&deployment).update(&changed);
                 (deployment, write)
             }

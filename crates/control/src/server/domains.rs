@@ -11,6 +11,7 @@ use tutti_model::{
     DomainName, ErrorCode, Kind, Problem, Resource, UserName,
     claim::AliasSpec,
     domain::{DomainSpec, Ownership},
+    quota::QuotaSpec,
     secret::SecretSpec,
     service::ServiceSpec,
 };
@@ -127,7 +128,11 @@ pub(super) async fn delete(call: Call) -> Answer {
             .hint(format!("delete its secrets first: tutti secret delete {}", secret.name))
             .into());
         }
-        let mut write = objects.write().delete(&domain);
+        let write = objects.write().delete(&domain);
+        let mut write = match objects.find::<QuotaSpec>(&domain.name).await? {
+            Some(quota) => write.delete(&quota),
+            None => write.when(Compare::Absent(objects.key::<QuotaSpec>(&domain.name))),
+        };
         for alias in &domain.spec.aliases {
             if let Some(reserved) = objects.find::<AliasSpec>(alias.as_str()).await? {
                 write = write.delete(&reserved);

@@ -25,6 +25,7 @@ mod members;
 mod names;
 mod nodes;
 mod preload;
+mod quotas;
 mod registry;
 mod replay;
 mod reply;

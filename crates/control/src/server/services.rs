@@ -3,7 +3,7 @@
 use super::{
     App,
     call::{Answer, Call, Caller},
-    names, reply,
+    names, quotas, reply,
 };
 use crate::objects::Write;
 use tutti_api::wire::{CreateService, Scale};
@@ -194,7 +194,10 @@ async fn change(
         if changed == service {
             return Ok(service);
         }
-        if let Some(revision) = call.app.objects.write().update(&changed).commit().await? {
+        let write = call.app.objects.write().update(&changed);
+        let asked = quotas::Asked::Workers { service: &changed };
+        let write = quotas::admit(&call.app, write, &name.domain, &asked).await?;
+        if let Some(revision) = write.commit().await? {
             changed.revision = revision;
             return Ok(changed);
         }

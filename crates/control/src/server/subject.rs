@@ -384,6 +384,7 @@ async fn named(
         | Kind::User
         | Kind::Claim
         | Kind::Alias
+        | Kind::Quota
         | Kind::Zone
         | Kind::Table
         | Kind::Ingress

@@ -9,6 +9,7 @@ mod faults;
 mod isolation;
 mod joining;
 mod machines;
+mod quotas;
 mod secrets;
 mod serving;
 mod streaming;

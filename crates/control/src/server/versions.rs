@@ -5,7 +5,7 @@ mod declared;
 use super::{
     App,
     call::{Answer, Call, Caller},
-    names, reply,
+    names, quotas, reply,
     reply::Refusal,
     services,
 };
@@ -106,6 +106,7 @@ pub(super) async fn create(call: Call) -> Answer {
             }
             None => services::add(app, &call.caller, write, &name.service, Vec::new()).await?.0,
         };
+        let write = quotas::admit(app, write, &name.service.domain, &quotas::Asked::Version).await?;
         if let Some(revision) = write.commit().await? {
             version.revision = revision;
             return Ok(reply::created(&version));

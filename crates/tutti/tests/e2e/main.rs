@@ -36,6 +36,7 @@ mod logs;
 mod members;
 mod placement;
 mod postgres;
+mod quota;
 mod recovery;
 mod rollout;
 mod scaling;

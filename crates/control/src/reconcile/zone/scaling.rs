@@ -84,6 +84,7 @@ impl Zone {
         let changed: Vec<Resource<AssignmentSpec>> =
             self.assignments.iter().filter_map(|assignment| self.scaled(assignment, now)).collect();
         for assignment in changed {
+            let Some(assignment) = self.within_quota(assignment).await? else { continue };
             if let Some(scaled) = &assignment.status.scaled {
                 let (service, workers, why) = (&assignment.name, scaled.workers, &scaled.why);
                 tracing::info!(service, workers, why, "scaled");

@@ -78,6 +78,8 @@ fn case(operation: &Operation, of: &Pair) -> Case {
 
         "create_domain" => with("", json!({ "name": domain })),
         "verify_domain" | "leave_domain" | "get_domain" | "delete_domain" => named(domain),
+        "get_quota" => vec![(format!("/v1/domains/{domain}/quota"), None)],
+        "change_quota" => with(domain, json!({ "versions": 9 })),
         "add_alias" => with(domain, json!({ "alias": "free.net" })),
         "remove_alias" => vec![(format!("/v1/domains/{domain}/aliases/example.net"), None)],
         "invite_member" => with(domain, json!({ "user": "eve", "role": "viewer" })),
