@@ -8,7 +8,7 @@ use tutti_model::{
     assignment::AssignmentSpec,
     deployment::DeploymentSpec,
     ingress::IngressSpec,
-    instance::{Goal, InstanceSpec, InstanceState},
+    instance::{Goal, InstanceSpec},
     node::Resources,
     resource::Object,
     service::ServiceSpec,
@@ -212,8 +212,7 @@ impl Checker {
             for endpoint in &backend.endpoints {
                 let instance = self.instances.get(endpoint.instance.as_str());
                 let fit = instance.is_some_and(|instance| {
-                    instance.spec.version.version == backend.version
-                        && instance.status.state == InstanceState::Ready
+                    instance.spec.version.version == backend.version && instance.status.state.answers()
                 });
                 // One that stopped being ready meanwhile may be named for a moment more; a new one may not.
                 let fresh = !before.contains(&endpoint.instance);
@@ -271,7 +270,7 @@ impl Checker {
                 instance.spec.version.service == *service && instance.spec.version.version == *version
             };
             let ready = |instance: &&Resource<InstanceSpec>| {
-                instance.status.state == InstanceState::Ready && instance.spec.goal == Goal::Serve
+                instance.status.state.answers() && instance.spec.goal == Goal::Serve
             };
             self.instances.values().filter(of).filter(ready).count()
         };
@@ -298,9 +297,7 @@ impl Checker {
         backend.is_some_and(|backend| {
             backend.endpoints.iter().any(|endpoint| {
                 let instance = self.instances.get(endpoint.instance.as_str());
-                instance.is_some_and(|instance| {
-                    instance.status.state == InstanceState::Ready && instance.spec.goal.runs()
-                })
+                instance.is_some_and(|instance| instance.status.state.answers() && instance.spec.goal.runs())
             })
         })
     }
@@ -309,7 +306,9 @@ impl Checker {
     fn check_room(&mut self, revision: u64, changes: &[Change], node: Resources) {
         for new in changes.iter().filter_map(object::<InstanceSpec>) {
             let on = |instance: &&Resource<InstanceSpec>| {
-                instance.spec.node == new.spec.node && instance.spec.goal != Goal::Stop
+                // What may sleep holds room only while it is awake, which nobody compares: its node looks when it wakes.
+                let may_sleep = instance.spec.manifest.min == 0;
+                instance.spec.node == new.spec.node && instance.spec.goal != Goal::Stop && !may_sleep
             };
             let promised: u64 =
                 self.instances.values().filter(on).map(|instance| instance.spec.manifest.memory.0).sum();

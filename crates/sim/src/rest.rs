@@ -96,7 +96,7 @@ impl World {
         });
         let workers = service.spec.workers.unwrap_or(1);
         let wanted: u32 = service.status.split.iter().map(|(_, share)| share.workers(workers)).sum();
-        let serves = |goal, state| goal == Goal::Serve && state == InstanceState::Ready;
+        let serves = |goal, state: InstanceState| goal == Goal::Serve && state.answers();
         let serving = instances.iter().filter(|i| serves(i.spec.goal, i.status.state)).count();
         Ok(service.deleted_at.is_none()
             && deployments.iter().all(|deployment| deployment.status.phase.is_final())

@@ -27,7 +27,13 @@ impl World {
                 artifact: Digest::from_sha256(&[0; 32]),
                 size: 1,
                 isolate: Isolate::Wasm,
-                manifest: Manifest { standby: Millis::seconds(20), concurrency: 10, ..Manifest::default() },
+                manifest: Manifest {
+                    standby: Millis::seconds(20),
+                    concurrency: 10,
+                    // Every other version sleeps when nothing is asked of it.
+                    min: u32::from(index % 2 == 0),
+                    ..Manifest::default()
+                },
             };
             write = write.create(&self.real.make(version.to_string(), spec));
         }

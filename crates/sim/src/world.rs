@@ -408,6 +408,7 @@ impl World {
     fn moves_on(&self, instance: &Resource<InstanceSpec>) -> Option<InstanceState> {
         use InstanceState as S;
         let unlucky = self.random.below(1000) < self.broken;
+        let sleepy = self.broken > 0 && instance.spec.manifest.min == 0 && self.random.below(8) == 0;
         match (instance.spec.goal, instance.status.state) {
             (_, S::Stopped) => None,
             (Goal::Stop, _) | (Goal::Drain, S::Draining | S::Failed) => Some(S::Stopped),
@@ -417,6 +418,10 @@ impl World {
             (_, S::Starting | S::Backoff) if unlucky => Some(S::Failed),
             (_, S::Starting | S::Backoff) => Some(S::Ready),
             (_, S::Ready) if unlucky => Some(S::Backoff),
+            // What sleeps may find no room when it is to wake.
+            (_, S::Asleep) if unlucky => Some(S::Failed),
+            (_, S::Ready) if sleepy => Some(S::Asleep),
+            (_, S::Asleep) if self.random.below(4) == 0 => Some(S::Ready),
             _ => None,
         }
     }

@@ -80,14 +80,15 @@ pub(super) async fn show(session: &Session<'_>, name: &NodeName) -> Result<(), F
     })
 }
 
-/// Every machine in one line.
+/// Every machine in one line. Where each is reached makes room for its release while not all run the same, which is when
+/// an operator looks for that.
 pub(crate) fn table(machines: &[Machine], nodes: &[Resource<NodeSpec>], now: Timestamp) -> Table {
-    let columns = ["NAME", "RUNS", "STATE", "HEARD", "CPU", "MEMORY", "DISK", "RELEASE", "CERT", "ADDRESS"];
-    let mut table = Table::new(&columns, "no machines").yielding("ADDRESS");
+    let all: BTreeSet<&str> = machines.iter().flat_map(releases).collect();
+    let last = if all.len() > 1 { "RELEASE" } else { "ADDRESS" };
+    let columns = ["NAME", "RUNS", "STATE", "HEARD", "CPU", "MEMORY", "DISK", "CERT", last];
+    let mut table = Table::new(&columns, "no machines").yielding(last);
     for machine in machines {
         let node = nodes.iter().find(|node| node.name == machine.name.as_str());
-        let releases: BTreeSet<&str> = machine.roles.iter().map(|role| role.release.as_str()).collect();
-        let releases: Vec<&str> = releases.into_iter().filter(|release| !release.is_empty()).collect();
         let capacity = node.map(|node| &node.status.capacity);
         let of = |used: fn(&NodeFigures) -> u64, has: fn(&Resources) -> u64| -> Cell {
             machine
@@ -97,6 +98,11 @@ pub(crate) fn table(machines: &[Machine], nodes: &[Resource<NodeSpec>], now: Tim
                 .map_or_else(String::new, |(f, c)| part(used(f), has(c)))
                 .into()
         };
+        let reached = match (&machine.address, node) {
+            (Some(address), _) => address.clone(),
+            (None, Some(node)) => tables::address(&node.status),
+            (None, None) => String::new(),
+        };
         table.row([
             machine.name.to_string().into(),
             machine.roles.iter().map(|role| role.role.as_str()).collect::<Vec<_>>().join(",").into(),
@@ -105,16 +111,24 @@ pub(crate) fn table(machines: &[Machine], nodes: &[Resource<NodeSpec>], now: Tim
             of(|used| used.cpu.0.into(), |has| has.cpu.0.into()),
             of(|used| used.memory.0, |has| has.memory.0),
             of(|used| used.disk.0, |has| has.disk.0),
-            releases.join(",").into(),
             certificate(machine, now),
-            match (&machine.address, node) {
-                (Some(address), _) => address.clone().into(),
-                (None, Some(node)) => tables::address(&node.status).into(),
-                (None, None) => "".into(),
+            match all.len() > 1 {
+                true => releases(machine)
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect::<Vec<_>>()
+                    .join(",")
+                    .into(),
+                false => reached.into(),
             },
         ]);
     }
     table
+}
+
+/// What its roles run.
+fn releases(machine: &Machine) -> impl Iterator<Item = &str> {
+    machine.roles.iter().map(|role| role.release.as_str()).filter(|release| !release.is_empty())
 }
 
 /// Of a machine without a node.
@@ -266,14 +280,24 @@ mod tests {
         ];
         let text = table(&machines, &[fix::node()], NOW).render(120, false);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(
-            lines[1],
-            ["box", "agent", "ready", "2s", "12%", "25%", "0.1.0", "2h", "box:7070"],
-            "{text}"
-        );
-        assert_eq!(lines[2], ["c1", "server", "leads", "0s", "0.1.0", "2h", "c1:7070"], "{text}");
+        assert_eq!(lines[1], ["box", "agent", "ready", "2s", "12%", "25%", "2h", "box:7070"], "{text}");
+        assert_eq!(lines[2], ["c1", "server", "leads", "0s", "2h", "c1:7070"], "{text}");
         assert_eq!(lines[3][2..4], ["silent", "40s"], "{text}");
         assert_eq!(lines[4][2], "unheard", "{text}");
+    }
+
+    #[test]
+    fn a_state_is_never_cut_short_and_releases_are_shown_while_they_differ() {
+        let mut all = machine("machine-one", MachineRole::Server, Some(3000));
+        all.roles.extend([MachineRole::Agent, MachineRole::Ingress].map(|role| RoleContact {
+            role,
+            release: "0.2.0-dev.0".into(),
+            heard_at: Some(NOW),
+        }));
+        let text = table(&[all, measured()], &[fix::node()], NOW).render(80, false);
+        assert!(text.contains(" silent "), "{text}");
+        assert!(text.contains("RELEASE") && !text.contains("ADDRESS") && text.contains("0.1.0,"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 
     #[test]
