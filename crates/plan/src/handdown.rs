@@ -34,6 +34,16 @@ pub struct HanddownView<'a> {
     pub current: Option<&'a AssignmentSpec>,
 }
 
+/// The workers that serve a service's whole traffic when nothing is asked of it: as many as were set, else the most that
+/// any of its versions has as its `min`; one that may sleep still has its place.
+pub(crate) fn workers_at_rest<'a>(
+    service: &ServiceSpec,
+    versions: impl IntoIterator<Item = &'a VersionSpec>,
+) -> u32 {
+    let floor = versions.into_iter().map(|version| version.manifest.min).max().unwrap_or(1);
+    service.workers.unwrap_or(floor).max(1)
+}
+
 /// The zone's part, if it is to change. While a version with a share is not among those known, what the zone has
 /// stays: whoever reads the snapshot is only behind.
 #[must_use]
@@ -55,7 +65,7 @@ pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
         view.versions.iter().filter(involved).map(|version| version.spec.clone()).collect();
     let newest = view.versions.iter().max_by_key(|version| (version.created_at, &version.name));
     let preload = newest.filter(|version| !involved(version)).map(|version| version.spec.clone());
-    let floor = versions.iter().map(|version| version.manifest.min).max().unwrap_or(1);
+    let workers = workers_at_rest(spec, &versions);
     let mut next = AssignmentSpec {
         service: spec.service.clone(),
         handed_down: 0,
@@ -66,7 +76,7 @@ pub fn hand_down(view: HanddownView<'_>) -> Option<AssignmentSpec> {
         versions,
         preload,
         upstreams: spec.upstreams.clone(),
-        workers: spec.workers.unwrap_or(floor).max(1),
+        workers,
         scales: spec.workers.is_none() && spec.upstreams.is_empty(),
         deployment: status.deployment.clone(),
         from: from.cloned().unwrap_or_default(),

@@ -4,11 +4,15 @@
 //! share that it has before the deployment or at any of its steps: a deployment that was admitted fits at every step,
 //! and on the way back. What stands by or drains is not counted, nor is a service that is being deleted.
 
-use crate::capacity::{Load, need};
+use crate::{
+    capacity::{Load, need},
+    handdown::workers_at_rest,
+    scaling::workers,
+};
 use std::collections::BTreeMap;
 use tutti_model::{
     Share, Split, VersionName,
-    assignment::AssignmentSpec,
+    assignment::{AssignmentSpec, Scaled},
     deployment::DeploymentSpec,
     quantity::{ByteSize, MilliCpu},
     quota::{Limits, Usage},
@@ -42,8 +46,7 @@ pub fn asked(service: &ServiceSpec, versions: &[(&VersionSpec, Share)]) -> Usage
     if !service.upstreams.is_empty() {
         return Usage::default();
     }
-    let floor = versions.iter().map(|(version, _)| version.manifest.min).max().unwrap_or(1);
-    served(service.workers.unwrap_or(floor).max(1), versions)
+    served(workers_at_rest(service, versions.iter().map(|(version, _)| *version)), versions)
 }
 
 /// What so many workers at a service's whole traffic come to.
@@ -74,8 +77,7 @@ pub fn had(assignment: &AssignmentSpec, workers: u32) -> Usage {
 
 /// The most workers from `now` to `wanted` with which a service fits beside the `others` of its domain, and what is in
 /// the way of more. What there is now stays, whatever the limits.
-#[must_use]
-pub fn allowed(
+fn allowed(
     limits: &Limits,
     others: Usage,
     assignment: &AssignmentSpec,
@@ -92,6 +94,30 @@ pub fn allowed(
         most = workers;
     }
     (most, None)
+}
+
+/// What becomes of a service that its load is to have served by `wanted`, within the quota of its domain beside what the
+/// `others` have; nothing if that is what it has, and why was said.
+#[must_use]
+pub fn within(
+    limits: &Limits,
+    others: Usage,
+    assignment: &AssignmentSpec,
+    scaled: Option<&Scaled>,
+    wanted: Scaled,
+) -> Option<Scaled> {
+    let now = workers(assignment, scaled);
+    let (most, over) = allowed(limits, others, assignment, now, wanted.workers);
+    let Some(over) = over else { return Some(wanted) };
+    let domain = &assignment.service.domain;
+    let limit = format!("the quota of domain {domain} allows {} {}", over.most, over.what);
+    if most > now {
+        let why = format!("{}; no more, since {limit}", wanted.why);
+        return Some(Scaled { workers: most, at: wanted.at, why });
+    }
+    // Said once, and without the load, which differs from look to look.
+    let is_said = scaled.is_some_and(|said| said.why == limit);
+    (!is_said).then_some(Scaled { workers: now, at: wanted.at, why: limit })
 }
 
 /// A limit that is in the way.
@@ -147,7 +173,7 @@ mod tests {
     use crate::zone::fixtures::version;
     use proptest::prelude::*;
     use tutti_model::{
-        DeploymentId, Millis,
+        DeploymentId, Millis, Timestamp,
         deployment::{Intent, Target},
     };
 
@@ -207,6 +233,14 @@ mod tests {
         assert_eq!((most, over.unwrap().most), (3, "5".to_owned()));
         assert_eq!(allowed(&limits, usage(2), &spec, 1, 3), (3, None));
         assert_eq!(allowed(&limits, usage(9), &spec, 2, 4).0, 2, "what there is stays");
+        let wanted = |workers| Scaled { workers, at: Timestamp(7), why: "load".into() };
+        let kept = within(&limits, usage(2), &spec, None, wanted(9)).unwrap();
+        assert_eq!(kept.workers, 3);
+        assert_eq!(kept.why, "load; no more, since the quota of domain example.com allows 5 instances");
+        let full = within(&limits, usage(2), &spec, Some(&kept), wanted(9)).unwrap();
+        assert_eq!(full.why, "the quota of domain example.com allows 5 instances");
+        assert_eq!(within(&limits, usage(2), &spec, Some(&full), wanted(8)), None, "it is said once");
+        assert_eq!(within(&limits, usage(2), &spec, Some(&full), wanted(2)), Some(wanted(2)));
         let memory = Limits { memory: Some(ByteSize::mib(300)), ..Limits::default() };
         assert_eq!(allowed(&memory, Usage::default(), &spec, 1, 9).0, 2);
     }

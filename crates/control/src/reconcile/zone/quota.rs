@@ -4,11 +4,11 @@
 use super::Zone;
 use tutti_model::{
     DomainName, Problem, Resource,
-    assignment::{AssignmentSpec, Scaled},
+    assignment::AssignmentSpec,
     quota::{QuotaSpec, Usage},
 };
 use tutti_plan::{
-    quota::{allowed, had},
+    quota::{had, within},
     scaling::workers,
 };
 
@@ -21,38 +21,18 @@ impl Zone {
     ) -> Result<Option<Resource<AssignmentSpec>>, Problem> {
         let Some(known) = self.assignments.get(&changed.name) else { return Ok(None) };
         let Some(wanted) = changed.status.scaled.take() else { return Ok(None) };
-        let now = workers(&known.spec, known.status.scaled.as_ref());
         let domain = &changed.spec.service.domain;
-        let quota = match wanted.workers > now {
-            true => self.objects.find::<QuotaSpec>(domain.as_str()).await?,
-            false => None,
-        };
-        let scaled = match quota {
-            None => wanted,
+        let scaled = match self.objects.find::<QuotaSpec>(domain.as_str()).await? {
+            None => Some(wanted),
             Some(quota) => {
                 let others = self.others_have(domain, &changed.name);
-                let (most, over) = allowed(&quota.spec.limits, others, &known.spec, now, wanted.workers);
-                match over {
-                    None => wanted,
-                    Some(over) => {
-                        let limit =
-                            format!("the quota of domain {domain} allows {} {}", over.most, over.what);
-                        let why = match most == now {
-                            // Said once: the load differs from look to look.
-                            true => limit,
-                            false => format!("{}; no more, since {limit}", wanted.why),
-                        };
-                        Scaled { workers: most, at: wanted.at, why }
-                    }
-                }
+                within(&quota.spec.limits, others, &known.spec, known.status.scaled.as_ref(), wanted)
             }
         };
-        let is_said = known.status.scaled.as_ref().is_some_and(|said| said.why == scaled.why);
-        if scaled.workers == now && is_said {
-            return Ok(None);
-        }
-        changed.status.scaled = Some(scaled);
-        Ok(Some(changed))
+        Ok(scaled.map(|scaled| {
+            changed.status.scaled = Some(scaled);
+            changed
+        }))
     }
 
     /// What the other services of a domain have.
