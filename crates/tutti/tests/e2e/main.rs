@@ -43,6 +43,7 @@ mod scaling;
 mod secrets;
 #[path = "../../../store/tests/server/postgres.rs"]
 mod server;
+mod singleton;
 mod sleep;
 mod split;
 mod traffic;
