@@ -44,6 +44,7 @@ mod secrets;
 #[path = "../../../store/tests/server/postgres.rs"]
 mod server;
 mod singleton;
+mod six;
 mod sleep;
 mod split;
 mod traffic;
