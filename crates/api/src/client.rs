@@ -12,6 +12,7 @@
 mod audit;
 mod calls;
 mod domains;
+mod events;
 mod fault;
 mod lines;
 mod members;
@@ -27,6 +28,7 @@ mod zone;
 pub use audit::AuditRequest;
 pub use calls::{Filter, LogScope, LogsRequest};
 pub use domains::Claimed;
+pub use events::{Events, EventsRequest};
 pub use node_logs::NodeLogs;
 pub use registry::BlobSource;
 pub use zone::ZoneClient;

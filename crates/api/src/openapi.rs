@@ -56,6 +56,19 @@ const OF_AUDIT: &[Parameter] = &[
     parameter("since", "Only those from then on, in milliseconds since 1970 (UTC)."),
 ];
 
+const OF_EVENTS: &[Parameter] = &[
+    CURSOR,
+    LIMIT,
+    parameter(
+        "watch",
+        "Streams what happens after this revision, or from now on if empty, as newline-delimited JSON.",
+    ),
+    DOMAIN,
+    SERVICE,
+    parameter("node", "Only those on this node; not with watch."),
+    parameter("since", "Only those from then on, in milliseconds since 1970 (UTC); not with watch."),
+];
+
 /// The query parameters of an operation; others are refused.
 #[must_use]
 pub fn parameters(operation: &str) -> &'static [Parameter] {
@@ -67,6 +80,7 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         | "list_members" => OF_PLATFORM,
         "logs" => OF_LOGS,
         "list_audit" => OF_AUDIT,
+        "list_events" => OF_EVENTS,
         "list_machines" => OF_PAGES,
         "watch_zone_members"
         | "watch_zone_tables"

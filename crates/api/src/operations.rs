@@ -318,6 +318,13 @@ pub static OPERATIONS: &[Operation] = &[
         "Lists who changed what, newest first: all, or that of the domains one owns.",
     ),
     op(
+        "list_events",
+        Method::GET,
+        "/v1/events",
+        Right::Anyone,
+        "Lists what happened, newest first, or watches it: all, or that of the domains one has a role in.",
+    ),
+    op(
         "list_machines",
         Method::GET,
         "/v1/machines",

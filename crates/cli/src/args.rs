@@ -17,7 +17,7 @@ use tutti_base::Secret;
 use tutti_model::{
     Millis, Share,
     deployment::AbortIf,
-    name::{ServiceText, VersionText},
+    name::{NodeName, ServiceText, VersionText},
 };
 
 /// Your own cloud, in one binary.
@@ -91,6 +91,8 @@ pub enum ClientCommand {
     Explain(ExplainArgs),
     /// Show who changed what, newest first
     Audit(AuditArgs),
+    /// Show what happened by itself, newest last
+    Events(EventsArgs),
     /// Set how many workers serve a service
     Scale(ScaleArgs),
     /// Tenants' namespaces
@@ -274,6 +276,26 @@ pub struct AuditArgs {
     /// Show at most the newest N
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
+}
+
+/// `tutti events`
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Only those of this service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceText>,
+    /// Only those on this node
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<NodeName>,
+    /// Only those of the last so long, such as 5m
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Millis>,
+    /// Show at most the newest N
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Stay, and show what happens
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// `tutti scale`

@@ -6,6 +6,7 @@ mod config;
 mod deploy;
 mod domain;
 mod drain;
+mod events;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -72,6 +73,7 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Logs(args) => logs::logs(session, &args).await,
         ClientCommand::Explain(args) => explain::explain(session, &args.object).await,
         ClientCommand::Audit(args) => audit::audit(session, &args).await,
+        ClientCommand::Events(args) => events::events(session, &args).await,
         ClientCommand::Scale(args) => nouns::scale(session, &args).await,
         ClientCommand::Domain(command) => domain::domain(session, command).await,
         ClientCommand::User(command) => domain::user(session, command).await,

@@ -19,6 +19,7 @@ use tutti_model::{
     control::{LEADER, LeaderSpec},
     name::NodeName,
 };
+use tutti_plan::happened;
 use tutti_store::{LeaseId, StoreError};
 
 /// How long a leader that is gone keeps others waiting: a few rounds of a store under load, and little beside the 10 s
@@ -125,7 +126,8 @@ impl Candidate {
                 (objects.write().create_leased(&made, lease), made)
             }
         };
-        match write.commit().await? {
+        let event = happened::of_leader(objects.clock().now(), &self.control);
+        match write.tell(Some(event)).commit().await? {
             Some(revision) => {
                 leader.revision = revision;
                 Ok(Some(Office { leader, lease }))

@@ -21,6 +21,7 @@ use tutti_model::{
 };
 use tutti_plan::{
     handdown::{HanddownView, hand_down, under_aliases},
+    happened,
     rollout::{RolloutView, advance},
 };
 use tutti_store::Compare;
@@ -335,6 +336,7 @@ impl Global {
         if next.status.phase != deployment.status.phase {
             tracing::info!(deployment = %next.name, service = %service.name, phase = %next.status.phase, message = %next.status.message, "deployment");
         }
+        write = write.tell(happened::of_deployment(self.objects.clock().now(), &deployment.status, &next));
         if next.status.phase.is_final() {
             self.observed.forget(&next.spec.deployment);
         }

@@ -6,7 +6,7 @@
 //! any point, and resume from what is stored. Of several controls over one store one runs them ([`crate::leadership`]).
 //!
 //! * [`global`]: deployments, hand-down to zones, removal of services.
-//! * `retention`: how many audit records are kept; it decides by counting alone, and watches nothing.
+//! * `retention`: how many audit records and events are kept; it decides by counting alone, and watches nothing.
 //! * [`zone`]: instances, tables, preloading and reports of one zone.
 
 pub mod global;

@@ -3,8 +3,8 @@
 use super::{
     App, audit, audits,
     call::{Answer, Call, Caller, Handler, Query},
-    claims, deployments, domains, explain, grpc, joins, lists, logs, machines, members, nodes, preload,
-    quotas, registry, replay,
+    claims, deployments, domains, events, explain, grpc, joins, lists, logs, machines, members, nodes,
+    preload, quotas, registry, replay,
     reply::{REQUEST_ID, Refusal},
     routes, secrets,
     serve::PeerAddress,
@@ -115,6 +115,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("cordon_node", |call| Box::pin(nodes::cordon(call))),
     ("change_node", |call| Box::pin(nodes::change(call))),
     ("list_audit", |call| Box::pin(audits::list(call))),
+    ("list_events", |call| Box::pin(events::list(call))),
     ("list_machines", |call| Box::pin(machines::list(call))),
     ("get_machine", |call| Box::pin(machines::get(call))),
     ("list_zones", |call| Box::pin(lists::list::<ZoneSpec>(call))),

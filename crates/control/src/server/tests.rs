@@ -5,6 +5,7 @@ mod authorization;
 mod changes;
 mod deploying;
 mod domains;
+mod events;
 mod faults;
 mod isolation;
 mod joining;

@@ -24,6 +24,7 @@ mod bucket;
 mod crash;
 mod domains;
 mod etcd;
+mod events;
 mod explain;
 mod faults;
 mod first_deploy;
