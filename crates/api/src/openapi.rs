@@ -155,7 +155,7 @@ fn answer(operation: &Operation) -> Good {
         "leave_domain" | "decline_invitation" => Good::Nothing,
         "preload_version" => Good::Json("Preloaded", 200),
         "delete_service" => Good::Json("Resource", 202),
-        "list_machines" | "get_machine" => Good::Json("Anything", 200),
+        "list_machines" | "get_machine" | "debug_reconcilers" => Good::Json("Anything", 200),
         "list_audit" => Good::Json("Page", 200),
         id if id.starts_with("list_") => Good::List,
         id if id.starts_with("create_") => Good::Json("Resource", 201),

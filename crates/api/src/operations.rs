@@ -318,6 +318,13 @@ pub static OPERATIONS: &[Operation] = &[
         "Lists who changed what, newest first: all, or that of the domains one owns.",
     ),
     op(
+        "debug_reconcilers",
+        Method::GET,
+        "/v1/debug/reconcilers",
+        Right::Admin,
+        "How the loops of the answering control fare.",
+    ),
+    op(
         "list_events",
         Method::GET,
         "/v1/events",

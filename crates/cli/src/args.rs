@@ -5,7 +5,7 @@ mod nouns;
 
 pub use api::{ApiArgs, BindgenArgs, Language, NewArgs};
 pub use nouns::{
-    AliasCommand, ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, LabelEdit,
+    AliasCommand, ContextCommand, DebugCommand, DeploymentCommand, DomainCommand, InstanceCommand, LabelEdit,
     MemberCommand, NodeCommand, RouteCommand, SecretCommand, ServiceCommand, TaintEdit, TokenCommand,
     UserCommand, VersionCommand,
 };
@@ -125,6 +125,9 @@ pub enum ClientCommand {
     /// Who may do what
     #[command(subcommand)]
     Token(TokenCommand),
+    /// What to look at, or to send, when the cloud itself is not well
+    #[command(subcommand)]
+    Debug(DebugCommand),
     /// Show the effective settings, and where each came from
     Config,
     /// Clouds that this command knows

@@ -3,6 +3,7 @@
 mod audit;
 mod bindgen;
 mod config;
+mod debug;
 mod deploy;
 mod domain;
 mod drain;
@@ -74,6 +75,7 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Explain(args) => explain::explain(session, &args.object).await,
         ClientCommand::Audit(args) => audit::audit(session, &args).await,
         ClientCommand::Events(args) => events::events(session, &args).await,
+        ClientCommand::Debug(command) => debug::debug(session, &command).await,
         ClientCommand::Scale(args) => nouns::scale(session, &args).await,
         ClientCommand::Domain(command) => domain::domain(session, command).await,
         ClientCommand::User(command) => domain::user(session, command).await,

@@ -147,6 +147,7 @@ impl Candidate {
         let running = TaskTracker::new();
         let options =
             ReconcileOptions { objects: self.objects().fenced(&office.leader), ..self.options.clone() };
+        self.options.loops.lead(Some(self.objects().clock().now()));
         reconcile::start(options, &self.tasks, &running, &over);
         let lost = tokio::select! {
             () = stop.cancelled() => None,
@@ -155,6 +156,7 @@ impl Candidate {
         over.cancel();
         running.close();
         running.wait().await;
+        self.options.loops.lead(None);
         match lost {
             Some(why) => {
                 tracing::warn!(control = %self.control, %why, "leads no longer: reconcilers have stopped")

@@ -31,6 +31,13 @@ pub struct Sure {
     pub yes: bool,
 }
 
+/// `tutti debug`
+#[derive(Debug, Clone, Subcommand)]
+pub enum DebugCommand {
+    /// Show how the loops of the control that answers fare: their last run, errors, and what waits
+    Reconcilers,
+}
+
 /// `tutti domain`
 #[derive(Debug, Clone, Subcommand)]
 pub enum DomainCommand {

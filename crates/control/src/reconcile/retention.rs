@@ -1,6 +1,7 @@
 //! Keeps as many audit records and events as [`limits::AUDIT_RECORDS`] and [`limits::EVENTS`] say: removes the oldest,
 //! some at a time.
 
+use super::loops::Pulse;
 use crate::{Objects, objects::Write};
 use tokio_util::sync::CancellationToken;
 use tutti_model::{Millis, Problem, audit::AuditSpec, event::EventSpec, limits, resource::Object};
@@ -10,22 +11,29 @@ use tutti_model::{Millis, Problem, audit::AuditSpec, event::EventSpec, limits, r
 const EVERY: Millis = Millis::seconds(300);
 
 /// Runs until `stop`.
-pub(super) async fn run(objects: Objects, stop: CancellationToken) {
+pub(super) async fn run(objects: Objects, pulse: Pulse, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = objects.clock().sleep(EVERY) => {}
         }
-        told(trim::<AuditSpec>(&objects, limits::AUDIT_RECORDS, limits::AUDIT_TRIM).await, "audit records");
-        told(trim::<EventSpec>(&objects, limits::EVENTS, limits::EVENT_TRIM).await, "events");
+        pulse.begin();
+        let audits = trim::<AuditSpec>(&objects, limits::AUDIT_RECORDS, limits::AUDIT_TRIM).await;
+        told(&pulse, audits, "audit records");
+        let events = trim::<EventSpec>(&objects, limits::EVENTS, limits::EVENT_TRIM).await;
+        told(&pulse, events, "events");
+        pulse.end();
     }
 }
 
-fn told(trimmed: Result<usize, Problem>, of: &str) {
+fn told(pulse: &Pulse, trimmed: Result<usize, Problem>, of: &str) {
     match trimmed {
         Ok(0) => {}
         Ok(removed) => tracing::debug!(removed, of, "the oldest were removed"),
-        Err(problem) => tracing::warn!(%problem, of, "the oldest stay for now; trying again"),
+        Err(problem) => {
+            pulse.fail(of, &problem);
+            tracing::warn!(%problem, of, "the oldest stay for now; trying again");
+        }
     }
 }
 

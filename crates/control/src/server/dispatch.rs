@@ -3,7 +3,7 @@
 use super::{
     App, audit, audits,
     call::{Answer, Call, Caller, Handler, Query},
-    claims, deployments, domains, events, explain, grpc, joins, lists, logs, machines, members, nodes,
+    claims, debug, deployments, domains, events, explain, grpc, joins, lists, logs, machines, members, nodes,
     preload, quotas, registry, replay,
     reply::{REQUEST_ID, Refusal},
     routes, secrets,
@@ -115,6 +115,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("cordon_node", |call| Box::pin(nodes::cordon(call))),
     ("change_node", |call| Box::pin(nodes::change(call))),
     ("list_audit", |call| Box::pin(audits::list(call))),
+    ("debug_reconcilers", |call| Box::pin(debug::reconcilers(call))),
     ("list_events", |call| Box::pin(events::list(call))),
     ("list_machines", |call| Box::pin(machines::list(call))),
     ("get_machine", |call| Box::pin(machines::get(call))),
