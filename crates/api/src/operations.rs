@@ -325,6 +325,13 @@ pub static OPERATIONS: &[Operation] = &[
         "How the loops of the answering control fare.",
     ),
     op(
+        "debug_log",
+        Method::GET,
+        "/v1/debug/log",
+        Right::Admin,
+        "The last lines that the answering control logged.",
+    ),
+    op(
         "list_events",
         Method::GET,
         "/v1/events",

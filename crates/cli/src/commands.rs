@@ -2,6 +2,7 @@
 
 mod audit;
 mod bindgen;
+mod bundle;
 mod config;
 mod debug;
 mod deploy;

@@ -152,6 +152,14 @@ impl Client {
         self.call("debug_reconcilers", &[], &Query::default()).await
     }
 
+    /// The last lines that the control which answers logged.
+    ///
+    /// # Errors
+    /// Whatever the API answers.
+    pub async fn control_log(&self) -> Result<String, Problem> {
+        self.text("debug_log").await
+    }
+
     /// Figures for Prometheus.
     ///
     /// # Errors

@@ -36,6 +36,11 @@ pub struct Sure {
 pub enum DebugCommand {
     /// Show how the loops of the control that answers fare: their last run, errors, and what waits
     Reconcilers,
+    /// Write what there is to know of the cloud into one file, without secrets, to be looked at elsewhere
+    Bundle {
+        /// The file, a .tar.gz; it must not be there yet [default: tutti-debug-TIME.tar.gz]
+        file: Option<PathBuf>,
+    },
 }
 
 /// `tutti domain`

@@ -1,6 +1,6 @@
 //! `tutti debug`: what to look at when the cloud itself is not well.
 
-use super::Session;
+use super::{Session, bundle};
 use crate::{
     args::DebugCommand,
     exit::Failed,
@@ -20,6 +20,7 @@ pub(super) async fn debug(session: &Session<'_>, command: &DebugCommand) -> Resu
             let reconcilers = session.client.reconcilers().await?;
             session.ui.result(&reconcilers, || picture(&reconcilers, session.ui))
         }
+        DebugCommand::Bundle { file } => bundle::bundle(session, file.as_deref()).await,
     }
 }
 

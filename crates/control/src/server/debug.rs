@@ -7,6 +7,7 @@ use super::{
 use crate::Objects;
 use std::time::Duration;
 use tutti_api::debug::Reconcilers;
+use tutti_base::telemetry;
 use tutti_model::{
     Resource,
     cluster::MemberSpec,
@@ -34,6 +35,11 @@ pub(super) async fn reconcilers(call: Call) -> Answer {
         leader_address: member.and_then(|member| member.spec.api).map(|api| api.to_string()),
         loops,
     }))
+}
+
+/// `GET /v1/debug/log`
+pub(super) async fn log(_call: Call) -> Answer {
+    Ok(reply::text("text/plain; charset=utf-8", telemetry::recent()))
 }
 
 /// The object, if it is there and the store tells soon. A store that does not answer may be just what somebody looks

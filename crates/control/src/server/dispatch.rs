@@ -116,6 +116,7 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("change_node", |call| Box::pin(nodes::change(call))),
     ("list_audit", |call| Box::pin(audits::list(call))),
     ("debug_reconcilers", |call| Box::pin(debug::reconcilers(call))),
+    ("debug_log", |call| Box::pin(debug::log(call))),
     ("list_events", |call| Box::pin(events::list(call))),
     ("list_machines", |call| Box::pin(machines::list(call))),
     ("get_machine", |call| Box::pin(machines::get(call))),

@@ -22,6 +22,7 @@ mod backup;
 mod bad_input;
 mod bucket;
 mod crash;
+mod debug;
 mod domains;
 mod etcd;
 mod events;

@@ -31,7 +31,7 @@ fn case(operation: &Operation, of: &Pair) -> Case {
     let service = format!("{domain}:web");
     let version = format!("{domain}:web@3.0");
     Case::Alike(match operation.id {
-        "health" | "release" | "openapi" | "metrics" | "whoami" | "debug_reconcilers" => {
+        "health" | "release" | "openapi" | "metrics" | "whoami" | "debug_reconcilers" | "debug_log" => {
             return Case::Nobodys;
         }
         // Nobody but admins, and nobody but nodes: `authorization` holds them to it, whatever the name.
