@@ -42,7 +42,8 @@ pub fn command() -> clap::Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// Address of the API, such as http://127.0.0.1:7070 [env: TUTTI_API]
+    /// Address of the API, such as http://127.0.0.1:7070, or unix:/PATH of control's socket, which asks its owner and root
+    /// for no token [env: TUTTI_API]
     // A text, and read by us: a role command may have an `--api` of its own under the same id.
     #[arg(long, global = true, value_name = "URL")]
     pub api: Option<String>,

@@ -102,7 +102,8 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
 fn without_token(problem: Problem, effective: &Effective) -> Problem {
     match problem.code {
         ErrorCode::Unauthenticated if effective.token.is_none() => problem
-            .hint("name a token with TUTTI_TOKEN or --token-file; tutti dev writes a context that has one"),
+            .hint("name a token with TUTTI_TOKEN or --token-file, or on a control's machine, as its user or root, its socket \
+                with --api unix:/PATH; tutti dev writes a context that has a token"),
         _ => problem,
     }
 }

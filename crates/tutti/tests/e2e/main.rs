@@ -46,6 +46,7 @@ mod secrets;
 #[path = "../../../store/tests/server/postgres.rs"]
 mod server;
 mod sleep;
+mod socket;
 mod split;
 mod traffic;
 mod wasm_grpc;
