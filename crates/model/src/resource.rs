@@ -58,11 +58,13 @@ pub enum Kind {
     JoinToken,
     /// A change that somebody asked for. Global.
     Audit,
+    /// Something that happened by itself. Global, written by zones too.
+    Event,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 26] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -88,6 +90,7 @@ impl Kind {
         Kind::Member,
         Kind::JoinToken,
         Kind::Audit,
+        Kind::Event,
     ];
 
     /// The singular noun.
@@ -119,6 +122,7 @@ impl Kind {
             Kind::Member => "member",
             Kind::JoinToken => "join_token",
             Kind::Audit => "audit",
+            Kind::Event => "event",
         }
     }
 
@@ -151,6 +155,7 @@ impl Kind {
             Kind::Member => "members",
             Kind::JoinToken => "join_tokens",
             Kind::Audit => "audit",
+            Kind::Event => "events",
         }
     }
 
@@ -174,6 +179,7 @@ impl Kind {
                 | Kind::Report
                 | Kind::Cluster
                 | Kind::Audit
+                | Kind::Event
         )
     }
 }

@@ -37,6 +37,7 @@ impl World {
             objects: Self::objects(Arc::new(faulty), &self.clock),
             observed: Observed::new(),
             host_suffixes: Vec::new(),
+            loops: Default::default(),
         };
         let tasks = Tasks::new();
         super::start(name.parse().unwrap(), options, &tasks);
