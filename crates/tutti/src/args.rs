@@ -286,6 +286,7 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
         };
         (setting.shown(), value, origin.to_string())
     })
+    .chain(effective.pool_rows())
     .collect()
 }
 

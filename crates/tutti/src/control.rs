@@ -16,12 +16,12 @@ use tutti_control::{
     Objects,
     cluster::Cluster,
     observed::Observed,
-    reconcile::ReconcileOptions,
+    reconcile::{ReconcileOptions, pool::MachineCommands},
     server::{self, ServerOptions},
     zone::LocalZone,
 };
 use tutti_model::{
-    Problem,
+    Digest, Problem,
     name::{NodeName, ZoneName},
 };
 use tutti_pki::MemberTable;
@@ -72,12 +72,13 @@ impl Control {
         Ok(Control { clock, random, objects, zone, keyring, opened, observed })
     }
 
-    /// What its loops work on.
-    pub(crate) fn reconciling(&self, settings: &Settings) -> ReconcileOptions {
+    /// What its loops work on. `root` is what the root of its cluster is pinned by, if there is one.
+    pub(crate) fn reconciling(&self, settings: &Settings, root: Option<&Digest>) -> ReconcileOptions {
         ReconcileOptions {
             objects: self.objects.clone(),
             observed: self.observed.clone(),
             host_suffixes: vec![settings.host_suffix.clone()],
+            machines: MachineCommands { pools: settings.pools.clone(), root: root.cloned() },
         }
     }
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     let agent = parts.agent(&settings, &folder)?;
     agent.run(tasks.clone())?;
     let first_token = parts.first_objects(&settings).await?;
-    leadership::start(settings.node.clone(), parts.0.reconciling(&settings), &tasks);
+    leadership::start(settings.node.clone(), parts.0.reconciling(&settings, None), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
     let router = parts.0.api(&settings, parts.around(&settings, &agent, &ingress), &tasks)?;
     tasks.spawn("api", server::serve(listeners.api, router.clone(), tasks.clone()));

@@ -66,7 +66,11 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
         Arc::clone(&this.0.clock),
         &tasks,
     );
-    leadership::start(membership.kept.member.clone(), this.0.reconciling(&settings.control), &tasks);
+    leadership::start(
+        membership.kept.member.clone(),
+        this.0.reconciling(&settings.control, Some(cluster.fingerprint())),
+        &tasks,
+    );
     let router = this.0.api(&settings.control, this.around(&cluster, &membership), &tasks)?;
     let recovery_key = match init && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         // Where nobody looks, it would stand in a log: then it is made by `tutti store recovery-key`.

@@ -7,7 +7,9 @@ mod agent;
 mod blobs;
 mod ingress;
 mod join;
+mod key;
 mod node;
+mod pool;
 mod server;
 
 pub(crate) use agent::AgentSettings;
@@ -17,7 +19,10 @@ pub(crate) use join::JoinSettings;
 pub(crate) use node::capacity;
 pub(crate) use server::ServerSettings;
 
-use self::node::{bandwidth, labels};
+use self::{
+    key::key,
+    node::{bandwidth, labels},
+};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -27,11 +32,13 @@ use std::{
     str::FromStr,
 };
 use tutti_base::telemetry;
+use tutti_control::reconcile::pool::PoolCommands;
 use tutti_model::{
     Problem,
     name::NodeName,
     nearest::nearest,
     node::{HostPort, RoleAddress},
+    pool::PoolName,
     quantity::Bandwidth,
     scheduling::Labels,
 };
@@ -150,6 +157,8 @@ pub(crate) struct Effective {
     values: BTreeMap<&'static str, (String, Origin)>,
     /// What others' programs are told by the environment too, and Tutti goes by: [`blobs::VARIABLES`]. It is shown by none.
     foreign: blobs::Foreign,
+    /// The commands of node pools, which only the file says.
+    pools: BTreeMap<PoolName, PoolCommands>,
 }
 
 /// What is said by others than the defaults.
@@ -169,11 +178,11 @@ impl Effective {
     /// # Errors
     /// Every fault: unknown keys with the nearest known one, values of the wrong type.
     pub(crate) fn read(sources: &Sources) -> Result<Effective, Vec<Problem>> {
-        let mut faults = Vec::new();
+        let (mut faults, mut pools) = (Vec::new(), BTreeMap::new());
         let mut values: BTreeMap<&'static str, (String, Origin)> =
             SETTINGS.iter().map(|setting| (setting.key, (default_of(setting), Origin::Default))).collect();
         if let Some((path, text)) = &sources.file {
-            read_file(path, text, &mut values, &mut faults);
+            read_file(path, text, &mut values, &mut pools, &mut faults);
         }
         for setting in SETTINGS {
             let name = setting.variable();
@@ -185,7 +194,7 @@ impl Effective {
             }
         }
         let foreign = blobs::Foreign::among(&sources.variables);
-        if faults.is_empty() { Ok(Effective { values, foreign }) } else { Err(faults) }
+        if faults.is_empty() { Ok(Effective { values, foreign, pools }) } else { Err(faults) }
     }
 
     /// The effective value of a setting.
@@ -209,6 +218,11 @@ impl Effective {
             let (_, origin) = self.values.get(setting.key)?;
             Some((*setting, self.shown(setting.key), origin))
         })
+    }
+
+    /// The commands of node pools, as `tutti config` shows them.
+    pub(crate) fn pool_rows(&self) -> impl Iterator<Item = (String, String, String)> {
+        pool::rows(&self.pools)
     }
 
     /// Whether nobody said what it is.
@@ -239,6 +253,7 @@ fn read_file(
     path: &Path,
     text: &str,
     values: &mut BTreeMap<&'static str, (String, Origin)>,
+    pools: &mut BTreeMap<PoolName, PoolCommands>,
     faults: &mut Vec<Problem>,
 ) {
     let table: toml::Table = match text.parse() {
@@ -251,6 +266,7 @@ fn read_file(
     for (key, value) in &table {
         match value {
             _ if OTHER_SECTIONS.contains(&key.as_str()) => {}
+            toml::Value::Table(section) if key == pool::SECTION => *pools = pool::read(path, section, faults),
             toml::Value::Table(section) if SECTIONS.contains(&key.as_str()) => {
                 for (inner, value) in section {
                     read_value(path, &format!("{key}.{inner}"), value, values, faults);
@@ -383,6 +399,8 @@ pub(crate) struct Settings {
     pub(crate) vouch: bool,
     /// The name server that proofs of ownership are looked up at; `None` for those of this machine.
     pub(crate) resolver: Option<SocketAddr>,
+    /// The commands that make and remove machines of node pools.
+    pub(crate) pools: BTreeMap<PoolName, PoolCommands>,
 }
 
 impl TryFrom<&Effective> for Settings {
@@ -421,6 +439,7 @@ impl TryFrom<&Effective> for Settings {
                 host_suffix: effective.text("host_suffix").to_owned(),
                 vouch,
                 resolver,
+                pools: effective.pools.clone(),
             })
         });
         match settings {
@@ -501,32 +520,6 @@ fn log_format(effective: &Effective, faults: &mut Vec<Problem>) -> telemetry::Fo
         _ => {
             faults.push(effective.fault("log_format", "write text or json"));
             telemetry::Format::Text
-        }
-    }
-}
-
-/// Where the key is that secrets are sealed with. Beside what it seals it would protect nothing.
-fn key(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> Option<Source> {
-    let text = effective.text("key");
-    if text.is_empty() {
-        return None;
-    }
-    match text.parse() {
-        Ok(Source::File(path)) => {
-            let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-            let path = whole(&path);
-            if path.starts_with(whole(data_dir)) {
-                faults.push(
-                    effective.fault("key", "it is in the data folder, whose copies would then hold both"),
-                );
-            }
-            Some(Source::File(path))
-        }
-        Ok(source) => Some(source),
-        Err(problem) => {
-            let problem: Problem = problem;
-            faults.push(Problem::invalid(format!("key: {}", problem.detail)));
-            None
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One method for each operation.
 
 use super::{Client, Query, fault, lines::Lines};
+use crate::pools::SetPool;
 use crate::wire::{
     ClusterStatus, Cordon, CreateDeployment, CreateRoute, CreateService, CreateToken, CreateVersion,
     CreatedToken, Explanation, NodeChange, Page, Preload, Preloaded, ProblemBody, Promote, Release, Scale,
@@ -13,6 +14,7 @@ use tutti_model::{
     log::LogLine,
     name::ServiceText,
     node::NodeSpec,
+    pool::{PoolName, PoolSpec},
     resource::Object,
     route::RouteSpec,
     secret::{SecretRef, SecretSpec},
@@ -318,6 +320,14 @@ impl Client {
     /// Whatever the API answers.
     pub async fn drain(&self, node: &str) -> Result<Resource<NodeSpec>, Problem> {
         self.call_with("cordon_node", &[node], &Cordon { cordoned: true, draining: true }).await
+    }
+
+    /// Makes a node pool, or replaces what is asked of it.
+    ///
+    /// # Errors
+    /// `conflict` while it is being removed, and whatever the API answers.
+    pub async fn set_pool(&self, pool: &PoolName, asked: &SetPool) -> Result<Resource<PoolSpec>, Problem> {
+        self.call_with("set_pool", &[pool.as_str()], asked).await
     }
 
     /// Changes a node's labels and taints.

@@ -37,6 +37,7 @@ impl World {
             objects: Self::objects(Arc::new(faulty), &self.clock),
             observed: Observed::new(),
             host_suffixes: Vec::new(),
+            machines: Default::default(),
         };
         let tasks = Tasks::new();
         super::start(name.parse().unwrap(), options, &tasks);

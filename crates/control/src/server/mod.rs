@@ -24,6 +24,7 @@ mod machines;
 mod members;
 mod names;
 mod nodes;
+mod pools;
 mod preload;
 mod quotas;
 mod registry;

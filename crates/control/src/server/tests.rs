@@ -9,6 +9,7 @@ mod faults;
 mod isolation;
 mod joining;
 mod machines;
+mod pools;
 mod quotas;
 mod secrets;
 mod serving;

@@ -35,6 +35,7 @@ mod load;
 mod logs;
 mod members;
 mod placement;
+mod pool;
 mod postgres;
 mod quota;
 mod recovery;
