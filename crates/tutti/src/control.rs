@@ -6,6 +6,7 @@ use crate::{
     dev::RELEASE,
     folder::DataFolder,
     keys,
+    notices::Telling,
     parts::store,
     settings::Settings,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Around {
     pub(crate) logs: Arc<dyn LogSource>,
     /// Figures of the roles in this process.
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether notices are told.
+    pub(crate) telling: Telling,
     /// The cluster and its members, if there is one.
     pub(crate) cluster: Option<(Cluster, Arc<MemberTable>)>,
 }
@@ -110,7 +113,8 @@ impl Control {
             blobs: Arc::new(ToAgents(Arc::clone(blobs))),
             logs: around.logs,
             registry: registry.router(),
-            metrics: around.metrics,
+            metrics: around.telling.metrics(around.metrics),
+            troubles: around.telling.troubles(),
             artifacts: Arc::new(Pushed(Arc::clone(blobs))),
             release: RELEASE.to_owned(),
             vouch: settings.vouch,

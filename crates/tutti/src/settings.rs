@@ -9,6 +9,7 @@ mod ingress;
 mod join;
 mod key;
 mod node;
+mod notices;
 mod pool;
 mod server;
 
@@ -17,6 +18,7 @@ pub(crate) use blobs::BlobsAddress;
 pub(crate) use ingress::IngressSettings;
 pub(crate) use join::JoinSettings;
 pub(crate) use node::capacity;
+pub(crate) use notices::NoticesSettings;
 pub(crate) use server::ServerSettings;
 
 use self::{
@@ -84,7 +86,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 34] = [
+pub(crate) const SETTINGS: [Setting; 37] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -101,6 +103,9 @@ pub(crate) const SETTINGS: [Setting; 34] = [
     Setting { key: "host_suffix", default: "localhost" },
     Setting { key: "vouch", default: "true" },
     Setting { key: "resolver", default: "" },
+    Setting { key: "notices", default: "" },
+    Setting { key: "notices_credentials", default: "" },
+    Setting { key: "notices_ca", default: "" },
     Setting { key: "member_dir", default: "" },
     Setting { key: "advertise", default: "" },
     Setting { key: "s3.endpoint", default: "" },
@@ -401,6 +406,8 @@ pub(crate) struct Settings {
     pub(crate) resolver: Option<SocketAddr>,
     /// The commands that make and remove machines of node pools.
     pub(crate) pools: BTreeMap<PoolName, PoolCommands>,
+    /// How NATS is reached, if notices go over it.
+    pub(crate) notices: Option<NoticesSettings>,
 }
 
 impl TryFrom<&Effective> for Settings {
@@ -421,6 +428,7 @@ impl TryFrom<&Effective> for Settings {
         let key = key(effective, &data_dir, &mut faults);
         let vouch = vouch(effective, &mut faults);
         let resolver = resolver(effective, &mut faults);
+        let notices = notices::read(effective, &mut faults);
         let settings = node.and_then(|node| {
             Some(Settings {
                 data_dir,
@@ -440,6 +448,7 @@ impl TryFrom<&Effective> for Settings {
                 vouch,
                 resolver,
                 pools: effective.pools.clone(),
+                notices,
             })
         });
         match settings {

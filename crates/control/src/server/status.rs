@@ -52,6 +52,7 @@ pub(super) async fn status(call: Call) -> Answer {
             );
         }
         problems.extend(machines.problems());
+        problems.extend((call.app.troubles)());
         zones.push(ZoneSummary {
             zone: objects.zone().to_string(),
             nodes_ready: zone.ready(),

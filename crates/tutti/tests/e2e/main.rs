@@ -34,6 +34,7 @@ mod ingress_role;
 mod load;
 mod logs;
 mod members;
+mod notices;
 mod placement;
 mod pool;
 mod postgres;
