@@ -24,6 +24,8 @@ const CREDENTIALS_BYTES: u64 = 64 * 1024;
 const PUBLISH: Duration = Duration::from_millis(200);
 /// The longest pause between two tries to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// Most messages of one subscription that wait to be read; further ones are dropped, which is one more way to lose some.
+const WAITING: usize = 64;
 /// Pause before a subscription that was refused is tried again.
 const RESUBSCRIBE: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,7 @@ impl Nats {
             .name("tutti")
             .retry_on_initial_connect()
             .require_tls(address.tls)
+            .subscription_capacity(WAITING)
             .reconnect_delay_callback(|attempts| {
                 let attempts = u32::try_from(attempts.min(6)).unwrap_or(6);
                 RECONNECT.min(Duration::from_millis(50) * 2_u32.pow(attempts))

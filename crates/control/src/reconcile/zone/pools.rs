@@ -10,7 +10,7 @@ use tutti_model::{
     pool::{MachineState, PoolMachine, PoolSpec},
     resource::Object as _,
 };
-use tutti_plan::pool::{PoolPlan, PoolsView, Waiting, labels, plan_pools};
+use tutti_plan::pool::{PoolPlan, PoolsView, Waiting, plan_pools};
 use tutti_store::Compare;
 
 /// Most machines whose state changes in one transaction: with their nodes they must fit it. The others change at the next
@@ -96,13 +96,8 @@ impl Zone {
         }
         for why in &plan.make {
             let name = self.new_name(&pool.spec)?;
-            let node = NodeSpec {
-                labels: labels(&pool.spec),
-                taints: pool.spec.taints.clone(),
-                ..NodeSpec::new(name.clone())
-            };
-            // Its node is there before it, so that nothing runs there that its taints keep away.
-            write = write.create(&self.objects.make(name.as_str(), node));
+            // Its node is made when it is heard for the first time; another may not have the name.
+            write = write.when(Compare::Absent(self.objects.key::<NodeSpec>(name.as_str())));
             tracing::info!(pool = pool.name, machine = %name, why, "a pool makes another machine");
             pool.status.machines.push(PoolMachine {
                 name,

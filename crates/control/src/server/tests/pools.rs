@@ -1,7 +1,12 @@
 //! Node pools: who asks what of them, and what is refused.
 
 use super::*;
-use tutti_model::pool::{MachineState, POOLS, PoolMachine, PoolSpec};
+use tutti_api::ZoneApi as _;
+use tutti_model::{
+    Timestamp,
+    node::{NodeSpec, NodeStatus},
+    pool::{MachineFailure, MachineState, POOLS, PoolMachine, PoolSpec},
+};
 
 fn asked() -> Value {
     json!({ "max": 3, "cpu": "2", "memory": "4Gi" })
@@ -71,4 +76,42 @@ async fn what_cannot_be_is_refused() {
         api.set_pool(&format!("p{number}"), asked()).await.expect(201);
     }
     api.set_pool("one-more", asked()).await.expect(429);
+}
+
+#[tokio::test]
+async fn a_machine_that_comes_has_the_labels_and_taints_of_its_pool_at_once_and_one_that_fails_is_a_problem()
+{
+    let api = Api::with_roles().await;
+    let mut of_pool = asked();
+    of_pool["labels"] = json!({ "rack": "r1" });
+    of_pool["taints"] = json!(["gpu:NoSchedule"]);
+    api.set_pool("burst", of_pool).await.expect(201);
+    let mut pool = api.objects.get::<PoolSpec>("burst").await.unwrap();
+    let machine = |name: &str, failure| PoolMachine {
+        name: name.parse().unwrap(),
+        state: MachineState::Making,
+        since: Timestamp(0),
+        why: String::new(),
+        by_hand: false,
+        idle_since: None,
+        failure,
+    };
+    let failure = MachineFailure { attempts: 3, reason: "no quota".into(), again_at: Timestamp(0) };
+    pool.status.machines = vec![machine("burst-1", None), machine("burst-2", Some(failure))];
+    api.objects.write().update(&pool).commit().await.unwrap().unwrap();
+    let zone = local_zone(&api.objects);
+    for name in ["burst-1", "other"] {
+        zone.register_node(&name.parse().unwrap(), NodeStatus::default()).await.unwrap();
+    }
+    let node = api.objects.get::<NodeSpec>("burst-1").await.unwrap();
+    let labels: Vec<String> = node.spec.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(labels, ["pool=burst", "rack=r1"]);
+    assert_eq!(node.spec.taints.len(), 1);
+    let other = api.objects.get::<NodeSpec>("other").await.unwrap();
+    assert!(other.spec.labels.is_empty() && other.spec.taints.is_empty());
+    let status = api.call("admin", Method::GET, "/v1/status", None).await.expect(200).body;
+    let said =
+        "pool burst: machine burst-2 is not made after 3 attempts: no quota; see tutti pool show burst";
+    assert!(status["problems"].as_array().unwrap().contains(&said.into()), "{status}");
+    assert!(status["problems"].as_array().unwrap().contains(&"a wheel squeaks".into()), "{status}");
 }
