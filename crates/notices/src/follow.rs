@@ -5,7 +5,7 @@
 //!
 //! * by a notice of a revision beyond that, be it true or not;
 //! * when control is not heard any more, and stays open until it is;
-//! * every [`SWEEP`], whatever is heard. What is found then that no notice told of is a reason not to rely on them.
+//! * every [`SWEEP`] at most, whatever is heard. What is found then that no notice told of is a reason not to rely on them.
 //!
 //! It is closed when control is heard, somebody answered it since it was opened, all that was noticed has come, and nothing
 //! has for [`LINGER`]. So whatever is sent over notices can have a watch open all the time, as it is without them, and
@@ -23,14 +23,14 @@ use tokio::{
         broadcast::{self, error::RecvError},
         mpsc, watch,
     },
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tutti_api::{
     WatchEvent, WatchStream, ZoneApi,
     zone::{IngressReport, InstanceReport, NodeHeartbeat},
 };
-use tutti_base::SecretValues;
+use tutti_base::{Random, SecretValues};
 use tutti_model::{
     InstanceId, Problem,
     instance::InstanceSpec,
@@ -42,8 +42,11 @@ use tutti_model::{
 
 /// How long nothing must have come before a watch is closed: a deployment's steps come within it.
 pub const LINGER: Duration = Duration::from_secs(1);
-/// How long a watch is closed at most.
+/// How long a watch is closed at most. Each follower chooses how long below that, down to two thirds, so that those of a
+/// whole zone do not come at once.
 pub const SWEEP: Duration = Duration::from_secs(30);
+/// Over how long the watches of a zone are opened that all miss control at the same moment.
+pub const SPREAD: Duration = Duration::from_millis(500);
 /// How long it is waited for what was noticed while the watch that should bring it says other things.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Events that may wait for a slow reader.
@@ -54,13 +57,14 @@ const EVENTS: usize = 64;
 pub struct NoticedZone {
     zone: Arc<dyn ZoneApi>,
     hearing: Arc<Hearing>,
+    random: Random,
 }
 
 impl NoticedZone {
     /// What `zone` offers, read when `hearing` says that there is something to read.
     #[must_use]
-    pub fn new(zone: Arc<dyn ZoneApi>, hearing: Arc<Hearing>) -> NoticedZone {
-        NoticedZone { zone, hearing }
+    pub const fn new(zone: Arc<dyn ZoneApi>, hearing: Arc<Hearing>, random: Random) -> NoticedZone {
+        NoticedZone { zone, hearing, random }
     }
 
     fn follow<S: Object>(
@@ -77,6 +81,7 @@ impl NoticedZone {
             told: self.hearing.told(),
             relied_on: self.hearing.relied_on(),
             hearing: Arc::clone(&self.hearing),
+            random: self.random.clone(),
             reached: after,
             unannounced: None,
         };
@@ -93,6 +98,7 @@ struct Follower<F> {
     told: broadcast::Receiver<(Arc<str>, u64)>,
     relied_on: watch::Receiver<bool>,
     hearing: Arc<Hearing>,
+    random: Random,
     /// Everything up to this revision was passed on.
     reached: Option<u64>,
     /// A change that a sweep found, and until when it may still be told of.
@@ -246,11 +252,17 @@ impl<F> Follower<F> {
         self.unannounced = self.unannounced.filter(|(found, _)| *found > revision);
     }
 
+    fn less_than(&self, span: Duration) -> Duration {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.random.below(millis))
+    }
+
     /// Waits, with the watch closed, for a reason to open it.
     async fn reason_to_open(&mut self) -> Reason {
-        let sweep = Instant::now() + SWEEP;
+        let sweep = Instant::now() + SWEEP - self.less_than(SWEEP / 3);
         loop {
             if !*self.relied_on.borrow_and_update() {
+                sleep(self.less_than(SPREAD)).await;
                 return Reason::Unsure;
             }
             let told_until = self.unannounced.map(|(_, until)| until);

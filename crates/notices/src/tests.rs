@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    follow::{LINGER, SWEEP},
+    follow::{LINGER, SPREAD, SWEEP},
     hearing::{DISTRUST, SILENCE, STEADY},
     notice::Notice,
 };
@@ -43,11 +43,18 @@ struct Zone {
     revision: watch::Sender<u64>,
     opened: AtomicUsize,
     open: Arc<AtomicUsize>,
+    /// Whether nobody can resume.
+    is_compacted: AtomicBool,
 }
 
 impl Zone {
     fn new() -> Arc<Zone> {
-        Arc::new(Zone { revision: watch::Sender::new(1), opened: AtomicUsize::new(0), open: Arc::default() })
+        Arc::new(Zone {
+            revision: watch::Sender::new(1),
+            opened: AtomicUsize::new(0),
+            open: Arc::default(),
+            is_compacted: AtomicBool::new(false),
+        })
     }
 
     fn change(&self) -> u64 {
@@ -77,6 +84,7 @@ impl ZoneApi for Zone {
         self.open.fetch_add(1, Ordering::SeqCst);
         let counted = Counted(Arc::clone(&self.open));
         let now = *self.revision.borrow();
+        let after = after.filter(|_| !self.is_compacted.load(Ordering::SeqCst));
         let (first, mut sent) = match after {
             None => (vec![WatchEvent::Init, WatchEvent::InitDone { revision: now }], now),
             Some(after) => (vec![WatchEvent::Changes { revision: after, changes: Vec::new() }], after),
@@ -276,7 +284,7 @@ impl World {
         let (hearing, run) =
             Hearing::start(Arc::clone(&carrier) as _, &subjects(), &[Topic::Nodes], CancellationToken::new());
         tokio::spawn(run);
-        let followed = NoticedZone::new(Arc::clone(&zone) as _, Arc::clone(&hearing));
+        let followed = NoticedZone::new(Arc::clone(&zone) as _, Arc::clone(&hearing), Random::seeded(5));
         let (sender, events) = mpsc::unbounded_channel();
         let mut watched = followed.watch_nodes(None);
         tokio::spawn(async move {
@@ -358,7 +366,7 @@ async fn when_control_is_not_heard_watches_take_over_until_it_is() {
     world.until_closed().await;
     world.carrier.is_cut.store(true, Ordering::SeqCst);
     let took = world.change().await;
-    assert!(took <= SILENCE + Duration::from_millis(100), "{took:?}");
+    assert!(took <= SILENCE + SPREAD, "{took:?}");
     for _ in 0..5 {
         sleep(Duration::from_secs(7)).await;
         assert_eq!(world.open(), 1);
@@ -444,4 +452,38 @@ async fn the_instances_of_a_node_are_told_to_it_alone_also_when_they_go() {
         assert_eq!(notice.of("instances.n1"), Some(revision));
     }
     assert!(timeout(Duration::from_secs(3), second.next()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_cannot_resume_begins_anew() {
+    let zone = Zone::new();
+    let carrier = Memory::new(Way::Faithful);
+    let (hearing, run) =
+        Hearing::start(Arc::clone(&carrier) as _, &subjects(), &[Topic::Nodes], CancellationToken::new());
+    tokio::spawn(run);
+    let beats = Arc::clone(&carrier);
+    tokio::spawn(async move {
+        loop {
+            beats.publish(subjects().beat(), Notice::default().encode()).await;
+            sleep(Duration::from_millis(500)).await;
+        }
+    });
+    let followed = NoticedZone::new(Arc::clone(&zone) as _, hearing, Random::seeded(5));
+    let mut events = followed.watch_nodes(None);
+    let mut next = async || timeout(Duration::from_secs(60), events.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(next().await, WatchEvent::Init);
+    assert_eq!(next().await, WatchEvent::InitDone { revision: 1 });
+    timeout(Duration::from_secs(60), async {
+        while zone.open.load(Ordering::SeqCst) > 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .unwrap();
+    zone.is_compacted.store(true, Ordering::SeqCst);
+    let revision = zone.change();
+    let notice = Notice { changed: [("nodes".to_owned(), revision)].into(), everything: None };
+    carrier.publish(subjects().of(&Topic::Nodes), notice.encode()).await;
+    assert_eq!(next().await, WatchEvent::Init);
+    assert_eq!(next().await, WatchEvent::InitDone { revision });
 }

@@ -5,7 +5,7 @@ use crate::settings::NoticesSettings;
 use futures_util::FutureExt as _;
 use std::sync::Arc;
 use tutti_api::ZoneApi;
-use tutti_base::Tasks;
+use tutti_base::{Random, Tasks};
 use tutti_control::Objects;
 use tutti_model::{
     Problem,
@@ -114,5 +114,5 @@ pub(crate) async fn heard(
     let subjects = Subjects::new(cluster, &ZoneName::local());
     let (hearing, run) = Hearing::start(connect(settings).await?, &subjects, topics, tasks.stopping());
     tasks.spawn("notices", run);
-    Ok(Arc::new(NoticedZone::new(zone, hearing)))
+    Ok(Arc::new(NoticedZone::new(zone, hearing, Random::from_os())))
 }

@@ -6,7 +6,7 @@ use crate::{
     exit::Failed,
     table::{Cell, Table, toned},
     text::{count, since},
-    ui::Tone,
+    ui::{Tone, Ui},
 };
 use tutti_api::{
     client::Filter,
@@ -26,9 +26,10 @@ pub(super) async fn pool(session: &Session<'_>, command: PoolCommand) -> Result<
         }
         PoolCommand::Show { pool } => {
             let pool = session.client.get::<PoolSpec>(pool.as_str()).await?;
-            session
-                .ui
-                .result(&pool, || format!("{}{}", heading(&pool), machines(&pool, now()).show(session.ui)))
+            session.ui.result(&pool, || {
+                let machines = machines(&pool, now()).show(session.ui);
+                format!("{}{machines}{}", heading(&pool), failures(&pool, session.ui))
+            })
         }
         PoolCommand::Remove { pool } => remove(session, &pool).await,
     }
@@ -161,6 +162,17 @@ fn machines(pool: &Resource<PoolSpec>, now: Timestamp) -> Table {
     table
 }
 
+/// What went wrong last with each machine, whole: a table would cut it short.
+fn failures(pool: &Resource<PoolSpec>, ui: &Ui) -> String {
+    let machines = pool.status.machines.iter();
+    let failed = machines.filter_map(|machine| Some((machine, machine.failure.as_ref()?)));
+    let lines = failed.map(|(machine, failure)| {
+        let text = ui.wrap(&format!("{}: {}", machine.name, failure.reason), 2);
+        format!("{} {text}\n", ui.paint(Tone::Bad, "!"))
+    });
+    lines.collect()
+}
+
 const fn tone(machine: &PoolMachine) -> Tone {
     match (&machine.failure, machine.state) {
         (Some(_), _) => Tone::Bad,
@@ -172,7 +184,7 @@ const fn tone(machine: &PoolMachine) -> Tone {
 fn why(machine: &PoolMachine) -> String {
     match &machine.failure {
         Some(failure) => {
-            format!("failed {}: {}", count(failure.attempts, "time"), failure.reason)
+            format!("failed {}, see below", count(failure.attempts, "time"))
         }
         None => machine.why.clone(),
     }
