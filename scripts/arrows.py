@@ -28,6 +28,7 @@ ARROWS = {
     "api": {"pki", "base", "model"},
     "proxy": {"pki", "base", "model"},
     "logs": {"base", "model"},
+    "notices": {"api", "base", "model"},
     "isolate": {"base", "model"},
     # Drivers.
     "isolate-wasm": {"isolate", "logs", "proto", "base", "model"},
@@ -43,7 +44,7 @@ ARROWS = {
     "tutti": {
         "control", "agent", "ingress", "registry", "resolve", "cli",
         "isolate-wasm", "isolate-linux",
-        "api", "pki", "store", "plan", "proxy", "logs", "isolate", "seal", "base", "model",
+        "api", "pki", "store", "plan", "proxy", "logs", "notices", "isolate", "seal", "base", "model",
     },
 }
 
@@ -77,6 +78,7 @@ OWNERS = {
     # Beside TLS between members: servers of the internet for components, databases, and buckets.
     "rustls": {"pki", "isolate-wasm", "store", "registry"},
     "object_store": {"registry"},
+    "async-nats": {"notices"},
     "tokio-rustls": {"pki", "isolate-wasm"},
     "x509-parser": {"pki"},
 }

@@ -13,6 +13,7 @@ pub mod members;
 pub mod node_logs;
 pub mod openapi;
 pub mod operations;
+pub mod pools;
 pub mod watch;
 pub mod wire;
 pub mod zone;

@@ -4,7 +4,7 @@
 use crate::{
     members,
     operations::{OPERATIONS, Operation, Right, is_replayed},
-    wire,
+    pools, wire,
 };
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema as _;
@@ -77,7 +77,7 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         | "list_tables" => OF_SERVICES,
         "list_secrets" => OF_DOMAINS,
         "list_domains" | "list_nodes" | "list_zones" | "list_tokens" | "list_users" | "list_claims"
-        | "list_members" => OF_PLATFORM,
+        | "list_members" | "list_pools" => OF_PLATFORM,
         "logs" => OF_LOGS,
         "list_audit" => OF_AUDIT,
         "list_events" => OF_EVENTS,
@@ -112,6 +112,7 @@ fn request(operation: &str) -> Option<&'static str> {
         "renew_certificate" => "Renew",
         "cordon_node" => "Cordon",
         "change_node" => "NodeChange",
+        "set_pool" => "SetPool",
         "set_secret" => "SetSecret",
         "preload_version" => "Preload",
         "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" | "tell_figures" => {
@@ -313,6 +314,7 @@ fn schemas() -> Value {
         ("Renew", members::Renew::schema()),
         ("Cordon", wire::Cordon::schema()),
         ("NodeChange", wire::NodeChange::schema()),
+        ("SetPool", pools::SetPool::schema()),
         ("SetSecret", wire::SetSecret::schema()),
         ("Preload", wire::Preload::schema()),
         ("Preloaded", wire::Preloaded::schema()),

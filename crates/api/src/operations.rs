@@ -310,6 +310,22 @@ pub static OPERATIONS: &[Operation] = &[
         "Says whether it takes new instances.",
     ),
     op("change_node", Method::PATCH, "/v1/nodes/{name}", Right::Admin, "Changes its labels and taints."),
+    op("list_pools", Method::GET, "/v1/pools", Right::Admin, "Lists or watches node pools."),
+    op("get_pool", Method::GET, "/v1/pools/{name}", Right::Admin, "Gives one node pool with its machines."),
+    op(
+        "set_pool",
+        Method::PUT,
+        "/v1/pools/{name}",
+        Right::Admin,
+        "Makes a node pool, or replaces what is asked of it.",
+    ),
+    op(
+        "delete_pool",
+        Method::DELETE,
+        "/v1/pools/{name}",
+        Right::Admin,
+        "Removes a node pool when its machines have drained and are removed.",
+    ),
     op(
         "list_audit",
         Method::GET,

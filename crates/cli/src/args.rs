@@ -2,6 +2,7 @@
 
 mod api;
 mod nouns;
+mod pool;
 
 pub use api::{ApiArgs, BindgenArgs, Language, NewArgs};
 pub use nouns::{
@@ -9,6 +10,7 @@ pub use nouns::{
     MemberCommand, NodeCommand, RouteCommand, SecretCommand, ServiceCommand, TaintEdit, TokenCommand,
     UserCommand, VersionCommand,
 };
+pub use pool::{PoolArgs, PoolCommand};
 
 use crate::Format;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -123,6 +125,9 @@ pub enum ClientCommand {
     /// Machines that run instances
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Machines that come when nothing fits, and go when nothing needs them
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Who may do what
     #[command(subcommand)]
     Token(TokenCommand),

@@ -15,6 +15,7 @@ pub(crate) mod fixtures;
 mod logs;
 mod machines;
 mod nouns;
+mod pool;
 mod preload;
 mod ps;
 mod push;
@@ -87,6 +88,7 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Route(command) => nouns::route(session, command).await,
         ClientCommand::Secret(command) => secret::secret(session, command).await,
         ClientCommand::Node(command) => nouns::node(session, command).await,
+        ClientCommand::Pool(command) => pool::pool(session, command).await,
         ClientCommand::Token(command) => nouns::token(session, command).await,
         // Done before there is a session.
         ClientCommand::Bindgen(_)

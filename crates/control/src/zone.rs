@@ -15,10 +15,12 @@ use tutti_model::{
     instance::{Goal, InstanceSpec, InstanceState, LEASES_PER_NODE},
     name::NodeName,
     node::{NodeSpec, NodeStatus},
+    pool::PoolSpec,
     resource::Object,
     table::TableSpec,
 };
 use tutti_plan::happened;
+use tutti_plan::pool::labels;
 use tutti_seal::Keyring;
 use tutti_store::StoreError;
 
@@ -88,6 +90,18 @@ impl LocalZone {
             }
         }
         Err(Problem::conflict(format!("the instances of node {node} change too fast to take its report")))
+    }
+
+    /// What is asked of a node that comes for the first time: nothing; of one that a pool has made, that it has the pool's
+    /// labels and taints from its first moment, so that nothing runs there that they keep away.
+    async fn new_node(&self, node: &NodeName) -> Result<NodeSpec, Problem> {
+        let new = NodeSpec::new(node.clone());
+        let pools = self.objects.list::<PoolSpec>("").await?.items;
+        let own = pools.into_iter().find(|pool| pool.status.machines.iter().any(|it| it.name == *node));
+        Ok(match own {
+            Some(pool) => NodeSpec { labels: labels(&pool.spec), taints: pool.spec.taints, ..new },
+            None => new,
+        })
     }
 
     /// Notes that a node is heard, and keeps its presence in the store.
@@ -262,7 +276,7 @@ impl ZoneApi for LocalZone {
                     self.objects.write().update(&known).tell(event)
                 }
                 None => {
-                    let spec = NodeSpec::new(node.clone());
+                    let spec = self.new_node(node).await?;
                     let mut object = self.objects.make(node.as_str(), spec);
                     object.status = status.clone();
                     let event = happened::of_node(now, None, &object);

@@ -117,6 +117,7 @@ pub const fn shown(kind: Kind) -> Shown {
         | Kind::Alias
         | Kind::Quota
         | Kind::Node
+        | Kind::Pool
         | Kind::Table
         | Kind::Ingress
         | Kind::Presence

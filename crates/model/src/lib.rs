@@ -26,6 +26,7 @@ pub mod member;
 pub mod name;
 pub mod nearest;
 pub mod node;
+pub mod pool;
 pub mod quantity;
 pub mod quota;
 pub mod report;

@@ -38,6 +38,8 @@ pub enum Kind {
     Assignment,
     /// A machine that runs an agent. Zone.
     Node,
+    /// Machines that commands make and remove. Zone.
+    Pool,
     /// One running copy of a version on a node. Zone.
     Instance,
     /// Weights and endpoints of one service, watched by ingresses. Zone.
@@ -64,7 +66,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 26] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -80,6 +82,7 @@ impl Kind {
         Kind::Report,
         Kind::Assignment,
         Kind::Node,
+        Kind::Pool,
         Kind::Instance,
         Kind::Table,
         Kind::Ingress,
@@ -112,6 +115,7 @@ impl Kind {
             Kind::Report => "report",
             Kind::Assignment => "assignment",
             Kind::Node => "node",
+            Kind::Pool => "pool",
             Kind::Instance => "instance",
             Kind::Table => "table",
             Kind::Ingress => "ingress",
@@ -145,6 +149,7 @@ impl Kind {
             Kind::Report => "reports",
             Kind::Assignment => "assignments",
             Kind::Node => "nodes",
+            Kind::Pool => "pools",
             Kind::Instance => "instances",
             Kind::Table => "tables",
             Kind::Ingress => "ingresses",

@@ -87,6 +87,9 @@ pub struct ServicePlan {
     pub create: Vec<NewInstance>,
     /// Whether an instance found no node.
     pub lacks_room: bool,
+    /// What found no node, nor will where others stand by or leave: what is to run, and how many, at most [`BATCH`] in
+    /// all.
+    pub homeless: Vec<(VersionSpec, u32)>,
     /// Standing-by instances of other services whose time is to be over now, to make room; at most [`BATCH`].
     pub make_room: Vec<InstanceId>,
     /// What instances are to do instead of what they do.
@@ -149,6 +152,8 @@ struct VersionPass<'a> {
     failed: Vec<&'a Resource<InstanceSpec>>,
     /// New instances that found no node.
     unplaced: u32,
+    /// Those of them for which no room will come either, as far as they were looked at.
+    homeless: u32,
 }
 
 /// The state of one pass.
@@ -218,6 +223,7 @@ impl<'a> Pass<'a> {
                     .collect(),
                 failed: mine.iter().filter(|instance| is_failed(instance)).copied().collect(),
                 unplaced: 0,
+                homeless: 0,
             };
             (name, pass)
         });

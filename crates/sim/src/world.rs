@@ -194,8 +194,13 @@ impl World {
             // No version here names a secret.
             tutti_seal::Keyring::at(tutti_seal::Source::File("no-key".into())),
         );
-        let host_suffixes = vec!["localhost".into()];
-        let options = ReconcileOptions { objects, observed, host_suffixes, loops: Default::default() };
+        let options = ReconcileOptions {
+            objects,
+            observed,
+            host_suffixes: vec!["localhost".into()],
+            loops: Default::default(),
+            machines: Default::default(),
+        };
         leadership::start(name.clone(), options, &tasks);
         self.control = Some(Control { name, tasks, zone, faults });
         self.register_nodes().await;

@@ -9,7 +9,7 @@ use crate::{
     folder::DataFolder,
     keys,
     membership::Membership,
-    node_api,
+    node_api, notices,
     parts::{bind, drivers, listen, no_socket, say},
     settings::{AgentSettings, capacity},
     stop::Stop,
@@ -20,7 +20,7 @@ use serde_json::json;
 use std::{io, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
-use tutti_api::{Client, client::ZoneClient};
+use tutti_api::{Client, ZoneApi, client::ZoneClient};
 use tutti_base::{Clock, Random, SystemClock, Tasks};
 use tutti_model::{Digest, Problem, member::MachineRole, name::NodeName, node::RoleAddress};
 use tutti_pki::{Acceptor, Listens, listens};
@@ -43,12 +43,13 @@ pub(crate) async fn run(
 ) -> Result<(), Problem> {
     let folder = DataFolder::take(&settings.data_dir)?;
     let parts = Parts::open(&settings, &folder).await?;
-    let agent = parts.agent(&settings, &folder)?;
     if stop_instances {
+        let agent = parts.agent(&settings, &folder, Arc::clone(&parts.zone) as _)?;
         return stop_left(&agent, print_json).await;
     }
-    let stop = Stop::new()?;
     let (tasks, serving) = (Tasks::new(), Tasks::new());
+    let agent = parts.agent(&settings, &folder, parts.noticed(&settings, &tasks).await?)?;
+    let stop = Stop::new()?;
     let listener = listen(&settings.socket).await?;
     let port = parts.port(&settings).await?;
 
@@ -196,11 +197,23 @@ impl Parts {
         }
     }
 
-    fn agent(&self, settings: &AgentSettings, folder: &DataFolder) -> Result<Agent, Problem> {
+    /// The zone, as far as it is known what changes there.
+    async fn noticed(&self, settings: &AgentSettings, tasks: &Tasks) -> Result<Arc<dyn ZoneApi>, Problem> {
+        let cluster = self.membership.as_ref().map_or(notices::NO_CLUSTER, |it| it.kept.cluster.as_str());
+        let (zone, topics) = (Arc::clone(&self.zone) as _, notices::of_node(&self.node));
+        notices::heard(settings.notices.as_ref(), cluster, zone, &topics, tasks).await
+    }
+
+    fn agent(
+        &self,
+        settings: &AgentSettings,
+        folder: &DataFolder,
+        zone: Arc<dyn ZoneApi>,
+    ) -> Result<Agent, Problem> {
         let origin = Arc::new(FromControl(Arc::clone(&self.zone)));
         Agent::new(AgentOptions {
             node: self.node.clone(),
-            zone: Arc::clone(&self.zone) as _,
+            zone,
             drivers: drivers(folder.path(), &self.clock, &self.random)?,
             artifacts: Arc::new(RemoteArtifacts::new(origin, self.blobs.clone())),
             folder: folder.join("agent"),

@@ -314,12 +314,16 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
             ("", "resolver") => "this machine's".to_owned(),
             ("", "s3.endpoint") => "$AWS_ENDPOINT_URL, else Amazon's".to_owned(),
             ("", "s3.region") => "$AWS_REGION, else us-east-1".to_owned(),
+            ("", "notices") => "none".to_owned(),
+            ("", "notices_credentials") => "none".to_owned(),
+            ("", "notices_ca") => "this machine's".to_owned(),
             ("", "key") => "in the configuration folder".to_owned(),
             ("", _) => "in the data folder".to_owned(),
             _ => value.into_owned(),
         };
         (setting.shown(), value, origin.to_string())
     })
+    .chain(effective.pool_rows())
     .collect()
 }
 

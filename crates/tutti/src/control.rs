@@ -6,6 +6,7 @@ use crate::{
     dev::RELEASE,
     folder::DataFolder,
     keys,
+    notices::Telling,
     parts::store,
     settings::Settings,
 };
@@ -16,12 +17,12 @@ use tutti_control::{
     Objects,
     cluster::Cluster,
     observed::Observed,
-    reconcile::{ReconcileOptions, loops::Loops},
+    reconcile::{ReconcileOptions, loops::Loops, pool::MachineCommands},
     server::{self, ServerOptions},
     zone::LocalZone,
 };
 use tutti_model::{
-    Problem,
+    Digest, Problem,
     name::{NodeName, ZoneName},
 };
 use tutti_pki::MemberTable;
@@ -50,6 +51,8 @@ pub(crate) struct Around {
     pub(crate) logs: Arc<dyn LogSource>,
     /// Figures of the roles in this process.
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether notices are told.
+    pub(crate) telling: Telling,
     /// The cluster and its members, if there is one.
     pub(crate) cluster: Option<(Cluster, Arc<MemberTable>)>,
 }
@@ -74,13 +77,14 @@ impl Control {
         Ok(Control { clock, random, objects, zone, keyring, opened, observed, loops: Loops::default() })
     }
 
-    /// What its loops work on.
-    pub(crate) fn reconciling(&self, settings: &Settings) -> ReconcileOptions {
+    /// What its loops work on. `root` is what the root of its cluster is pinned by, if there is one.
+    pub(crate) fn reconciling(&self, settings: &Settings, root: Option<&Digest>) -> ReconcileOptions {
         ReconcileOptions {
             objects: self.objects.clone(),
             observed: self.observed.clone(),
             host_suffixes: vec![settings.host_suffix.clone()],
             loops: self.loops.clone(),
+            machines: MachineCommands { pools: settings.pools.clone(), root: root.cloned() },
         }
     }
 
@@ -113,7 +117,8 @@ impl Control {
             blobs: Arc::new(ToAgents(Arc::clone(blobs))),
             logs: around.logs,
             registry: registry.router(),
-            metrics: around.metrics,
+            metrics: around.telling.metrics(around.metrics),
+            troubles: around.telling.troubles(),
             artifacts: Arc::new(Pushed(Arc::clone(blobs))),
             release: RELEASE.to_owned(),
             vouch: settings.vouch,

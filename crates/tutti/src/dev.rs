@@ -7,6 +7,7 @@ use crate::{
     control::{Around, Control},
     folder::DataFolder,
     keys,
+    notices::{self, Telling},
     parts::{bind, drivers, listen},
     ready::{Access, Api, Ready},
     settings::{Settings, capacity},
@@ -55,9 +56,12 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     let agent = parts.agent(&settings, &folder)?;
     agent.run(tasks.clone())?;
     let first_token = parts.first_objects(&settings).await?;
-    leadership::start(settings.node.clone(), parts.0.reconciling(&settings), &tasks);
+    let telling =
+        notices::tell(settings.notices.as_ref(), notices::NO_CLUSTER, &parts.0.objects, &tasks).await?;
+    leadership::start(settings.node.clone(), parts.0.reconciling(&settings, None), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
-    let router = parts.0.api(&settings, parts.around(&settings, &agent, &ingress), &tasks)?;
+    let around = Around { telling, ..parts.around(&settings, &agent, &ingress) };
+    let router = parts.0.api(&settings, around, &tasks)?;
     tasks.spawn("api", server::serve(listeners.api, router.clone(), tasks.clone()));
     tasks.spawn("socket", server::serve_socket(listeners.socket, router, tasks.clone()));
 
@@ -201,6 +205,7 @@ impl Parts {
             control: settings.node.clone(),
             logs: Arc::new(ZoneLogs::new(self.0.objects.clone(), here)),
             metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
+            telling: Telling::none(),
             cluster: None,
         }
     }

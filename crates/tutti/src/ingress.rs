@@ -7,6 +7,7 @@ use crate::{
     dev::RELEASE,
     folder::DataFolder,
     membership::Membership,
+    notices,
     parts::{bind, no_socket, say},
     settings::IngressSettings,
     stop::Stop,
@@ -125,7 +126,11 @@ pub(crate) async fn run(settings: IngressSettings, print_json: bool) -> Result<(
     };
     let stop = Stop::new()?;
     let tasks = Tasks::new();
-    let ingress = ingress(http, &ways, &folder)?;
+    let cluster =
+        ways.member.as_ref().map_or(notices::NO_CLUSTER, |(member, _)| member.kept.cluster.as_str());
+    let (zone, topics) = (Arc::clone(&ways.zone), notices::of_ingress());
+    let zone = notices::heard(settings.notices.as_ref(), cluster, zone, &topics, &tasks).await?;
+    let ingress = ingress(http, &ways, zone, &folder)?;
     if let Some((membership, client)) = &ways.member {
         tokio::select! {
             () = membership.stay(client, Random::from_os(), &tasks) => {}
@@ -153,7 +158,12 @@ async fn end(tasks: &Tasks) -> Result<(), Problem> {
     if broken { Err(Problem::internal("a part of tutti failed; the log says which")) } else { Ok(()) }
 }
 
-fn ingress(http: TcpListener, ways: &Ways, folder: &DataFolder) -> Result<Arc<Ingress>, Problem> {
+fn ingress(
+    http: TcpListener,
+    ways: &Ways,
+    zone: Arc<dyn ZoneApi>,
+    folder: &DataFolder,
+) -> Result<Arc<Ingress>, Problem> {
     let random = Random::from_os();
     let nodes = Arc::<NodeBook>::default();
     let ingress = Ingress::new(IngressOptions {
@@ -161,7 +171,7 @@ fn ingress(http: TcpListener, ways: &Ways, folder: &DataFolder) -> Result<Arc<In
         http,
         hop: Arc::new(WireHop::new(Arc::clone(&nodes), Arc::clone(&ways.dial), random.clone())),
         nodes,
-        zone: Arc::clone(&ways.zone),
+        zone,
         clock: Arc::new(SystemClock),
         random,
         snapshot: Some(folder.join("tables.json")),

@@ -17,6 +17,7 @@ mod keys;
 mod membership;
 mod migrate;
 mod node_api;
+mod notices;
 mod parts;
 mod ready;
 mod recovery;

@@ -7,6 +7,7 @@ use crate::{
     folder::DataFolder,
     handover,
     membership::{Kept, Membership},
+    notices::{self, Telling},
     parts::{bind, listen, say},
     ready::{Access, Api},
     recovery,
@@ -85,8 +86,14 @@ pub(crate) async fn run(settings: ServerSettings, begins: Begins, print_json: bo
         Arc::clone(&this.0.clock),
         &tasks,
     );
-    leadership::start(membership.kept.member.clone(), this.0.reconciling(&settings.control), &tasks);
-    let router = this.0.api(&settings.control, this.around(&cluster, &membership), &tasks)?;
+    let telling =
+        notices::tell(settings.control.notices.as_ref(), cluster.id(), &this.0.objects, &tasks).await?;
+    leadership::start(
+        membership.kept.member.clone(),
+        this.0.reconciling(&settings.control, Some(cluster.fingerprint())),
+        &tasks,
+    );
+    let router = this.0.api(&settings.control, this.around(&cluster, &membership, telling), &tasks)?;
     let recovery_key = match init && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
         // Where nobody looks, it would stand in a log: then it is made by `tutti store recovery-key`.
         true => recovery::make(&**this.0.objects.store(), &this.0.keyring, &this.0.random, true).await?,
@@ -254,11 +261,12 @@ impl Member {
         Ok(Arc::new(Acceptor::new(config)))
     }
 
-    fn around(&self, cluster: &Cluster, membership: &Membership) -> Around {
+    fn around(&self, cluster: &Cluster, membership: &Membership, telling: Telling) -> Around {
         Around {
             control: membership.kept.member.clone(),
             logs: Arc::new(ZoneLogs::new(self.0.objects.clone(), None).as_member(membership.dial())),
             metrics: Arc::new(|| "# EOF\n".to_owned()),
+            telling,
             cluster: Some((cluster.clone(), Arc::clone(&membership.table))),
         }
     }

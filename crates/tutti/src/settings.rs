@@ -7,7 +7,10 @@ mod agent;
 mod blobs;
 mod ingress;
 mod join;
+mod key;
 mod node;
+mod notices;
+mod pool;
 mod server;
 
 pub(crate) use agent::AgentSettings;
@@ -15,9 +18,13 @@ pub(crate) use blobs::BlobsAddress;
 pub(crate) use ingress::IngressSettings;
 pub(crate) use join::JoinSettings;
 pub(crate) use node::capacity;
+pub(crate) use notices::NoticesSettings;
 pub(crate) use server::ServerSettings;
 
-use self::node::{bandwidth, labels};
+use self::{
+    key::key,
+    node::{bandwidth, labels},
+};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -27,11 +34,13 @@ use std::{
     str::FromStr,
 };
 use tutti_base::telemetry;
+use tutti_control::reconcile::pool::PoolCommands;
 use tutti_model::{
     Problem,
     name::NodeName,
     nearest::nearest,
     node::{HostPort, RoleAddress},
+    pool::PoolName,
     quantity::Bandwidth,
     scheduling::Labels,
 };
@@ -77,7 +86,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 34] = [
+pub(crate) const SETTINGS: [Setting; 37] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -94,6 +103,9 @@ pub(crate) const SETTINGS: [Setting; 34] = [
     Setting { key: "host_suffix", default: "localhost" },
     Setting { key: "vouch", default: "true" },
     Setting { key: "resolver", default: "" },
+    Setting { key: "notices", default: "" },
+    Setting { key: "notices_credentials", default: "" },
+    Setting { key: "notices_ca", default: "" },
     Setting { key: "member_dir", default: "" },
     Setting { key: "advertise", default: "" },
     Setting { key: "s3.endpoint", default: "" },
@@ -150,6 +162,8 @@ pub(crate) struct Effective {
     values: BTreeMap<&'static str, (String, Origin)>,
     /// What others' programs are told by the environment too, and Tutti goes by: [`blobs::VARIABLES`]. It is shown by none.
     foreign: blobs::Foreign,
+    /// The commands of node pools, which only the file says.
+    pools: BTreeMap<PoolName, PoolCommands>,
 }
 
 /// What is said by others than the defaults.
@@ -169,11 +183,11 @@ impl Effective {
     /// # Errors
     /// Every fault: unknown keys with the nearest known one, values of the wrong type.
     pub(crate) fn read(sources: &Sources) -> Result<Effective, Vec<Problem>> {
-        let mut faults = Vec::new();
+        let (mut faults, mut pools) = (Vec::new(), BTreeMap::new());
         let mut values: BTreeMap<&'static str, (String, Origin)> =
             SETTINGS.iter().map(|setting| (setting.key, (default_of(setting), Origin::Default))).collect();
         if let Some((path, text)) = &sources.file {
-            read_file(path, text, &mut values, &mut faults);
+            read_file(path, text, &mut values, &mut pools, &mut faults);
         }
         for setting in SETTINGS {
             let name = setting.variable();
@@ -185,7 +199,7 @@ impl Effective {
             }
         }
         let foreign = blobs::Foreign::among(&sources.variables);
-        if faults.is_empty() { Ok(Effective { values, foreign }) } else { Err(faults) }
+        if faults.is_empty() { Ok(Effective { values, foreign, pools }) } else { Err(faults) }
     }
 
     /// The effective value of a setting.
@@ -209,6 +223,11 @@ impl Effective {
             let (_, origin) = self.values.get(setting.key)?;
             Some((*setting, self.shown(setting.key), origin))
         })
+    }
+
+    /// The commands of node pools, as `tutti config` shows them.
+    pub(crate) fn pool_rows(&self) -> impl Iterator<Item = (String, String, String)> {
+        pool::rows(&self.pools)
     }
 
     /// Whether nobody said what it is.
@@ -239,6 +258,7 @@ fn read_file(
     path: &Path,
     text: &str,
     values: &mut BTreeMap<&'static str, (String, Origin)>,
+    pools: &mut BTreeMap<PoolName, PoolCommands>,
     faults: &mut Vec<Problem>,
 ) {
     let table: toml::Table = match text.parse() {
@@ -251,6 +271,7 @@ fn read_file(
     for (key, value) in &table {
         match value {
             _ if OTHER_SECTIONS.contains(&key.as_str()) => {}
+            toml::Value::Table(section) if key == pool::SECTION => *pools = pool::read(path, section, faults),
             toml::Value::Table(section) if SECTIONS.contains(&key.as_str()) => {
                 for (inner, value) in section {
                     read_value(path, &format!("{key}.{inner}"), value, values, faults);
@@ -383,6 +404,10 @@ pub(crate) struct Settings {
     pub(crate) vouch: bool,
     /// The name server that proofs of ownership are looked up at; `None` for those of this machine.
     pub(crate) resolver: Option<SocketAddr>,
+    /// The commands that make and remove machines of node pools.
+    pub(crate) pools: BTreeMap<PoolName, PoolCommands>,
+    /// How NATS is reached, if notices go over it.
+    pub(crate) notices: Option<NoticesSettings>,
 }
 
 impl TryFrom<&Effective> for Settings {
@@ -403,6 +428,7 @@ impl TryFrom<&Effective> for Settings {
         let key = key(effective, &data_dir, &mut faults);
         let vouch = vouch(effective, &mut faults);
         let resolver = resolver(effective, &mut faults);
+        let notices = notices::read(effective, &mut faults);
         let settings = node.and_then(|node| {
             Some(Settings {
                 data_dir,
@@ -421,6 +447,8 @@ impl TryFrom<&Effective> for Settings {
                 host_suffix: effective.text("host_suffix").to_owned(),
                 vouch,
                 resolver,
+                pools: effective.pools.clone(),
+                notices,
             })
         });
         match settings {
@@ -501,32 +529,6 @@ fn log_format(effective: &Effective, faults: &mut Vec<Problem>) -> telemetry::Fo
         _ => {
             faults.push(effective.fault("log_format", "write text or json"));
             telemetry::Format::Text
-        }
-    }
-}
-
-/// Where the key is that secrets are sealed with. Beside what it seals it would protect nothing.
-fn key(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> Option<Source> {
-    let text = effective.text("key");
-    if text.is_empty() {
-        return None;
-    }
-    match text.parse() {
-        Ok(Source::File(path)) => {
-            let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-            let path = whole(&path);
-            if path.starts_with(whole(data_dir)) {
-                faults.push(
-                    effective.fault("key", "it is in the data folder, whose copies would then hold both"),
-                );
-            }
-            Some(Source::File(path))
-        }
-        Ok(source) => Some(source),
-        Err(problem) => {
-            let problem: Problem = problem;
-            faults.push(Problem::invalid(format!("key: {}", problem.detail)));
-            None
         }
     }
 }

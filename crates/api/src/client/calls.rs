@@ -2,6 +2,7 @@
 
 use super::{Client, Query, fault, lines::Lines};
 use crate::debug::Reconcilers;
+use crate::pools::SetPool;
 use crate::wire::{
     ClusterStatus, Cordon, CreateDeployment, CreateRoute, CreateService, CreateToken, CreateVersion,
     CreatedToken, Explanation, NodeChange, Page, Preload, Preloaded, ProblemBody, Promote, Release, Scale,
@@ -14,6 +15,7 @@ use tutti_model::{
     log::LogLine,
     name::ServiceText,
     node::NodeSpec,
+    pool::{PoolName, PoolSpec},
     resource::Object,
     route::RouteSpec,
     secret::{SecretRef, SecretSpec},
@@ -335,6 +337,14 @@ impl Client {
     /// Whatever the API answers.
     pub async fn drain(&self, node: &str) -> Result<Resource<NodeSpec>, Problem> {
         self.call_with("cordon_node", &[node], &Cordon { cordoned: true, draining: true }).await
+    }
+
+    /// Makes a node pool, or replaces what is asked of it.
+    ///
+    /// # Errors
+    /// `conflict` while it is being removed, and whatever the API answers.
+    pub async fn set_pool(&self, pool: &PoolName, asked: &SetPool) -> Result<Resource<PoolSpec>, Problem> {
+        self.call_with("set_pool", &[pool.as_str()], asked).await
     }
 
     /// Changes a node's labels and taints.

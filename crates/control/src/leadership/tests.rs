@@ -38,6 +38,7 @@ impl World {
             observed: Observed::new(),
             host_suffixes: Vec::new(),
             loops: Default::default(),
+            machines: Default::default(),
         };
         let tasks = Tasks::new();
         super::start(name.parse().unwrap(), options, &tasks);

@@ -2,6 +2,7 @@
 //! service is looked at when, is here; how much room there is, what is held ready, what is silent and how a plan is written have files of
 //! their own.
 
+mod pools;
 mod preload;
 mod quota;
 mod room;
@@ -37,6 +38,7 @@ use tutti_model::{
     node::{Held, NodeSpec, NodeStatus},
     report::Progress,
     table::TableSpec,
+    version::VersionSpec,
 };
 use tutti_plan::{
     capacity::Load,
@@ -86,6 +88,9 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
             tier.check_silence();
             tier.silence_due = true;
             tier.look_at_load().await;
+            if let Err(problem) = tier.look_at_pools().await {
+                tracing::warn!(%problem, "node pools are looked at later");
+            }
         }
     }
 }
@@ -130,8 +135,11 @@ struct Zone {
     reported: BTreeMap<String, Resource<tutti_model::report::ReportSpec>>,
     /// Services whose plan waits for ingresses or nodes.
     unsettled: BTreeSet<String>,
-    /// Services with an instance that found no node: whatever may free some room matters to them.
-    waiting: BTreeSet<String>,
+    /// Services with an instance that found no node: whatever may free some room matters to them. With what of theirs
+    /// has no room to wait for either.
+    waiting: BTreeMap<String, Vec<(VersionSpec, u32)>>,
+    /// What node pools do for those that wait, by service.
+    pool_notes: BTreeMap<String, Vec<String>>,
     /// What was written for each service and not told back by watch yet.
     written: BTreeMap<String, Written>,
     silent: BTreeSet<NodeName>,
@@ -188,7 +196,8 @@ impl Zone {
             by_service: Index::default(),
             reported: BTreeMap::new(),
             unsettled: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            pool_notes: BTreeMap::new(),
             written: BTreeMap::new(),
             silent: BTreeSet::new(),
             revoked: BTreeMap::new(),
@@ -323,7 +332,7 @@ impl Zone {
 
     /// Room may have been freed, or may be had now.
     fn wake_waiting(&mut self) {
-        for name in &self.waiting {
+        for name in self.waiting.keys() {
             self.wake.now(name.clone());
         }
     }
@@ -438,7 +447,12 @@ impl Zone {
             self.unsettled.remove(name);
         }
         if plan.lacks_room {
-            self.waiting.insert(name.to_owned());
+            self.waiting.insert(name.to_owned(), std::mem::take(&mut plan.homeless));
+            // After what is missing, before the nodes, of which there may be many.
+            let notes = self.pool_notes.get(name).cloned().unwrap_or_default();
+            plan.report
+                .reasons
+                .splice(plan.report.reasons.len().min(1)..plan.report.reasons.len().min(1), notes);
         } else {
             self.waiting.remove(name);
         }

@@ -4,7 +4,7 @@ use super::{
     App, audit, audits,
     call::{Answer, Call, Caller, Handler, Query},
     claims, debug, deployments, domains, events, explain, grpc, joins, lists, logs, machines, members, nodes,
-    preload, quotas, registry, replay,
+    pools, preload, quotas, registry, replay,
     reply::{REQUEST_ID, Refusal},
     routes, secrets,
     serve::PeerAddress,
@@ -29,9 +29,9 @@ use tutti_api::zone::REPORT_BYTES;
 use tutti_base::sha256::Hasher;
 use tutti_model::{
     ErrorCode, Problem, claim::ClaimSpec, cluster::MemberSpec, deployment::DeploymentSpec,
-    domain::DomainSpec, instance::InstanceSpec, limits, nearest::nearest, node::NodeSpec, route::RouteSpec,
-    secret::SecretSpec, service::ServiceSpec, table::TableSpec, token::TokenSpec, user::UserSpec,
-    version::VersionSpec, zone::ZoneSpec,
+    domain::DomainSpec, instance::InstanceSpec, limits, nearest::nearest, node::NodeSpec, pool::PoolSpec,
+    route::RouteSpec, secret::SecretSpec, service::ServiceSpec, table::TableSpec, token::TokenSpec,
+    user::UserSpec, version::VersionSpec, zone::ZoneSpec,
 };
 
 /// Longest time from a request's head to its answer's; streams go on after it. Several store transactions and a slow
@@ -114,6 +114,10 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("get_node", |call| Box::pin(nodes::get(call))),
     ("cordon_node", |call| Box::pin(nodes::cordon(call))),
     ("change_node", |call| Box::pin(nodes::change(call))),
+    ("list_pools", |call| Box::pin(lists::list::<PoolSpec>(call))),
+    ("get_pool", |call| Box::pin(pools::get(call))),
+    ("set_pool", |call| Box::pin(pools::set(call))),
+    ("delete_pool", |call| Box::pin(pools::delete(call))),
     ("list_audit", |call| Box::pin(audits::list(call))),
     ("debug_reconcilers", |call| Box::pin(debug::reconcilers(call))),
     ("debug_log", |call| Box::pin(debug::log(call))),

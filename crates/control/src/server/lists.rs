@@ -16,6 +16,7 @@ use tutti_model::{
     instance::InstanceSpec,
     limits,
     node::NodeSpec,
+    pool::PoolSpec,
     resource::Object,
     route::RouteSpec,
     service::ServiceSpec,
@@ -188,7 +189,7 @@ macro_rules! of_platform {
     )*};
 }
 
-of_platform!(NodeSpec, ZoneSpec, UserSpec, MemberSpec);
+of_platform!(NodeSpec, PoolSpec, ZoneSpec, UserSpec, MemberSpec);
 
 impl Visible for TokenSpec {
     fn domain(token: &Resource<Self>) -> Option<DomainName> {

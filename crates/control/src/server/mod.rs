@@ -27,6 +27,7 @@ mod members;
 mod names;
 mod newest;
 mod nodes;
+mod pools;
 mod preload;
 mod quotas;
 mod registry;
@@ -104,6 +105,8 @@ pub struct ServerOptions {
     pub registry: axum::Router,
     /// What `/metrics` answers.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What else of this control is not as it should be, one sentence each, for `/v1/status`.
+    pub troubles: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Which artifacts there are.
     pub artifacts: Arc<dyn ArtifactIndex>,
     /// The release, as `/v1/release` answers it.
@@ -140,6 +143,7 @@ struct App {
     logs: Arc<dyn LogSource>,
     registry: axum::Router,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    troubles: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     artifacts: Arc<dyn ArtifactIndex>,
     release: String,
     vouch: bool,
@@ -183,6 +187,7 @@ pub fn router(options: ServerOptions) -> axum::Router {
         logs: options.logs,
         registry: options.registry,
         metrics: options.metrics,
+        troubles: options.troubles,
         artifacts: options.artifacts,
         release: options.release,
         vouch: options.vouch,

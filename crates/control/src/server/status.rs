@@ -15,6 +15,7 @@ use tutti_model::{
     deployment::{DeploymentSpec, Intent, Phase},
     limits,
     member::MachineRole,
+    pool::{MachineState, PoolSpec},
     report::Progress,
     service::ServiceSpec,
     table::{Backend, TableSpec},
@@ -52,6 +53,8 @@ pub(super) async fn status(call: Call) -> Answer {
             );
         }
         problems.extend(machines.problems());
+        problems.extend(pool_problems(objects).await?);
+        problems.extend((call.app.troubles)());
         zones.push(ZoneSummary {
             zone: objects.zone().to_string(),
             nodes_ready: zone.ready(),
@@ -80,6 +83,26 @@ pub(super) async fn summary(call: Call) -> Answer {
         Some(facts) => Ok(reply::ok(&summarize(&facts))),
         None => Err(names::missing::<ServiceSpec>(&call.app, &call.caller, &name.to_string()).await.into()),
     }
+}
+
+/// Machines of pools that cannot be made or removed.
+async fn pool_problems(objects: &Objects) -> Result<Vec<String>, Problem> {
+    let pools = objects.list::<PoolSpec>("").await?.items;
+    let of_pool = |pool: &Resource<PoolSpec>| {
+        let failing = pool.status.machines.iter().filter_map(|machine| {
+            let failure = machine.failure.as_ref()?;
+            Some((machine, failure))
+        });
+        let count = failing.clone().count();
+        let (machine, failure) = failing.max_by_key(|(_, failure)| failure.attempts)?;
+        let more = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
+        let what = if machine.state == MachineState::Removing { "removed" } else { "made" };
+        Some(format!(
+            "pool {0}: machine {1} is not {what} after {2} attempts{more}: {3}; see tutti pool show {0}",
+            pool.name, machine.name, failure.attempts, failure.reason
+        ))
+    };
+    Ok(pools.iter().filter_map(of_pool).collect())
 }
 
 fn zone_problems(zone: &ZoneFacts) -> Vec<String> {

@@ -378,8 +378,9 @@ async fn named(
         Kind::User if caller.is_admin() => {
             Subject::User(seen(app, caller, name.parse::<UserName>()?.as_str()).await?)
         }
-        Kind::Token | Kind::Member if caller.is_admin() => Subject::Platform,
+        Kind::Token | Kind::Member | Kind::Pool if caller.is_admin() => Subject::Platform,
         Kind::Node
+        | Kind::Pool
         | Kind::Token
         | Kind::User
         | Kind::Claim

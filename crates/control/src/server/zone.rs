@@ -12,7 +12,7 @@ use axum::{body::Body, response::Response};
 use futures_util::StreamExt as _;
 use http::{HeaderValue, header};
 use tutti_api::{
-    WatchStream,
+    WatchEvent, WatchStream,
     zone::{Figures, IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_model::{
@@ -128,6 +128,9 @@ pub(super) fn watch<S: Object>(call: &Call, events: WatchStream<S>, after: Optio
     let (identity, caller) = (call.app.identity.clone(), call.caller.clone());
     let clock = call.app.objects.clock().clone();
     let events = watches::lively(&call.app, events, Some, after, place);
+    // Whoever resumes is answered at once: it knows then that nothing more comes because nothing more is.
+    let known = after.map(|revision| Ok(WatchEvent::Changes { revision, changes: Vec::new() }));
+    let events = futures_util::stream::iter(known).chain(events);
     // Nothing more goes to a member that was removed meanwhile: it is told so, and that is the end.
     let events = events.scan(false, move |ended, event| {
         let said = match identity.again(&caller, clock.now()) {

@@ -131,13 +131,18 @@ impl<'a> Pass<'a> {
         let taken_back = |spare: &&Spare<'a>| self.goal(spare.instance) == Goal::Serve;
         let spares = view.spares.iter().filter(|spare| !taken_back(spare)).copied();
         let mut room = Room::new(&view.assignment.service, nodes, spread, spares);
-        let homeless = self.versions.values().flat_map(|version| {
-            std::iter::repeat_n(&version.spec, usize::try_from(version.unplaced).unwrap_or(usize::MAX))
+        let unplaced = self.versions.iter().flat_map(|(name, version)| {
+            let times = usize::try_from(version.unplaced).unwrap_or(usize::MAX);
+            std::iter::repeat_n((name, &version.spec), times)
         });
         let mut going = Vec::new();
         let mut reasons = BTreeSet::new();
-        for version in homeless.take(BATCH) {
-            let Some(found) = room.find(version, BATCH.saturating_sub(going.len())) else { continue };
+        let mut homeless: Vec<VersionName> = Vec::new();
+        for (name, version) in unplaced.take(BATCH) {
+            let Some(found) = room.find(version, BATCH.saturating_sub(going.len())) else {
+                homeless.push(name.clone());
+                continue;
+            };
             let waits = found.leaving.iter().map(|instance| (instance, "is leaving"));
             let makes =
                 found.going.iter().map(|instance| (instance, "stands by and goes early to make room"));
@@ -146,6 +151,11 @@ impl<'a> Pass<'a> {
                 format!("instance {name} of {of} on node {node} {what}")
             }));
             going.extend(found.going);
+        }
+        for name in homeless {
+            if let Some(version) = self.versions.get_mut(&name) {
+                version.homeless += 1;
+            }
         }
         self.reasons.extend(reasons);
         for instance in going {

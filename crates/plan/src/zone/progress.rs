@@ -61,6 +61,12 @@ pub(super) fn conclude(mut pass: Pass<'_>, weights: Weights) -> ServicePlan {
     ServicePlan {
         gone: pass.view.assignment.removed && pass.view.table.is_none() && pass.view.instances.is_empty(),
         lacks_room: pass.versions.values().any(|version| version.unplaced > 0),
+        homeless: pass
+            .versions
+            .values()
+            .filter(|version| version.homeless > 0)
+            .map(|version| (version.spec.clone().into_owned(), version.homeless))
+            .collect(),
         create: pass.create,
         make_room: pass.make_room,
         goals,

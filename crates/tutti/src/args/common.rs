@@ -12,6 +12,15 @@ pub(crate) struct RoleArgs {
     /// Where to read settings from [default: tutti.toml here, if there is one]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// NATS for notices of changes: nats://HOST:PORT[,HOST:PORT…], or tls://… [env: TUTTI_NOTICES] [default: none, watches alone]
+    #[arg(long, value_name = "URL")]
+    notices: Option<String>,
+    /// What NATS knows this role by: a file of its own making, or with USER:PASSWORD or a token [env: TUTTI_NOTICES_CREDENTIALS]
+    #[arg(long, value_name = "FILE")]
+    notices_credentials: Option<String>,
+    /// Certificates to trust beside this machine's when NATS is reached [env: TUTTI_NOTICES_CA]
+    #[arg(long, value_name = "FILE")]
+    notices_ca: Option<String>,
     /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -21,8 +30,14 @@ pub(crate) struct RoleArgs {
 }
 
 impl RoleArgs {
-    pub(super) const fn given(&self) -> [Given<'_>; 2] {
-        [("log", &self.log), ("log_format", &self.log_format)]
+    pub(super) const fn given(&self) -> [Given<'_>; 5] {
+        [
+            ("notices", &self.notices),
+            ("notices_credentials", &self.notices_credentials),
+            ("notices_ca", &self.notices_ca),
+            ("log", &self.log),
+            ("log_format", &self.log_format),
+        ]
     }
 }
 

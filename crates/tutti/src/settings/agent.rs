@@ -1,6 +1,8 @@
 //! What `tutti agent` is told.
 
-use super::{Effective, address, bandwidth, control, labels, log_format, node, socket};
+use super::{
+    Effective, NoticesSettings, address, bandwidth, control, labels, log_format, node, notices, socket,
+};
 use std::{net::SocketAddr, path::PathBuf};
 use tutti_base::telemetry;
 use tutti_model::{Problem, name::NodeName, node::RoleAddress, quantity::Bandwidth, scheduling::Labels};
@@ -28,6 +30,8 @@ pub(crate) struct AgentSettings {
     pub(crate) member_dir: PathBuf,
     /// Whether it was said where control is: then no membership is asked.
     pub(crate) alone: bool,
+    /// How NATS is reached, if notices go over it.
+    pub(crate) notices: Option<NoticesSettings>,
     /// What is logged.
     pub(crate) log: String,
     /// How it is logged.
@@ -46,6 +50,7 @@ impl TryFrom<&Effective> for AgentSettings {
         let bandwidth = bandwidth(effective, "agent.bandwidth", &mut faults);
         let labels = labels(effective, "agent.labels", &mut faults);
         let log_format = log_format(effective, &mut faults);
+        let notices = notices::read(effective, &mut faults);
         let listen = address(effective, "agent.listen", &mut faults);
         let alone = !effective.is_default("agent.control");
         match (control, own, node, listen) {
@@ -61,6 +66,7 @@ impl TryFrom<&Effective> for AgentSettings {
                     listen,
                     member_dir: PathBuf::from(effective.text("member_dir")),
                     alone,
+                    notices,
                     log: effective.text("log").to_owned(),
                     log_format,
                 })

@@ -1,6 +1,6 @@
 //! What `tutti ingress` is told.
 
-use super::{Effective, address, control, log_format, node};
+use super::{Effective, NoticesSettings, address, control, log_format, node, notices};
 use std::{net::SocketAddr, path::PathBuf};
 use tutti_base::telemetry;
 use tutti_model::{Problem, name::NodeName, node::RoleAddress};
@@ -22,6 +22,8 @@ pub(crate) struct IngressSettings {
     pub(crate) alone: bool,
     /// What it is called; of the form of a node's name, since a member of a cluster runs it under its own.
     pub(crate) name: NodeName,
+    /// How NATS is reached, if notices go over it.
+    pub(crate) notices: Option<NoticesSettings>,
     /// What is logged.
     pub(crate) log: String,
     /// How it is logged.
@@ -37,6 +39,7 @@ impl TryFrom<&Effective> for IngressSettings {
         let http = address(effective, "ingress.http", &mut faults);
         let name = node(effective, "ingress.name", &mut faults);
         let log_format = log_format(effective, &mut faults);
+        let notices = notices::read(effective, &mut faults);
         match (control, http, name) {
             (Some(control), Some(http), Some(name)) if faults.is_empty() => Ok(IngressSettings {
                 data_dir: PathBuf::from(effective.text("ingress.data_dir")),
@@ -46,6 +49,7 @@ impl TryFrom<&Effective> for IngressSettings {
                 member_dir: PathBuf::from(effective.text("member_dir")),
                 alone: !effective.is_default("ingress.control"),
                 name,
+                notices,
                 log: effective.text("log").to_owned(),
                 log_format,
             }),

@@ -146,6 +146,11 @@ impl World {
 
     /// Starts the control of a machine. Each has a key file of its own; artifacts are on a shared folder.
     pub fn server(&self, machine: &str, more: &[&str]) -> Role {
+        self.server_at(machine, "127.0.0.1:0", more)
+    }
+
+    /// The same, listening there.
+    pub fn server_at(&self, machine: &str, api: &str, more: &[&str]) -> Role {
         let key = self.text(&format!("{machine}.key"));
         let store = self.etcd.address().to_string();
         let blobs = match &self.bucket {
@@ -154,7 +159,7 @@ impl World {
         };
         let arguments = [
             &["server", "--store", &store, "--blobs", &blobs, "--key", &key, "--node", machine],
-            &["--api", "127.0.0.1:0", "--vouch", "true"][..],
+            &["--api", api, "--vouch", "true"][..],
             more,
         ];
         self.role(machine, &arguments.concat())

@@ -52,6 +52,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "routes" => "shop.example.com",
         "secrets" => "example.com:key",
         "nodes" | "members" | "machines" => "n1",
+        "pools" => "burst",
         "tokens" => "viewer",
         "users" => "ada",
         "claims" => "claimed.org",
@@ -99,6 +100,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "create_join_token" => Some(json!({})),
         "join" => Some(json!({ "request": "", "member": "n1", "roles": ["agent"] })),
         "renew_certificate" => Some(json!({ "request": "" })),
+        "set_pool" => Some(json!({ "max": 1, "cpu": "1", "memory": "1Gi" })),
         "change_node" => Some(json!({ "labels": { "rack": "r1" } })),
         "cordon_node" => Some(json!({ "cordoned": true })),
         "logs" => {
@@ -201,6 +203,8 @@ impl Api {
         api.post("/v1/domains/example.com/aliases", json!({ "alias": "example.net" })).await.expect(201);
         let claim =
             api.call("ada", Method::POST, "/v1/domains", Some(json!({ "name": "claimed.org" }))).await;
+        let pool = json!({ "max": 1, "cpu": "1", "memory": "1Gi" });
+        api.call("admin", Method::PUT, "/v1/pools/burst", Some(pool)).await.expect(201);
         api.record(&claim.expect(202).body);
         (api, deployment, instance)
     }

@@ -30,6 +30,7 @@ async fn who_leads_tells_how_its_loops_fare_and_who_does_not_says_who_does() {
 
     api.push("example.com:web@1.0").await.expect(201);
     let options = ReconcileOptions {
+        machines: Default::default(),
         objects: api.objects.clone(),
         observed: Observed::new(),
         host_suffixes: Vec::new(),

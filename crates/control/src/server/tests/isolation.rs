@@ -35,6 +35,7 @@ fn case(operation: &Operation, of: &Pair) -> Case {
             return Case::Nobodys;
         }
         // Nobody but admins, and nobody but nodes: `authorization` holds them to it, whatever the name.
+        "list_pools" | "get_pool" | "set_pool" | "delete_pool" => return Case::Nobodys,
         "list_nodes" | "list_machines" | "get_machine" | "list_zones" | "list_tables" | "list_users" => {
             return Case::Nobodys;
         }

@@ -273,7 +273,11 @@ async fn a_watch_begins_after_a_revision(world: World) {
     world.table("example.com:b", "1").await;
     world.table("example.com:a", "2").await;
     let mut reader = Reader::new(world.zone.watch_tables(Some(first)));
-    let changed = [reader.next().await, reader.next().await].concat();
+    let mut changed = Vec::new();
+    // Over the wire it is answered at once, with nothing.
+    while changed.len() < 2 {
+        changed.extend(reader.next().await);
+    }
     assert_eq!((changed, reader.inits), (vec!["example.com:b".to_owned(), "example.com:a".to_owned()], 0));
 }
 

@@ -162,6 +162,7 @@ async fn a_quiet_watch_keeps_up_with_what_it_does_not_see() {
     world.serve().await;
     let own = world.instance(2, "n1");
     world.objects.write().create(&own).commit().await.unwrap().unwrap();
+    assert!(reader.next().await.is_empty(), "whoever resumes is answered at once");
     assert_eq!(reader.next().await, [own.name]);
     assert_eq!(reader.inits, 1);
 }

@@ -1,0 +1,118 @@
+//! Notices of changes over NATS: control tells, agents and ingresses hear. Where nobody names NATS there are none, and all
+//! goes by watches that are open.
+
+use crate::settings::NoticesSettings;
+use futures_util::FutureExt as _;
+use std::sync::Arc;
+use tutti_api::ZoneApi;
+use tutti_base::{Random, Tasks};
+use tutti_control::Objects;
+use tutti_model::{
+    Problem,
+    name::{NodeName, ZoneName},
+};
+use tutti_notices::{Carrier, Hearing, Nats, NoticedZone, Publisher, Sources, Subjects, Topic};
+
+/// What stands for the cluster in the subjects of a cloud that is one machine.
+pub(crate) const NO_CLUSTER: &str = "local";
+
+async fn connect(settings: &NoticesSettings) -> Result<Arc<dyn Carrier>, Problem> {
+    let (credentials, ca) = (settings.credentials.as_deref(), settings.ca.as_deref());
+    Ok(Arc::new(Nats::connect(&settings.address, credentials, ca).await?))
+}
+
+/// Tells of what changes in the store, until `tasks` are to stop.
+///
+/// # Errors
+/// What is wrong with the settings; a NATS that is away is waited for.
+pub(crate) async fn tell(
+    settings: Option<&NoticesSettings>,
+    cluster: &str,
+    objects: &Objects,
+    tasks: &Tasks,
+) -> Result<Telling, Problem> {
+    let Some(settings) = settings else { return Ok(Telling::none()) };
+    let carrier = connect(settings).await?;
+    let publisher = Publisher::new(Arc::clone(&carrier), Subjects::new(cluster, objects.zone()));
+    let store = Arc::clone(objects.store());
+    let sources = Sources {
+        tables: objects.watch(None),
+        nodes: objects.watch(None),
+        instances: objects.watch(None),
+        revision: Arc::new(move || {
+            let store = Arc::clone(&store);
+            async move { store.revision().await.map_err(Problem::from) }.boxed()
+        }),
+    };
+    tasks.spawn("notices", publisher.run(sources, tasks.stopping()));
+    Ok(Telling(Some(carrier)))
+}
+
+/// Whether notices are told; nothing where nobody names NATS.
+#[derive(Debug, Clone)]
+pub(crate) struct Telling(Option<Arc<dyn Carrier>>);
+
+/// Figures of a process, as text.
+type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+impl Telling {
+    /// None are.
+    pub(crate) const fn none() -> Telling {
+        Telling(None)
+    }
+
+    /// These figures, and whether NATS is reached.
+    pub(crate) fn metrics(&self, others: Metrics) -> Metrics {
+        let Some(carrier) = self.0.clone() else { return others };
+        Arc::new(move || {
+            let connected = u8::from(carrier.is_connected());
+            let own = format!(
+                "# HELP tutti_notices_connected Whether NATS, which notices of changes go over, is reached.\n\
+                 # TYPE tutti_notices_connected gauge\ntutti_notices_connected {connected}\n"
+            );
+            format!("{own}{}", others())
+        })
+    }
+
+    /// What is not as it should be.
+    pub(crate) fn troubles(&self) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+        let carrier = self.0.clone();
+        Arc::new(move || match &carrier {
+            Some(carrier) if !carrier.is_connected() => {
+                vec![
+                    "NATS is not reached: changes are told by watches alone; see that its server runs"
+                        .to_owned(),
+                ]
+            }
+            _ => Vec::new(),
+        })
+    }
+}
+
+/// What an agent follows.
+pub(crate) fn of_node(node: &NodeName) -> Vec<Topic> {
+    vec![Topic::Node(node.clone()), Topic::Instances(node.clone())]
+}
+
+/// What an ingress follows.
+pub(crate) fn of_ingress() -> Vec<Topic> {
+    vec![Topic::Tables, Topic::Nodes]
+}
+
+/// The zone, with watches that go by notices if there are any, until `tasks` are to stop.
+///
+/// # Errors
+/// As of [`tell`].
+pub(crate) async fn heard(
+    settings: Option<&NoticesSettings>,
+    cluster: &str,
+    zone: Arc<dyn ZoneApi>,
+    topics: &[Topic],
+    tasks: &Tasks,
+) -> Result<Arc<dyn ZoneApi>, Problem> {
+    let Some(settings) = settings else { return Ok(zone) };
+    let subjects = Subjects::new(cluster, &ZoneName::local());
+    let (hearing, run) = Hearing::start(connect(settings).await?, &subjects, topics, tasks.stopping());
+    tasks.spawn("notices", run);
+    Ok(Arc::new(NoticedZone::new(zone, hearing, Random::from_os())))
+}
