@@ -77,7 +77,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 34] = [
+pub(crate) const SETTINGS: [Setting; 35] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -111,6 +111,7 @@ pub(crate) const SETTINGS: [Setting; 34] = [
     Setting { key: "ingress.data_dir", default: "" },
     Setting { key: "ingress.control", default: "" },
     Setting { key: "ingress.http", default: "127.0.0.1:8081" },
+    Setting { key: "ingress.socket", default: "" },
     Setting { key: "ingress.name", default: "" },
 ];
 
