@@ -17,6 +17,7 @@ mod directory;
 mod fleet;
 mod health;
 mod inspect;
+mod leases;
 mod ledger;
 mod logs;
 mod machine;

@@ -29,13 +29,28 @@ use tutti_pki::{Acceptor, Identity, Listens, listens};
 /// How long running requests may take to finish when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How a control begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// As the member that the machine is.
+    Again,
+    /// The machine becomes a member first.
+    Init,
+    /// The machine becomes a member, in the place of one of its name that is gone; and that is all.
+    Enrols,
+}
+
+/// How long a member of this machine's name may take to answer before it counts as gone.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+
 /// Runs until a signal. With `init` it makes this machine a member first.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or made it end.
-pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) -> Result<(), Problem> {
+pub(crate) async fn run(settings: ServerSettings, begins: Begins, print_json: bool) -> Result<(), Problem> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let known = Membership::find(&settings.member_dir, &clock)?;
+    let init = begins != Begins::Again;
     match &known {
         Some(known) if init => return Err(known.refuse_another(&settings.member_dir)),
         Some(known) => known.check_role(MachineRole::Server)?,
@@ -50,6 +65,10 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
     let socket = listen(&settings.control.socket).await?;
     let this = Member(Control::open(&settings.control, &folder, clock).await?);
     let advertised = this.advertised(&settings, known.as_ref(), address).await?;
+    if begins == Begins::Enrols {
+        this.forget_gone(&settings).await?;
+        return this.enrol(&settings, known, &advertised).await.map(drop);
+    }
     let (cluster, membership) = this.enrol(&settings, known, &advertised).await?;
 
     let tasks = Tasks::new();
@@ -130,8 +149,9 @@ impl Member {
     ) -> Result<(Cluster, Membership), Problem> {
         let Some(known) = known else { return self.begin(settings, advertised).await };
         let cluster = self.own_cluster(&known).await?;
+        let known = known.with_roles(&settings.roles)?;
         let (member, identity) = (&known.kept.member, &known.identity);
-        cluster.enrol_control(member, &identity.key(), advertised).await?;
+        cluster.enrol_control(member, &identity.key(), advertised, &known.kept.roles).await?;
         if self.0.keyring.is_missing() {
             handover::take(&self.0.objects, &self.0.keyring, identity, member, &self.0.clock).await?;
         }
@@ -142,6 +162,24 @@ impl Member {
             Err(problem) => tracing::warn!(%problem, "this machine's certificate is not made anew"),
         }
         Ok((cluster, known))
+    }
+
+    /// Removes a member of this machine's name that does not answer any more: this one was installed in its place, over
+    /// the same store.
+    async fn forget_gone(&self, settings: &ServerSettings) -> Result<(), Problem> {
+        let name = &settings.control.node;
+        let Some(known) = self.0.objects.find::<MemberSpec>(name.as_str()).await? else { return Ok(()) };
+        if let Some(api) = &known.spec.api {
+            let there = tokio::net::TcpStream::connect((api.host(), api.port()));
+            // At its own address this very process listens, and asks nobody.
+            let is_own = settings.advertise.as_ref() == Some(api);
+            if !is_own && matches!(tokio::time::timeout(GONE_AFTER, there).await, Ok(Ok(_))) {
+                return Err(tutti_control::cluster::taken(name));
+            }
+        }
+        tracing::warn!(member = %name, "a member of this name is gone, and this machine takes its place");
+        self.0.objects.write().delete(&known).commit().await?;
+        Ok(())
     }
 
     /// The first start: of the cluster too, if there is none yet.
@@ -158,7 +196,7 @@ impl Member {
         let cluster = Cluster::ensure(&self.0.objects, &self.0.keyring).await?;
         let (member, addresses) = (settings.control.node.clone(), vec![advertised.clone()]);
         let identity = Arc::new(Identity::open(&settings.member_dir)?);
-        cluster.enrol_control(&member, &identity.key(), advertised).await?;
+        cluster.enrol_control(&member, &identity.key(), advertised, &settings.roles).await?;
         if is_ours && key_of_all(&self.0.objects, &self.0.keyring).await.is_err() {
             identity.vouch_for_itself(&cluster.member(&member)?)?;
             handover::take(&self.0.objects, &self.0.keyring, &identity, &member, &self.0.clock).await?;
@@ -168,7 +206,7 @@ impl Member {
             cluster: cluster.id().to_owned(),
             root: cluster.fingerprint().clone(),
             member,
-            roles: [MachineRole::Server].into(),
+            roles: settings.roles.clone(),
             controls: vec![advertised.clone()],
             addresses,
         };
