@@ -233,6 +233,18 @@ impl Agent {
         self.node.metrics.text(&counts, running, directory.waiting(), first)
     }
 
+    pub(crate) const fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(crate) fn release(&self) -> &str {
+        &self.about.release
+    }
+
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.is_cancelled()
+    }
+
     #[cfg(test)]
     pub(crate) fn directory(&self) -> &crate::directory::Directory {
         &self.node.directory

@@ -70,6 +70,13 @@ impl Reporter {
         book.unsaid.remove(instance);
     }
 
+    /// What was said last of each instance, or is to be, and whether control has not taken it yet.
+    pub(crate) fn statuses(&self) -> BTreeMap<InstanceId, (InstanceStatus, bool)> {
+        let book = self.lock();
+        let said = book.latest.iter();
+        said.map(|(id, status)| (id.clone(), (status.clone(), book.unsaid.contains(id)))).collect()
+    }
+
     /// How many instances are in each state.
     pub(crate) fn counts(&self) -> BTreeMap<InstanceState, u64> {
         let book = self.lock();

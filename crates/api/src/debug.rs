@@ -1,7 +1,15 @@
-//! How a control's own loops fare, for whoever looks for why nothing moves.
+//! What roles say of themselves to whoever looks for why nothing moves: a control how its loops fare, an agent what it
+//! runs, an ingress what it routes by.
 
 use serde::{Deserialize, Serialize};
-use tutti_model::{Millis, Timestamp, name::NodeName};
+use tutti_model::{
+    InstanceId, Millis, Resource, Timestamp, VersionRef,
+    instance::{Goal, InstanceState},
+    name::NodeName,
+    node::RoleAddress,
+    table::TableSpec,
+    version::Isolate,
+};
 
 /// The loops of the control that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,4 +68,98 @@ pub struct LoopError {
     pub object: String,
     /// Why, in one sentence.
     pub text: String,
+}
+
+/// Where an agent and an ingress answer on their own sockets: a `GET` is answered with an [`Inspection`].
+pub const INSPECT: &str = "/v1/inspect";
+
+/// What a role does, as it knows it itself: also while control is away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "role")]
+pub enum Inspection {
+    /// An agent.
+    Agent(AgentInspection),
+    /// An ingress.
+    Ingress(IngressInspection),
+}
+
+/// What an agent runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentInspection {
+    /// Its node.
+    pub node: NodeName,
+    /// Its release.
+    pub release: String,
+    /// Its time, which the moments below are to be compared with.
+    pub now: Timestamp,
+    /// Where it looks for control.
+    pub control: String,
+    /// Whether control has this node as ready.
+    pub registered: bool,
+    /// Why control refused this node, once it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Instances that it was told to run, by id.
+    pub instances: Vec<InspectedInstance>,
+}
+
+/// One instance, as its agent knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InspectedInstance {
+    /// Its id.
+    pub instance: InstanceId,
+    /// What it runs.
+    pub version: VersionRef,
+    /// How it is run.
+    pub isolate: Isolate,
+    /// What it is to do.
+    pub goal: Goal,
+    /// Where in its life it is.
+    pub state: InstanceState,
+    /// Since when.
+    pub since: Timestamp,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether it runs now.
+    pub runs: bool,
+    /// Requests inside it.
+    pub requests: u32,
+    /// Whether control has not heard of its state yet.
+    pub unsaid: bool,
+}
+
+/// What an ingress routes by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IngressInspection {
+    /// What this run of it is called.
+    pub name: String,
+    /// Its release.
+    pub release: String,
+    /// Where it listens.
+    pub http: String,
+    /// Where it looks for control.
+    pub control: String,
+    /// The revision up to which control's tables are applied; 0 while it serves by those of its folder.
+    pub reached: u64,
+    /// Whether control has told it its nodes since it started.
+    pub nodes_known: bool,
+    /// Its tables, by service.
+    pub tables: Vec<Resource<TableSpec>>,
+    /// Nodes that it may send to, by name.
+    pub nodes: Vec<InspectedNode>,
+}
+
+/// One node, as an ingress knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InspectedNode {
+    /// Its name.
+    pub node: NodeName,
+    /// Where it is reached.
+    pub address: RoleAddress,
+    /// Why nothing is sent there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<String>,
 }

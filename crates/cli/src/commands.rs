@@ -12,6 +12,7 @@ mod events;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod inspect;
 mod logs;
 mod machines;
 mod nouns;
@@ -25,7 +26,9 @@ mod status;
 mod tables;
 mod watch;
 
-use crate::{ClientCommand, Globals, Program, effective::Effective, exit::Failed, ui::Ui};
+use crate::{
+    ClientCommand, Globals, Program, args::DebugCommand, effective::Effective, exit::Failed, ui::Ui,
+};
 use std::{
     collections::BTreeSet,
     time::{SystemTime, UNIX_EPOCH},
@@ -55,6 +58,7 @@ pub(crate) async fn run(
         ClientCommand::Config => return config::config(globals, program, ui),
         ClientCommand::Context(context) => return config::context(globals, context, ui),
         ClientCommand::Completions { shell } => return config::completions(*shell, program, ui),
+        ClientCommand::Debug(DebugCommand::Inspect { socket }) => return inspect::inspect(socket, ui).await,
         ClientCommand::Reference => return Ok(ui.print(&crate::reference::markdown(&program.command))?),
         _ => {}
     }

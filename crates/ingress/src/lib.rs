@@ -12,6 +12,7 @@
 
 mod balance;
 mod identity;
+mod inspect;
 mod nodes;
 mod report;
 mod request;

@@ -15,12 +15,12 @@ use crate::{
     stop::Stop,
 };
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 use std::{io, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, UnixListener};
 use tutti_agent::{Agent, AgentOptions, Shutdown};
-use tutti_api::{Client, ZoneApi, client::ZoneClient};
+use tutti_api::{Client, ZoneApi, client::ZoneClient, debug::Inspection};
 use tutti_base::{Clock, Random, SystemClock, Tasks};
 use tutti_model::{Digest, Problem, member::MachineRole, name::NodeName, node::RoleAddress};
 use tutti_pki::{Acceptor, Listens, listens};
@@ -64,7 +64,7 @@ pub(crate) async fn run(
         () = stop.asked(&tasks) => return Ok(()),
     }
     agent.run(tasks.clone())?;
-    serve(listener, port, &parts.node, &agent, &serving);
+    serve(listener, port, &parts, &settings, &agent, &serving);
 
     // What ran before runs again before anyone is told.
     let refused = tokio::select! {
@@ -85,17 +85,25 @@ pub(crate) async fn run(
 fn serve(
     listener: UnixListener,
     port: Option<(TcpListener, Guests)>,
-    node: &NodeName,
+    parts: &Parts,
+    settings: &AgentSettings,
     agent: &Agent,
     serving: &Tasks,
 ) {
     let others = node_api::others(agent.log_source(), serving.stopping());
-    let (hop, node, tasks) = (agent.node_proxy(), node.clone(), serving.clone());
+    let (hop, node, tasks) = (agent.node_proxy(), parts.node.clone(), serving.clone());
     if let Some((port, guests)) = port {
         let (hop, node, others) = (Arc::clone(&hop), node.clone(), Arc::clone(&others));
         let serve = wire::serve_port(port, guests, hop, node, others, tasks.clone());
         serving.spawn("node port", serve);
     }
+    // What all of a node's tenants run is its owner's business, and not that of every member who may send it requests.
+    let (inspected, control) = (agent.clone(), parts.control(settings));
+    let inspect: node_api::Inspect = Arc::new(move || {
+        let (agent, control) = (inspected.clone(), control.clone());
+        async move { agent.inspect(control).await.map(Inspection::Agent) }.boxed()
+    });
+    let others = node_api::with_inspection(others, inspect);
     serving.spawn("node socket", wire::serve(listener, hop, node, others, tasks));
 }
 
@@ -173,6 +181,14 @@ impl Parts {
             address,
             membership,
         })
+    }
+
+    /// Where control is, for people.
+    fn control(&self, settings: &AgentSettings) -> String {
+        match &self.membership {
+            Some(_) => self.client.base().to_owned(),
+            None => settings.control.to_string(),
+        }
     }
 
     /// The port where other members come, if this machine is one.
@@ -271,10 +287,7 @@ async fn stop_left(agent: &Agent, print_json: bool) -> Result<(), Problem> {
 /// Says that everything serves.
 fn ready(settings: &AgentSettings, parts: &Parts, folder: &DataFolder, print_json: bool) {
     let (agent, node) = (parts.address.to_string(), &parts.node);
-    let control = match &parts.membership {
-        Some(_) => parts.client.base().to_owned(),
-        None => settings.control.to_string(),
-    };
+    let control = parts.control(settings);
     say(&match print_json {
         true => json!({ "ready": true, "agent": agent, "node": node, "control": control, "data_dir": folder.path() })
             .to_string(),

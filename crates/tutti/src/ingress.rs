@@ -8,7 +8,7 @@ use crate::{
     folder::DataFolder,
     membership::Membership,
     notices,
-    parts::{bind, no_socket, say},
+    parts::{bind, listen, no_socket, say},
     settings::IngressSettings,
     stop::Stop,
 };
@@ -20,8 +20,13 @@ use std::{
     time::Duration,
 };
 use tokio::net::TcpListener;
-use tutti_api::{Client, ZoneApi, client::ZoneClient};
+use tutti_api::{
+    Client, ZoneApi,
+    client::ZoneClient,
+    debug::{INSPECT, Inspection},
+};
 use tutti_base::{Clock, Random, SystemClock, Tasks, socket};
+use tutti_control::server;
 use tutti_ingress::{Ingress, IngressOptions};
 use tutti_model::{ErrorCode, Problem, member::MachineRole, name::NodeName, node::RoleAddress};
 use tutti_proxy::{
@@ -130,12 +135,25 @@ pub(crate) async fn run(settings: IngressSettings, print_json: bool) -> Result<(
         ways.member.as_ref().map_or(notices::NO_CLUSTER, |(member, _)| member.kept.cluster.as_str());
     let (zone, topics) = (Arc::clone(&ways.zone), notices::of_ingress());
     let zone = notices::heard(settings.notices.as_ref(), cluster, zone, &topics, &tasks).await?;
-    let ingress = ingress(http, &ways, zone, &folder)?;
+    let (ingress, hop) = ingress(http, &ways, zone, &folder)?;
+    let socket = match &settings.socket {
+        Some(address) => Some(listen(address).await?),
+        None => {
+            tracing::warn!(
+                "the path of the data folder is too long for a socket: what this ingress routes by cannot be asked for; --socket names another"
+            );
+            None
+        }
+    };
     if let Some((membership, client)) = &ways.member {
         tokio::select! {
             () = membership.stay(client, Random::from_os(), &tasks) => {}
             () = stop.asked(&tasks) => return end(&tasks).await,
         }
+    }
+    if let Some(socket) = socket {
+        let router = inspected(&ingress, hop, &ways.control);
+        tasks.spawn("ingress socket", server::serve_socket(socket, router, tasks.clone()));
     }
     let (serving, of_ingress) = (Arc::clone(&ingress), tasks.clone());
     tasks.spawn("ingress", async move { serving.run(&of_ingress).await });
@@ -158,18 +176,29 @@ async fn end(tasks: &Tasks) -> Result<(), Problem> {
     if broken { Err(Problem::internal("a part of tutti failed; the log says which")) } else { Ok(()) }
 }
 
+/// What is answered on the ingress's own socket: what it routes by.
+fn inspected(ingress: &Arc<Ingress>, hop: Arc<WireHop>, control: &str) -> axum::Router {
+    let (ingress, control) = (Arc::clone(ingress), control.to_owned());
+    let inspect = move || {
+        let inspection = Inspection::Ingress(ingress.inspect(RELEASE, &control, hop.out()));
+        std::future::ready(axum::Json(inspection))
+    };
+    axum::Router::new().route(INSPECT, axum::routing::get(inspect))
+}
+
 fn ingress(
     http: TcpListener,
     ways: &Ways,
     zone: Arc<dyn ZoneApi>,
     folder: &DataFolder,
-) -> Result<Arc<Ingress>, Problem> {
+) -> Result<(Arc<Ingress>, Arc<WireHop>), Problem> {
     let random = Random::from_os();
     let nodes = Arc::<NodeBook>::default();
+    let hop = Arc::new(WireHop::new(Arc::clone(&nodes), Arc::clone(&ways.dial), random.clone()));
     let ingress = Ingress::new(IngressOptions {
         name: run_name(&ways.name, &random),
         http,
-        hop: Arc::new(WireHop::new(Arc::clone(&nodes), Arc::clone(&ways.dial), random.clone())),
+        hop: Arc::clone(&hop) as _,
         nodes,
         zone,
         clock: Arc::new(SystemClock),
@@ -177,7 +206,7 @@ fn ingress(
         snapshot: Some(folder.join("tables.json")),
         limits: Limits { drain: DRAIN, ..Limits::default() },
     })?;
-    Ok(Arc::new(ingress))
+    Ok((Arc::new(ingress), hop))
 }
 
 /// What control knows this run by. Drains wait for what each run acknowledges, so no two that live may be taken for one

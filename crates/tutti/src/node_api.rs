@@ -1,16 +1,44 @@
-//! What an agent answers on its socket beside the requests for its instances: the logs of its node.
+//! What an agent answers beside the requests for its instances: the logs of its node, and on its socket, to whoever owns
+//! the machine, what it runs.
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use std::{convert::Infallible, sync::Arc};
 use tokio_util::sync::CancellationToken;
-use tutti_api::{logs::LogSource, node_logs};
+use tutti_api::{
+    debug::{INSPECT, Inspection},
+    logs::LogSource,
+    node_logs,
+};
 use tutti_base::{Body, body};
 use tutti_model::{Problem, log::LogQuery};
 use tutti_proxy::wire::Others;
+
+/// What [`INSPECT`] is answered with.
+pub(crate) type Inspect = Arc<dyn Fn() -> BoxFuture<'static, Result<Inspection, Problem>> + Send + Sync>;
+
+/// The same as `others`, and what the agent runs.
+pub(crate) fn with_inspection(others: Others, inspect: Inspect) -> Others {
+    Arc::new(move |request| {
+        if (request.method(), request.uri().path()) != (&Method::GET, INSPECT) {
+            return others(request);
+        }
+        let inspecting = inspect();
+        async move { json(&inspecting.await).unwrap_or_else(|problem| refused(&problem)) }.boxed()
+    })
+}
+
+fn json(inspection: &Result<Inspection, Problem>) -> Result<Response<Body>, Problem> {
+    let inspection = inspection.as_ref().map_err(Clone::clone)?;
+    let bytes = serde_json::to_vec(inspection).map_err(|error| Problem::internal(error.to_string()))?;
+    let mut response = Response::new(body::full(bytes));
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
 
 /// Answers until `stop`, which also ends logs that are followed.
 pub(crate) fn others(logs: Arc<dyn LogSource>, stop: CancellationToken) -> Others {

@@ -86,7 +86,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 37] = [
+pub(crate) const SETTINGS: [Setting; 38] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -123,6 +123,7 @@ pub(crate) const SETTINGS: [Setting; 37] = [
     Setting { key: "ingress.data_dir", default: "" },
     Setting { key: "ingress.control", default: "" },
     Setting { key: "ingress.http", default: "127.0.0.1:8081" },
+    Setting { key: "ingress.socket", default: "" },
     Setting { key: "ingress.name", default: "" },
 ];
 

@@ -36,6 +36,12 @@ pub struct Sure {
 pub enum DebugCommand {
     /// Show how the loops of the control that answers fare: their last run, errors, and what waits
     Reconcilers,
+    /// Show what an agent or ingress of this machine does, as it knows it itself, also while control is away
+    Inspect {
+        /// Its socket: agent.sock or ingress.sock in its data folder
+        #[arg(value_name = "unix:/PATH")]
+        socket: String,
+    },
     /// Write what there is to know of the cloud into one file, without secrets, to be looked at elsewhere
     Bundle {
         /// The file, a .tar.gz; it must not be there yet [default: tutti-debug-TIME.tar.gz]

@@ -1,6 +1,6 @@
 //! `tutti debug`: what to look at when the cloud itself is not well.
 
-use super::{Session, bundle};
+use super::{Session, bundle, inspect};
 use crate::{
     args::DebugCommand,
     exit::Failed,
@@ -20,6 +20,8 @@ pub(super) async fn debug(session: &Session<'_>, command: &DebugCommand) -> Resu
             let reconcilers = session.client.reconcilers().await?;
             session.ui.result(&reconcilers, || picture(&reconcilers, session.ui))
         }
+        // Asked before there is a session: it is no control that answers.
+        DebugCommand::Inspect { socket } => inspect::inspect(socket, session.ui).await,
         DebugCommand::Bundle { file } => bundle::bundle(session, file.as_deref()).await,
     }
 }

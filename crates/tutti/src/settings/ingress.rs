@@ -1,6 +1,6 @@
 //! What `tutti ingress` is told.
 
-use super::{Effective, NoticesSettings, address, control, log_format, node, notices};
+use super::{Effective, NoticesSettings, address, control, log_format, node, notices, socket};
 use std::{net::SocketAddr, path::PathBuf};
 use tutti_base::telemetry;
 use tutti_model::{Problem, name::NodeName, node::RoleAddress};
@@ -16,6 +16,8 @@ pub(crate) struct IngressSettings {
     pub(crate) http: SocketAddr,
     /// Whether nobody said which address that is.
     pub(crate) http_is_default: bool,
+    /// Where its owner may ask what it routes by; `None` if nobody said and the path of its own folder is too long.
+    pub(crate) socket: Option<RoleAddress>,
     /// Folder of the membership.
     pub(crate) member_dir: PathBuf,
     /// Whether it was said where control is: then no membership is asked.
@@ -40,11 +42,18 @@ impl TryFrom<&Effective> for IngressSettings {
         let name = node(effective, "ingress.name", &mut faults);
         let log_format = log_format(effective, &mut faults);
         let notices = notices::read(effective, &mut faults);
+        let own = PathBuf::from(effective.text("ingress.data_dir")).join("ingress.sock");
+        // It serves as well without: nobody but a person who looks at it comes there.
+        let socket = match effective.is_default("ingress.socket") {
+            true => socket(effective, "ingress.socket", &own, &mut Vec::new()),
+            false => socket(effective, "ingress.socket", &own, &mut faults),
+        };
         match (control, http, name) {
             (Some(control), Some(http), Some(name)) if faults.is_empty() => Ok(IngressSettings {
                 data_dir: PathBuf::from(effective.text("ingress.data_dir")),
                 control,
                 http,
+                socket,
                 http_is_default: effective.is_default("ingress.http"),
                 member_dir: PathBuf::from(effective.text("member_dir")),
                 alone: !effective.is_default("ingress.control"),

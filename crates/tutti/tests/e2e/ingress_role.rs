@@ -350,3 +350,33 @@ fn an_ingress_that_cannot_be_is_refused_and_says_why() {
     assert!(code == 3 && err.contains("ingress.control") && err.contains("write unix:/PATH"), "{code} {err}");
     front.stop();
 }
+
+#[test]
+fn an_agent_and_an_ingress_tell_their_owner_what_they_do_also_while_control_is_gone() {
+    let cloud = Cloud::start();
+    let _agent = Agent::start(&cloud, "two");
+    cordon_own(&cloud, "two");
+    cloud.push_python("example.com:web@1.0", "", &[("PASSWORD", "correct-horse")]);
+    cloud.ok(&["deploy", "example.com:web@1.0", "100%"]);
+    let front = Ingress::start(&cloud, "front", "front");
+    front.serves("1.0");
+    signal(cloud.pid(), "KILL");
+    wait_for("control is gone", || TcpStream::connect(cloud.api).is_err());
+
+    let socket = |folder: &str, file: &str| cloud.scratch().join(folder).join(file).display().to_string();
+    let agent = cloud.json(&["debug", "inspect", &format!("unix:{}", socket("two", "agent.sock"))]);
+    assert_eq!((&agent["role"], &agent["node"]), (&"agent".into(), &"two".into()), "{agent}");
+    let instance = &agent["instances"][0];
+    assert_eq!((&instance["state"], &instance["runs"]), (&"ready".into(), &true.into()), "{agent}");
+    assert_eq!(instance["version"], "example.com:web@1.0", "{agent}");
+    assert!(!agent.to_string().contains("correct-horse"), "{agent}");
+
+    let ingress = cloud.json(&["debug", "inspect", &socket("front", "ingress.sock")]);
+    assert_eq!(ingress["tables"][0]["name"], "example.com:web", "{ingress}");
+    assert_eq!((&ingress["nodes"][0]["node"], &ingress["nodes"][0]["out"]), (&"two".into(), &Value::Null));
+    assert!(ingress["reached"].as_u64() > Some(0), "{ingress}");
+    let text = cloud.ok(&["debug", "inspect", &socket("front", "ingress.sock")]);
+    assert!(text.contains("1.0 100%") && text.contains("agent.sock"), "{text}");
+    let nobody = cloud.tutti(&["debug", "inspect", "unix:/nowhere/agent.sock"]);
+    assert!(nobody.code != 0 && nobody.err.contains("nobody answers at"), "{nobody:?}");
+}
