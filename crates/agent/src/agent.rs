@@ -2,6 +2,7 @@
 
 use crate::{
     fleet::Fleet,
+    leases::Leases,
     ledger::Ledger,
     logs::NodeLogs,
     machine,
@@ -107,6 +108,7 @@ impl Agent {
             reporter: Arc::default(),
             directory: Arc::default(),
             living: Living::default(),
+            leases: Leases::default(),
             metrics: Metrics::default(),
             capacity,
             ending: watch::Sender::new(None),

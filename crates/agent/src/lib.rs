@@ -16,6 +16,7 @@ mod agent;
 mod directory;
 mod fleet;
 mod health;
+mod leases;
 mod ledger;
 mod logs;
 mod machine;

@@ -1,6 +1,9 @@
 //! What every part of one agent shares.
 
-use crate::{admission::Slot, directory::Directory, ledger::Ledger, metrics::Metrics, reporter::Reporter};
+use crate::{
+    admission::Slot, directory::Directory, leases::Leases, ledger::Ledger, metrics::Metrics,
+    reporter::Reporter,
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -44,6 +47,7 @@ pub(crate) struct Node {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) living: Living,
+    pub(crate) leases: Leases,
     pub(crate) metrics: Metrics,
     /// What it has, to tell whether what sleeps may wake.
     pub(crate) capacity: Resources,
@@ -106,6 +110,10 @@ impl Living {
 
     pub(crate) fn remove(&self, instance: &InstanceId) {
         self.lock().remove(instance);
+    }
+
+    pub(crate) fn running(&self, instance: &InstanceId) -> Option<Arc<dyn Running>> {
+        self.lock().get(instance).map(|life| Arc::clone(&life.running))
     }
 
     pub(crate) fn all(&self) -> Vec<(InstanceId, Life)> {

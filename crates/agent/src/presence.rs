@@ -9,9 +9,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tutti_api::zone::{InstanceFigures, MEASURED_INSTANCES, NodeFigures, NodeHeartbeat};
-use tutti_base::Backoff;
+use tutti_base::{Backoff, Uptime};
 use tutti_model::{
     ErrorCode, InstanceId, Millis, Problem, Timestamp,
+    instance::LEASE,
     node::{Held, NodeStatus, Resources},
     quantity::{ByteSize, MilliCpu},
 };
@@ -117,10 +118,16 @@ async fn register(node: &Node, status: NodeStatus) {
 async fn beat(node: &Node, meter: &mut Meter, was_ready: bool, ready: &CancellationToken) {
     let mut failures = 0u32;
     loop {
-        let heartbeat = meter.read(node).await;
+        let mut heartbeat = meter.read(node).await;
+        heartbeat.leases = node.leases.asked();
+        // From before it is sent: whatever it takes, control counts from later.
+        let asked_at = node.clock.uptime();
         let said = tokio::time::timeout(HEARTBEAT_TIMEOUT, node.zone.heartbeat(&node.name, heartbeat));
         match said.await.unwrap_or_else(|_| Err(Problem::unavailable("no answer from control"))) {
-            Ok(()) => failures = 0,
+            Ok(answer) => {
+                failures = 0;
+                extend(node, &answer.leases, asked_at.plus(LEASE)).await;
+            }
             Err(problem) => {
                 node.metrics.heartbeats_failed.inc();
                 failures = failures.saturating_add(1);
@@ -138,7 +145,19 @@ async fn beat(node: &Node, meter: &mut Meter, was_ready: bool, ready: &Cancellat
         tokio::select! {
             biased;
             () = ready.cancelled(), if !was_ready => return,
+            // Somebody waits for a lease to start.
+            () = node.leases.wanted() => {}
             () = node.clock.sleep(HEARTBEAT) => {}
+        }
+    }
+}
+
+/// Passes leases on: to who waits to start, and to what runs.
+async fn extend(node: &Node, given: &[InstanceId], until: Uptime) {
+    for instance in given {
+        node.leases.give(instance, until);
+        if let Some(running) = node.living.running(instance) {
+            running.extend(until).await;
         }
     }
 }

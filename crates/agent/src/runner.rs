@@ -30,6 +30,7 @@ use tutti_model::{
 };
 
 mod asleep;
+mod lease;
 mod secrets;
 mod states;
 
@@ -207,6 +208,7 @@ impl Runner {
             };
         }
         self.node.living.remove(&self.entry.spec.instance);
+        self.node.leases.forget(&self.entry.spec.instance);
     }
 
     /// Takes the newest order in, and says whether it ends what the instance does.
@@ -314,6 +316,7 @@ impl Runner {
             artifact: self.artifact.clone().unwrap_or_else(nothing),
             manifest: spec.manifest.clone(),
             secrets: SecretValues::default(),
+            until: None,
             folder: self.node.folders.instance(&spec.instance),
             logs: self.node.folders.log(&spec.instance),
         }

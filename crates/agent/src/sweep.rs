@@ -95,6 +95,6 @@ fn start_spec(node: &Node, name: &str) -> Option<StartSpec> {
     let version: VersionRef = "unknown.invalid:unknown@0".parse().ok()?;
     let artifact = Artifact { digest: sha256::digest(b""), layers: Vec::new() };
     let (folder, logs) = (node.folders.instance(&instance), node.folders.log(&instance));
-    let (manifest, secrets) = (Manifest::default(), SecretValues::default());
-    Some(StartSpec { instance, version, artifact, manifest, secrets, folder, logs })
+    let (manifest, secrets, until) = (Manifest::default(), SecretValues::default(), None);
+    Some(StartSpec { instance, version, artifact, manifest, secrets, until, folder, logs })
 }

@@ -15,9 +15,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tutti_api::{
     Change, WatchEvent, WatchStream, ZoneApi,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat},
 };
-use tutti_base::{Body, Clock, Random, SecretValues, Tasks, body, sha256};
+use tutti_base::{Body, Clock, Random, SecretValues, Tasks, Uptime, body, sha256};
 use tutti_isolate::{Artifact, Artifacts, Driver, Recovery, mock::MockDriver};
 use tutti_model::{
     Digest, InstanceId, Millis, Problem, Resource, Timestamp, VersionRef,
@@ -49,6 +49,10 @@ impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         let since = u64::try_from(self.0.elapsed().as_millis()).unwrap();
         Timestamp(1_700_000_000_000 + since)
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime(Millis(u64::try_from(self.0.elapsed().as_millis()).unwrap()))
     }
 
     async fn sleep_until(&self, when: Timestamp) {
@@ -94,6 +98,8 @@ pub(crate) struct Heard {
     /// What is said to who asks for an instance's secrets.
     pub(crate) secrets: SecretValues,
     pub(crate) refuse_secrets: Option<Problem>,
+    /// Singletons' instances that get no lease.
+    pub(crate) refuse_leases: Vec<InstanceId>,
 }
 
 impl Heard {
@@ -231,7 +237,7 @@ impl ZoneApi for FakeZone {
         Ok(())
     }
 
-    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem> {
+    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem> {
         let mut heard = self.heard();
         if heard.away {
             return Err(Problem::unavailable("control is away"));
@@ -239,10 +245,12 @@ impl ZoneApi for FakeZone {
         if std::mem::take(&mut heard.forget_node) {
             return Err(Problem::not_found("node", node));
         }
+        let is_refused = |id: &InstanceId| heard.refuse_leases.contains(id);
+        let leases = heartbeat.leases.iter().filter(|id| !is_refused(id)).cloned().collect();
         heard.heartbeats.push(heartbeat);
         drop(heard);
         self.changed.notify_waiters();
-        Ok(())
+        Ok(HeartbeatAnswer { leases })
     }
 
     async fn instance_secrets(&self, _: &NodeName, _: &InstanceId) -> Result<SecretValues, Problem> {

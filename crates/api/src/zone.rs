@@ -56,6 +56,19 @@ pub struct NodeHeartbeat {
     /// What it measured, every ten seconds; absent in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<NodeFigures>,
+    /// The instances of singletons that it asks leases for; at most
+    /// [`LEASES_PER_NODE`](tutti_model::instance::LEASES_PER_NODE).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<InstanceId>,
+}
+
+/// What control answers a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    /// Those of the instances asked for that may run for one more [`LEASE`](tutti_model::instance::LEASE), counted from
+    /// before the heartbeat was sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<InstanceId>,
 }
 
 /// What a machine uses as a whole, and each instance on it.
@@ -136,8 +149,8 @@ pub trait ZoneApi: Send + Sync + Debug + 'static {
     /// Makes the node known, or says anew what it is. A node whose status is not `ready` gets nothing new to run.
     async fn register_node(&self, node: &NodeName, status: NodeStatus) -> Result<(), Problem>;
 
-    /// Says that the node lives.
-    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem>;
+    /// Says that the node lives, and asks leases for its singletons. What is not in the answer has none.
+    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem>;
 
     /// Says what instances of this node are now; all of them in one transaction. Reports on instances that control no
     /// longer knows are dropped in silence.

@@ -1,5 +1,6 @@
 //! Time as a dependency: the product runs on [`SystemClock`], simulations on [`VirtualClock`].
 
+use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc,
@@ -10,11 +11,40 @@ use std::{
 use tokio::sync::Notify;
 use tutti_model::{Millis, Timestamp};
 
+/// Time since the machine was started, the time that it slept included. Unlike the time of day it is never set, and means
+/// nothing on another machine, nor after the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Uptime(pub Millis);
+
+impl Uptime {
+    /// The machine's own, as every process on it sees it (`CLOCK_BOOTTIME`).
+    #[must_use]
+    pub fn now() -> Uptime {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let millis = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
+        Uptime(Millis(u64::try_from(millis).unwrap_or(0)))
+    }
+
+    /// So much later.
+    #[must_use]
+    pub const fn plus(self, span: Millis) -> Uptime {
+        Uptime(Millis(self.0.0.saturating_add(span.0)))
+    }
+
+    /// How long it is after another moment; nothing if it is before.
+    #[must_use]
+    pub const fn since(self, earlier: Uptime) -> Millis {
+        Millis(self.0.0.saturating_sub(earlier.0.0))
+    }
+}
+
 /// Where time comes from.
 #[async_trait::async_trait]
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Now.
     fn now(&self) -> Timestamp;
+    /// How long the machine has run.
+    fn uptime(&self) -> Uptime;
     /// Returns once `when` has come; at once if it has passed.
     async fn sleep_until(&self, when: Timestamp);
 
@@ -33,6 +63,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime::now()
     }
 
     async fn sleep_until(&self, when: Timestamp) {
@@ -70,6 +104,10 @@ impl VirtualClock {
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.now.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime(Millis(self.now().0))
     }
 
     async fn sleep_until(&self, when: Timestamp) {

@@ -14,7 +14,7 @@ pub mod telemetry;
 
 pub use backoff::Backoff;
 pub use body::Body;
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, SystemClock, Uptime};
 pub use random::Random;
 pub use secret::{Secret, SecretText, SecretValues};
 pub use tasks::Tasks;

@@ -5,7 +5,7 @@
 
 use crate::Objects;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use tutti_api::members;
 use tutti_base::{Secret, Tasks, sha256};
 use tutti_model::{
@@ -152,24 +152,30 @@ impl Cluster {
         Intermediate::load(&kept, root, Arc::clone(self.objects.clock()), self.objects.random().clone())
     }
 
-    /// Makes this machine, which has the store itself, a member that runs control; or says anew where it is reached.
+    /// Makes this machine, which has the store itself, a member with these roles; or says anew where it is reached, and
+    /// what it runs beside what it ran.
     ///
     /// # Errors
     /// `already_exists` if another machine has the name.
-    pub async fn enrol_control(&self, name: &NodeName, key: &Digest, api: &HostPort) -> Result<(), Problem> {
+    pub async fn enrol_control(
+        &self,
+        name: &NodeName,
+        key: &Digest,
+        api: &HostPort,
+        roles: &BTreeSet<MachineRole>,
+    ) -> Result<(), Problem> {
         for _ in 0..ATTEMPTS {
             let found = self.objects.find::<MemberSpec>(name.as_str()).await?;
             let write = match found {
                 None => {
-                    let roles = [MachineRole::Server].into();
-                    let spec =
-                        MemberSpec { roles, key: key.clone(), api: Some(api.clone()), joined_by: None };
+                    let (roles, api) = (roles.clone(), Some(api.clone()));
+                    let spec = MemberSpec { roles, key: key.clone(), api, joined_by: None };
                     self.objects.write().create(&self.objects.make(name.as_str(), spec))
                 }
                 Some(found) if found.spec.key != *key => return Err(taken(name)),
                 Some(mut found) => {
                     let before = found.spec.clone();
-                    found.spec.roles.insert(MachineRole::Server);
+                    found.spec.roles.extend(roles);
                     found.spec.api = Some(api.clone());
                     if found.spec == before {
                         return Ok(());

@@ -5,14 +5,14 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tutti_api::{
     Change, WatchEvent, WatchStream, ZoneApi,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_base::SecretValues;
 use tutti_model::{
     InstanceId, Millis, Problem, Resource, Timestamp,
     control::PresenceSpec,
     ingress::{IngressSpec, IngressStatus},
-    instance::InstanceSpec,
+    instance::{Goal, InstanceSpec, InstanceState, LEASES_PER_NODE},
     name::NodeName,
     node::{NodeSpec, NodeStatus},
     pool::PoolSpec,
@@ -127,6 +127,23 @@ impl LocalZone {
             self.objects.store().revoke(lease).await?;
         }
         Err(Problem::conflict(format!("the presence of node {node} changes too fast to be kept")))
+    }
+
+    /// Which of these singletons' instances may run on: those of this node that are not to stop. Read from the store and
+    /// from no cache: once it is written that one is to stop, no control gives it another lease.
+    async fn leases(&self, node: &NodeName, asked: &[InstanceId]) -> Result<HeartbeatAnswer, Problem> {
+        let mut answer = HeartbeatAnswer::default();
+        for instance in asked.iter().take(LEASES_PER_NODE) {
+            let found = self.objects.find::<InstanceSpec>(instance.as_str()).await?;
+            let may_run = |found: Resource<InstanceSpec>| {
+                let is_over = found.spec.goal == Goal::Stop || found.deleted_at.is_some();
+                found.spec.node == *node && !is_over && found.status.state != InstanceState::Stopped
+            };
+            if found.is_some_and(may_run) {
+                answer.leases.push(instance.clone());
+            }
+        }
+        Ok(answer)
     }
 
     async fn store_ingress(&self, report: &IngressReport) -> Result<(), Problem> {
@@ -268,8 +285,10 @@ impl ZoneApi for LocalZone {
         Err(Problem::conflict(format!("node {node} changes too fast to be registered")))
     }
 
-    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem> {
-        self.hear(self.objects.clock().now(), node, heartbeat).await
+    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem> {
+        let asked = heartbeat.leases.clone();
+        self.hear(self.objects.clock().now(), node, heartbeat).await?;
+        self.leases(node, &asked).await
     }
 
     async fn report_instances(&self, node: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem> {

@@ -24,7 +24,7 @@ use std::{
 use tokio::net::TcpListener;
 use tutti_api::{
     WatchEvent, WatchStream, ZoneApi,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_base::{Body, Random, SystemClock, Tasks, body};
 use tutti_ingress::{Ingress, IngressOptions};
@@ -70,8 +70,8 @@ impl ZoneApi for OneTable {
         Ok(())
     }
 
-    async fn heartbeat(&self, _: &NodeName, _: NodeHeartbeat) -> Result<(), Problem> {
-        Ok(())
+    async fn heartbeat(&self, _: &NodeName, _: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem> {
+        Ok(HeartbeatAnswer::default())
     }
 
     async fn report_instances(&self, _: &NodeName, _: Vec<InstanceReport>) -> Result<(), Problem> {

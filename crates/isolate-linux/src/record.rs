@@ -18,7 +18,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
-use tutti_base::SecretValues;
+use tutti_base::{SecretValues, Uptime};
 use tutti_isolate::Exit;
 use tutti_model::{InstanceId, Millis, Timestamp};
 
@@ -59,6 +59,9 @@ pub(crate) struct ShimSpec {
     pub(crate) milli_cpu: u32,
     /// How long it may take to end when the shim itself is asked to by a signal.
     pub(crate) grace: Millis,
+    /// When it is to be killed, unless that is moved on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<Uptime>,
     /// Only try everything out; run nothing.
     pub(crate) probe: bool,
 }
@@ -176,6 +179,8 @@ impl Failed {
 pub(crate) enum Message {
     /// To the shim: end it, within so many milliseconds.
     Stop(u64),
+    /// To the shim: its end is moved on to then.
+    Extend(Uptime),
     /// From the shim: it has ended, and nothing of it is left.
     Ended(Ended),
 }

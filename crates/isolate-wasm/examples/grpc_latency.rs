@@ -106,6 +106,7 @@ fn spec(folder: &Path) -> Result<StartSpec, Box<dyn Error>> {
         artifact: Artifact { digest, layers },
         manifest: Manifest::default(),
         secrets: tutti_base::SecretValues::default(),
+        until: None,
         folder: folder.join("instance"),
         logs: folder.join("logs"),
     })

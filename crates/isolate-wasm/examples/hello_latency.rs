@@ -111,6 +111,7 @@ fn spec(folder: &Path) -> Result<StartSpec, Box<dyn Error>> {
         artifact: Artifact { digest, layers: vec![layer] },
         manifest: Manifest::default(),
         secrets: tutti_base::SecretValues::default(),
+        until: None,
         folder: folder.join("instance"),
         logs: folder.join("logs"),
     })

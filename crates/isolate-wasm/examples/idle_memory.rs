@@ -111,6 +111,7 @@ fn spec(folder: &Path, bytes: u32, number: u32, grpc: bool) -> Result<StartSpec,
         artifact: Artifact { digest, layers },
         manifest: Manifest::default(),
         secrets: tutti_base::SecretValues::default(),
+        until: None,
         folder: folder.join("instance"),
         logs: folder.join("logs"),
     })

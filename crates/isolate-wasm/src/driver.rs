@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tutti_base::Clock;
 use tutti_isolate::{Artifact, Driver, DriverError, HandleError, Recovery, Running, StartSpec};
 use tutti_logs::Writer;
-use tutti_model::{node::Fingerprint, quantity::ByteSize, version::Isolate};
+use tutti_model::{manifest::NO_SINGLETON, node::Fingerprint, quantity::ByteSize, version::Isolate};
 use wasmtime::{
     Engine, Store,
     component::{Component, Linker},
@@ -121,6 +121,9 @@ impl Driver for WasmDriver {
     }
 
     async fn start(&self, spec: &StartSpec) -> Result<Arc<dyn Running>, DriverError> {
+        if spec.until.is_some() {
+            return Err(DriverError::Unrunnable(format!("{} is a singleton: {NO_SINGLETON}", spec.version)));
+        }
         let runnable = self.loader.load(&spec.artifact, Some(spec.version.service.service.as_str())).await?;
         if runnable.initial_memory > spec.manifest.memory.0 {
             return Err(DriverError::Unrunnable(format!(

@@ -19,6 +19,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
+use tutti_base::Uptime;
 use tutti_isolate::{Exit, HandleError, Handler, Running, StartSpec, Target, Usage};
 use tutti_model::{InstanceId, Millis, log::Output};
 use wasmtime::Store;
@@ -253,6 +254,9 @@ impl Running for RunningInstance {
         instance.log.flush().await;
         instance.exit.borrow().clone().unwrap_or(exit)
     }
+
+    /// None is ever started with an end: see the driver.
+    async fn extend(&self, _: Uptime) {}
 
     /// Its memory is what its requests hold at this moment, and its code, which it shares with its siblings.
     async fn usage(&self) -> Usage {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use std::{fmt::Debug, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
-use tutti_base::{Body, SecretValues};
+use tutti_base::{Body, SecretValues, Uptime};
 use tutti_model::{
     Digest, InstanceId, Millis, Problem, VersionRef, manifest::Manifest, node::Fingerprint, version::Isolate,
 };
@@ -54,6 +54,9 @@ pub struct StartSpec {
     /// The secrets that it is to have in its environment. Only a start needs them: a driver keeps them nowhere but in
     /// what it starts.
     pub secrets: SecretValues,
+    /// For an instance of a singleton: when it is to be killed, whatever becomes of its agent, unless it is
+    /// [extended](Running::extend) before. A driver that cannot promise that refuses to start it.
+    pub until: Option<Uptime>,
     /// Where the instance may keep files of its own; the driver makes and removes it.
     pub folder: PathBuf,
     /// Where its log segments go (see the crate `tutti-logs`).
@@ -171,6 +174,10 @@ pub trait Running: Send + Sync + Debug {
 
     /// Ends it: asks, waits up to `grace`, then forces. Returns once it is gone; at once if it already is.
     async fn stop(&self, grace: Millis) -> Exit;
+
+    /// Moves on the end of one that was started with [`StartSpec::until`]; it is never brought nearer. If it cannot be told,
+    /// it ends when it was to before.
+    async fn extend(&self, until: Uptime);
 
     /// What it uses now.
     async fn usage(&self) -> Usage;

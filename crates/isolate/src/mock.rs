@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use tokio::sync::watch;
-use tutti_base::{Body, Clock, body};
+use tutti_base::{Body, Clock, Uptime, body};
 use tutti_model::{Digest, InstanceId, Millis, Timestamp, VersionRef, node::Fingerprint, version::Isolate};
 
 /// What the next instances do.
@@ -209,8 +209,10 @@ impl Driver for MockDriver {
             exit: watch::Sender::new(None),
             requests: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            until: watch::Sender::new(spec.until),
             knobs,
         });
+        tokio::spawn(lapse(Arc::downgrade(&instance), instance.until.subscribe(), Arc::clone(&self.0.clock)));
         if crash {
             instance.end(exited(instance.knobs.exit_code));
         } else if let Some(after) = instance.knobs.exit_after {
@@ -253,7 +255,30 @@ struct MockInstance {
     exit: watch::Sender<Option<Exit>>,
     requests: AtomicU64,
     stopping: AtomicBool,
+    until: watch::Sender<Option<Uptime>>,
     knobs: Knobs,
+}
+
+/// Ends an instance when its lease has run out, as a shim does.
+async fn lapse(
+    instance: Weak<MockInstance>,
+    mut until: watch::Receiver<Option<Uptime>>,
+    clock: Arc<dyn Clock>,
+) {
+    loop {
+        let Some(end) = *until.borrow_and_update() else { return };
+        let left = end.since(clock.uptime());
+        if left == Millis(0) {
+            if let Some(instance) = instance.upgrade() {
+                instance.end(Exit { code: None, signal: Some(9), text: "its lease ran out".into() });
+            }
+            return;
+        }
+        tokio::select! {
+            () = clock.sleep(left) => {}
+            changed = until.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 impl MockInstance {
@@ -302,6 +327,10 @@ impl Running for MockRunning {
             Ok(exit) => exit.clone().unwrap_or_else(|| exited(0)),
             Err(_) => exited(0),
         }
+    }
+
+    async fn extend(&self, until: Uptime) {
+        self.0.until.send_modify(|end| *end = (*end).map(|end| end.max(until)));
     }
 
     async fn usage(&self) -> Usage {

@@ -121,6 +121,7 @@ fn spec(subject: &dyn Subject, number: u64, sample: &Sample) -> Result<StartSpec
         artifact: sample.artifact.clone(),
         manifest: sample.manifest.clone(),
         secrets: tutti_base::SecretValues::default(),
+        until: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Instances: one running copy of a version on a node.
 
 use crate::{
-    Digest, InstanceId, Kind, Timestamp, VersionRef,
+    Digest, InstanceId, Kind, Millis, Timestamp, VersionRef,
     manifest::Manifest,
     name::NodeName,
     resource::Object,
@@ -9,6 +9,17 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// How long an instance of a [singleton](Manifest::singleton) may run on after its node asked for its lease and was given
+/// it: six heartbeats, so that it outlives a few lost ones and a change of control. Its node counts from before it asked.
+pub const LEASE: Millis = Millis::seconds(15);
+
+/// How long control waits, beyond [`LEASE`], until it takes an instance that it gives no more leases for ended: for a kill
+/// to take effect, and for clocks that run at different speeds.
+pub const LEASE_MARGIN: Millis = Millis::seconds(2);
+
+/// Most leases that one heartbeat asks for: each is a read of the store.
+pub const LEASES_PER_NODE: usize = 64;
 
 /// What control wants of an instance. Everything an agent needs to run it is here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -77,6 +77,10 @@ pub struct Manifest {
     /// (wasm only). Its state is lost when it fails, and with its node.
     #[serde(skip_serializing_if = "is_false")]
     pub state: bool,
+    /// Whether no two instances of the service may ever run at once, whatever fails (processes only): each runs under a
+    /// [lease](crate::instance::LEASE), and the next one starts only when the last has surely ended.
+    #[serde(skip_serializing_if = "is_false")]
+    pub singleton: bool,
     /// Hosts that a component may send requests to (wasm only).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outgoing: Vec<Destination>,
@@ -114,6 +118,7 @@ impl Default for Manifest {
             grace: Millis::seconds(30),
             timeout: Millis::seconds(30),
             state: false,
+            singleton: false,
             outgoing: Vec::new(),
             grpc: Grpc::default(),
         }
@@ -181,8 +186,11 @@ pub enum Probe {
     Grpc(String),
 }
 
+/// Why a component cannot be a singleton.
+pub const NO_SINGLETON: &str = "only a process can be one: a component lives in its node's agent, and while that hangs nobody could end it";
+
 /// The keys of `[service]`, for the nearest known one.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "isolate",
     "run",
     "port",
@@ -203,6 +211,7 @@ const KEYS: [&str; 22] = [
     "grace",
     "timeout",
     "state",
+    "singleton",
     "outgoing",
     "grpc",
 ];
@@ -267,6 +276,12 @@ impl Manifest {
         }
         if self.max < self.min {
             fault("max", format!("{} is below min, which is {}", self.max, self.min));
+        }
+        if self.singleton && self.max > 1 {
+            fault("max", format!("a singleton has 1 worker, and max is {}", self.max));
+        }
+        if self.singleton && self.isolate == Some(Isolate::Wasm) {
+            fault("singleton", NO_SINGLETON.into());
         }
         if self.max > limits::INSTANCES_PER_VERSION {
             fault("max", format!("{} is above {}", self.max, limits::INSTANCES_PER_VERSION));
@@ -358,6 +373,9 @@ impl Reader {
             min: self.integer(section, "min").unwrap_or(plain.min),
             // A floor alone lifts the default ceiling with it.
             max: self.integer(section, "max").unwrap_or_else(|| {
+                if section.get("singleton") == Some(&toml::Value::Boolean(true)) {
+                    return 1;
+                }
                 plain.max.max(
                     section
                         .get("min")
@@ -372,6 +390,7 @@ impl Reader {
             grace: self.parsed(section, "grace").unwrap_or(plain.grace),
             timeout: self.parsed(section, "timeout").unwrap_or(plain.timeout),
             state: self.flag(section, "state"),
+            singleton: self.flag(section, "singleton"),
             outgoing: self.outgoing(section),
             grpc: self.grpc(section),
         };

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tutti_api::{
     WatchEvent, WatchStream, ZoneApi,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_base::{Random, SecretValues};
 use tutti_model::{
@@ -323,7 +323,7 @@ impl ZoneApi for NoticedZone {
         self.zone.register_node(node, status).await
     }
 
-    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem> {
+    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem> {
         self.zone.heartbeat(node, heartbeat).await
     }
 

@@ -26,7 +26,7 @@ use tokio_stream::wrappers::{BroadcastStream, WatchStream as Watched};
 use tokio_util::sync::CancellationToken;
 use tutti_api::{
     Change, WatchEvent, WatchStream, ZoneApi,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_base::{Random, SecretValues};
 use tutti_model::{
@@ -120,8 +120,8 @@ impl ZoneApi for Zone {
         Ok(())
     }
 
-    async fn heartbeat(&self, _: &NodeName, _: NodeHeartbeat) -> Result<(), Problem> {
-        Ok(())
+    async fn heartbeat(&self, _: &NodeName, _: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem> {
+        Ok(HeartbeatAnswer::default())
     }
 
     async fn report_instances(&self, _: &NodeName, _: Vec<InstanceReport>) -> Result<(), Problem> {

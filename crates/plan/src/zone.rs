@@ -17,6 +17,7 @@ mod deploying;
 mod fill;
 mod goals;
 mod progress;
+mod singleton;
 mod weights;
 
 #[cfg(test)]
@@ -71,6 +72,9 @@ pub struct ServiceView<'a> {
     pub ingresses: &'a [&'a Resource<IngressSpec>],
     /// What there is to serve now.
     pub load: Load,
+    /// Instances of singletons that get no more leases since they are to stop, and since when that is known. It is known
+    /// later than it was written, never earlier.
+    pub revoked: &'a BTreeMap<InstanceId, Timestamp>,
     /// Instances of all services whose room can be had. They are read only where no node has room, so whoever asks may
     /// leave them out until a plan says that it [lacks](ServicePlan::lacks_room) some.
     pub spares: &'a [Spare<'a>],
@@ -166,6 +170,8 @@ struct Pass<'a> {
     /// Instances that are not waited for any more: their nodes are gone, or have been silent for longer than their
     /// manifests' `grace`.
     lost: BTreeSet<InstanceId>,
+    /// Instances that go at once, so that the only one can start.
+    ousted: BTreeSet<InstanceId>,
     create: Vec<NewInstance>,
     make_room: Vec<InstanceId>,
     goals: BTreeMap<InstanceId, Goal>,
@@ -196,10 +202,17 @@ impl<'a> Pass<'a> {
                 None => {}
             }
         }
-        let versions = specs(&view, &serving).into_iter().map(|(name, spec)| {
+        let specs = specs(&view, &serving);
+        let only = singleton::only(&view, &specs);
+        let versions = specs.into_iter().map(|(name, spec)| {
             let of_version = |instance: &&&Resource<InstanceSpec>| instance.spec.version.version == name;
             let mine: Vec<_> = view.instances.iter().filter(of_version).copied().collect();
-            let share = serving.share(&name).max(view.assignment.split.share(&name));
+            let share = match &only {
+                Some(only) if *only == name => Share::WHOLE,
+                // It is not taken back, nor replaced: what is left of it only keeps the only one waiting.
+                Some(_) => Share::ZERO,
+                None => serving.share(&name).max(view.assignment.split.share(&name)),
+            };
             let pass = VersionPass {
                 need: need(&spec, share, view.assignment.workers, rising_load(&view, &serving, &name)),
                 spec,
@@ -222,6 +235,7 @@ impl<'a> Pass<'a> {
             alive,
             leaving,
             lost,
+            ousted: BTreeSet::new(),
             create: Vec::new(),
             make_room: Vec::new(),
             goals: BTreeMap::new(),
@@ -294,7 +308,7 @@ fn lost_at(
     if !view.nodes.iter().any(|node| node.node == instance.spec.node) {
         return Some(view.now);
     }
-    instance.silent_since().map(|since| since.plus(instance.spec.manifest.grace))
+    instance.silent_since().map(|since| since.plus(singleton::patience(&instance.spec.manifest)))
 }
 
 fn is_serving(instance: &Resource<InstanceSpec>) -> bool {

@@ -125,6 +125,9 @@ pub(crate) struct ServerArgs {
     /// Where other machines reach this one's API [env: TUTTI_ADVERTISE] [default: the address it listens on, or its name]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// What this machine runs for the cluster beside control: agent, ingress, dns, registry, builder [env: TUTTI_JOIN_ROLE]
+    #[arg(long = "role", value_name = "ROLE,…")]
+    beside: Option<String>,
     #[command(flatten)]
     role: RoleArgs,
 }
@@ -135,8 +138,12 @@ impl ServerArgs {
     /// # Errors
     /// Every fault in every source.
     pub(crate) fn effective(&self, globals: &Globals) -> Result<Effective, Vec<Problem>> {
-        let own =
-            [("member_dir", &self.member_dir), ("advertise", &self.advertise), ("context", &globals.context)];
+        let own = [
+            ("member_dir", &self.member_dir),
+            ("advertise", &self.advertise),
+            ("join.role", &self.beside),
+            ("context", &globals.context),
+        ];
         effective(&[&own, &self.control.given(), &self.role.given()], self.role.config.as_ref())
     }
 }

@@ -134,6 +134,18 @@ impl Membership {
             )))
     }
 
+    /// With these roles beside those it has, which only a machine may give itself that has the cluster's store.
+    ///
+    /// # Errors
+    /// What cannot be written, with its place.
+    pub(crate) fn with_roles(mut self, more: &BTreeSet<MachineRole>) -> Result<Membership, Problem> {
+        if !self.kept.roles.is_superset(more) {
+            self.kept.roles.extend(more);
+            write(&self.folder, MEMBERSHIP, &self.kept)?;
+        }
+        Ok(self)
+    }
+
     /// How this machine reaches other members.
     pub(crate) fn dial(&self) -> MemberDial {
         MemberDial {

@@ -137,8 +137,9 @@ impl Member {
     ) -> Result<(Cluster, Membership), Problem> {
         let Some(known) = known else { return self.begin(settings, advertised).await };
         let cluster = self.own_cluster(&known).await?;
+        let known = known.with_roles(&settings.roles)?;
         let (member, identity) = (&known.kept.member, &known.identity);
-        cluster.enrol_control(member, &identity.key(), advertised).await?;
+        cluster.enrol_control(member, &identity.key(), advertised, &known.kept.roles).await?;
         if self.0.keyring.is_missing() {
             handover::take(&self.0.objects, &self.0.keyring, identity, member, &self.0.clock).await?;
         }
@@ -165,7 +166,7 @@ impl Member {
         let cluster = Cluster::ensure(&self.0.objects, &self.0.keyring).await?;
         let (member, addresses) = (settings.control.node.clone(), vec![advertised.clone()]);
         let identity = Arc::new(Identity::open(&settings.member_dir)?);
-        cluster.enrol_control(&member, &identity.key(), advertised).await?;
+        cluster.enrol_control(&member, &identity.key(), advertised, &settings.roles).await?;
         if is_ours && key_of_all(&self.0.objects, &self.0.keyring).await.is_err() {
             identity.vouch_for_itself(&cluster.member(&member)?)?;
             handover::take(&self.0.objects, &self.0.keyring, &identity, &member, &self.0.clock).await?;
@@ -175,7 +176,7 @@ impl Member {
             cluster: cluster.id().to_owned(),
             root: cluster.fingerprint().clone(),
             member,
-            roles: [MachineRole::Server].into(),
+            roles: settings.roles.clone(),
             controls: vec![advertised.clone()],
             addresses,
         };

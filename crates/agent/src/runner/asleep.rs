@@ -58,6 +58,7 @@ impl Runner {
         self.record().await;
         running.stop(STOP_GRACE).await;
         self.node.living.remove(&self.entry.spec.instance);
+        self.node.leases.forget(&self.entry.spec.instance);
         State::Asleep
     }
 

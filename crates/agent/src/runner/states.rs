@@ -32,6 +32,7 @@ impl Runner {
         let Some(driver) = self.driver().filter(|driver| driver.recovery() == Recovery::Undisturbed) else {
             return goes_on;
         };
+        self.wants_lease();
         // Without the artifact, which only a start needs: control and its registry may be away.
         let start = self.start_spec();
         for attempt in 1..=RECOVER_ATTEMPTS {
@@ -112,6 +113,10 @@ impl Runner {
             Ok(secrets) => secrets,
             Err(interrupt) => return self.give_up(interrupt, None).await,
         };
+        let until = match self.lease().await {
+            Ok(until) => until,
+            Err(interrupt) => return self.give_up(interrupt, None).await,
+        };
         let started = self.node.clock.now();
         self.clear().await;
         self.remains = true;
@@ -121,7 +126,7 @@ impl Runner {
             started,
         };
         logs::note(self.node.folders.clone(), kept).await;
-        match driver.start(&StartSpec { secrets, ..self.start_spec() }).await {
+        match driver.start(&StartSpec { secrets, until, ..self.start_spec() }).await {
             Ok(running) => {
                 crashpoint::reached(|| "agent/started".to_owned());
                 self.live(&running, None);
@@ -337,6 +342,7 @@ impl Runner {
 
     /// Nothing is left but its last status, until control has forgotten it.
     pub(super) async fn ended(&mut self) -> State {
+        self.node.leases.forget(&self.entry.spec.instance);
         let failed = self.voice.status().state == InstanceState::Failed;
         loop {
             self.orders.changed().await;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 use tokio::sync::watch;
 use tutti_api::{Change, WatchEvent};
-use tutti_base::{Body, body};
+use tutti_base::{Body, Uptime, body};
 use tutti_isolate::{
     Artifact, Driver, DriverError, Exit, HandleError, Handler, Recovery, Running, StartSpec, Target, Usage,
 };
@@ -199,6 +199,7 @@ impl Running for Moody {
         self.1.send_replace(Some(exit.clone()));
         exit
     }
+    async fn extend(&self, _: Uptime) {}
     async fn usage(&self) -> Usage {
         Usage::default()
     }

@@ -3,7 +3,7 @@
 use super::{Client, Outgoing, Query, SILENCE, fault};
 use crate::{
     watch::WatchStream,
-    zone::{Blob, IngressReport, InstanceReport, NodeHeartbeat, REPORT_BYTES, ZoneApi},
+    zone::{Blob, HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat, REPORT_BYTES, ZoneApi},
 };
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -72,10 +72,10 @@ impl ZoneClient {
     }
 
     async fn say<B: Serialize>(&self, id: &str, name: &str, body: &B) -> Result<(), Problem> {
-        self.send(self.client.outgoing_with(id, &[name], body)?).await
+        self.send(self.client.outgoing_with(id, &[name], body)?).await.map(drop)
     }
 
-    async fn send(&self, outgoing: Outgoing) -> Result<(), Problem> {
+    async fn send(&self, outgoing: Outgoing) -> Result<bytes::Bytes, Problem> {
         let length = outgoing.body.len();
         if length > REPORT_BYTES {
             return Err(Problem::new(
@@ -84,7 +84,7 @@ impl ZoneClient {
             ));
         }
         let response = self.client.send(outgoing).await?;
-        self.client.whole(response).await.map(drop)
+        self.client.whole(response).await
     }
 }
 
@@ -145,8 +145,16 @@ impl ZoneApi for ZoneClient {
         self.say("register_node", node.as_str(), &status).await
     }
 
-    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<(), Problem> {
-        self.say("heartbeat_node", node.as_str(), &heartbeat).await
+    async fn heartbeat(&self, node: &NodeName, heartbeat: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem> {
+        let outgoing = self.client.outgoing_with("heartbeat_node", &[node.as_str()], &heartbeat)?;
+        let answer = self.send(outgoing).await?;
+        if answer.is_empty() {
+            // A control of the release before this one gives no leases.
+            return Ok(HeartbeatAnswer::default());
+        }
+        serde_json::from_slice(&answer).map_err(|error| {
+            Problem::internal(format!("{} answered a heartbeat with {error}", self.client.base))
+        })
     }
 
     async fn report_instances(&self, node: &NodeName, reports: Vec<InstanceReport>) -> Result<(), Problem> {

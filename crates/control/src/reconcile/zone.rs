@@ -27,7 +27,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tutti_api::{Cache, WatchEvent, WatchStream};
 use tutti_model::{
-    ErrorCode, Millis, Problem, Resource, Timestamp,
+    ErrorCode, InstanceId, Millis, Problem, Resource, Timestamp,
     assignment::AssignmentSpec,
     control::PresenceSpec,
     ingress::IngressSpec,
@@ -142,6 +142,9 @@ struct Zone {
     /// What was written for each service and not told back by watch yet.
     written: BTreeMap<String, Written>,
     silent: BTreeSet<NodeName>,
+    /// Instances of singletons that are to stop, and when this control first knew of it. By its own clock, and after the
+    /// write: what another control knew, or what it took a write to take, does not matter.
+    revoked: BTreeMap<InstanceId, Timestamp>,
     /// What placement goes by of each node, to tell when it changes: what was asked of it, without what it holds ready,
     /// and what it is.
     known_nodes: BTreeMap<String, (NodeSpec, NodeStatus)>,
@@ -191,6 +194,7 @@ impl Zone {
             pool_notes: BTreeMap::new(),
             written: BTreeMap::new(),
             silent: BTreeSet::new(),
+            revoked: BTreeMap::new(),
             known_nodes: BTreeMap::new(),
             views: None,
             promised: Vec::new(),
@@ -243,6 +247,13 @@ impl Zone {
         for instance in apply(&mut self.instances, event) {
             let service = instance.spec.version.service.to_string();
             let is_there = self.instances.get(&instance.name).is_some();
+            if instance.spec.manifest.singleton {
+                let now = self.objects.clock().now();
+                match is_there && instance.spec.goal == Goal::Stop {
+                    true => _ = self.revoked.entry(instance.spec.instance.clone()).or_insert(now),
+                    false => _ = self.revoked.remove(&instance.spec.instance),
+                }
+            }
             self.by_service.set(&instance.name, is_there.then_some(service.as_str()));
             self.wake.now(service);
             if !is_there || instance.spec.goal != Goal::Serve {
@@ -475,6 +486,7 @@ impl Zone {
             nodes: &nodes,
             ingresses,
             load: Load { running: self.observed.running(service) },
+            revoked: &self.revoked,
             spares: &spares,
         })
     }

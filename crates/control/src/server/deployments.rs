@@ -102,7 +102,9 @@ async fn begin(
     let from = service.status.split.clone();
     let first_step = target.split(&from, 0);
     Split::new(first_step.iter().map(|(version, share)| (version.clone(), share)))?;
-    fits_one_value(app, service, &from, &first_step).await?;
+    let versions = sharing(app, service, &from, &first_step).await?;
+    fits_one_value(service, &versions)?;
+    runs_alone(service, &versions, &target, &from)?;
     let (objects, id) = (&app.objects, app.objects.random().deployment_id());
     let first = first_note(&target, &from);
     let spec = DeploymentSpec {
@@ -124,22 +126,53 @@ async fn begin(
     Ok((deployment, changed))
 }
 
-/// Refuses versions that together are more than a zone can be handed. No later step has others than the first, and the
-/// rollback of a deployment has the same as the deployment.
-async fn fits_one_value(
+/// The versions that a deployment shifts traffic between. No later step has others than the first, and the rollback of a
+/// deployment has the same as the deployment.
+async fn sharing(
     app: &App,
     service: &Resource<ServiceSpec>,
     from: &Split,
     to: &Split,
-) -> Result<(), Problem> {
+) -> Result<Vec<VersionSpec>, Problem> {
     let names: BTreeSet<&VersionName> = from.iter().chain(to.iter()).map(|(version, _)| version).collect();
-    let mut bytes = 0usize;
-    for name in &names {
-        let name = service.spec.service.at((*name).clone()).to_string();
-        if let Some(version) = app.objects.find::<VersionSpec>(&name).await? {
-            bytes = bytes.saturating_add(versions::bytes(&version.spec));
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let name = service.spec.service.at(name.clone()).to_string();
+        found.extend(app.objects.find::<VersionSpec>(&name).await?.map(|version| version.spec));
+    }
+    Ok(found)
+}
+
+/// Refuses a deployment by which a singleton would share the traffic with another version: both would have to run.
+fn runs_alone(
+    service: &Resource<ServiceSpec>,
+    versions: &[VersionSpec],
+    target: &Target,
+    from: &Split,
+) -> Result<(), Problem> {
+    let is_singleton = |name: &VersionName| {
+        versions.iter().any(|spec| spec.version.version == *name && spec.manifest.singleton)
+    };
+    for step in 0..target.steps() {
+        let split = target.split(from, step);
+        if split.len() > 1
+            && let Some((name, _)) = split.iter().find(|(name, _)| is_singleton(name))
+        {
+            let problem = Problem::invalid(format!(
+                "{}@{name} is a singleton and cannot share the traffic ({split}): both versions would run",
+                service.name
+            ));
+            return Err(problem
+                .object(service.object())
+                .hint("give one version 100%: the one that runs is stopped before the next is started"));
         }
     }
+    Ok(())
+}
+
+/// Refuses versions that together are more than a zone can be handed.
+fn fits_one_value(service: &Resource<ServiceSpec>, versions: &[VersionSpec]) -> Result<(), Problem> {
+    let bytes = versions.iter().map(versions::bytes).fold(0usize, usize::saturating_add);
     if bytes <= VERSIONS_BYTES {
         return Ok(());
     }
@@ -147,7 +180,7 @@ async fn fits_one_value(
         tutti_model::ErrorCode::QuotaExceeded,
         format!(
             "the manifests of the {} versions that would share the traffic of {} are {} KiB together, more than {}",
-            names.len(),
+            versions.len(),
             service.name,
             bytes.div_ceil(1024),
             VERSIONS_BYTES / 1024

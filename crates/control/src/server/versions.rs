@@ -14,8 +14,9 @@ use tutti_model::{
     Problem, Resource, Share, VersionRef,
     deployment::{DeploymentSpec, Target},
     limits,
+    manifest::NO_SINGLETON,
     service::ServiceSpec,
-    version::VersionSpec,
+    version::{Isolate, VersionSpec},
 };
 
 /// Most versions of one service.
@@ -58,6 +59,9 @@ pub(super) async fn create(call: Call) -> Answer {
             request.isolate
         ))
         .into());
+    }
+    if request.manifest.singleton && request.isolate == Isolate::Wasm {
+        return Err(Problem::invalid(format!("[service] singleton: {NO_SINGLETON}")).into());
     }
     let spec = VersionSpec {
         version: name.clone(),

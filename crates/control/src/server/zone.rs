@@ -53,8 +53,7 @@ pub(super) async fn register_node(call: Call) -> Answer {
 /// `PUT /v1/zone/nodes/{name}/heartbeat`
 pub(super) async fn heartbeat_node(call: Call) -> Answer {
     let heartbeat: NodeHeartbeat = call.json()?;
-    call.app.zone.heartbeat(&node(&call)?, heartbeat).await?;
-    Ok(reply::no_content())
+    Ok(reply::ok(&call.app.zone.heartbeat(&node(&call)?, heartbeat).await?))
 }
 
 /// `POST /v1/zone/nodes/{name}/reports`

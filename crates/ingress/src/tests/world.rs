@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tutti_api::{
     Change, WatchEvent, WatchStream, ZoneApi,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat},
 };
 use tutti_base::{Body, Random, SystemClock, Tasks, body};
 use tutti_model::{
@@ -139,8 +139,8 @@ impl ZoneApi for Zone {
         Ok(())
     }
 
-    async fn heartbeat(&self, _: &NodeName, _: NodeHeartbeat) -> Result<(), Problem> {
-        Ok(())
+    async fn heartbeat(&self, _: &NodeName, _: NodeHeartbeat) -> Result<HeartbeatAnswer, Problem> {
+        Ok(HeartbeatAnswer::default())
     }
 
     async fn report_instances(&self, _: &NodeName, _: Vec<InstanceReport>) -> Result<(), Problem> {

@@ -29,6 +29,7 @@ use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
 };
+use tutti_base::Uptime;
 use tutti_isolate::{Exit, Running, Target, Usage};
 use tutti_model::Millis;
 
@@ -136,6 +137,11 @@ impl Running for ProcessRunning {
         }
     }
 
+    async fn extend(&self, until: Uptime) {
+        // If it cannot be told, it ends when it was to, and that is told as its exit.
+        let _ = self.order(&Message::Extend(until)).await;
+    }
+
     async fn usage(&self) -> Usage {
         let Some(state) = self.state.as_ref().filter(|_| self.exit.borrow().is_none()) else {
             return Usage::default();
@@ -224,7 +230,7 @@ async fn heard(read: &mut OwnedReadHalf) -> Option<Ended> {
     BufReader::new(read.take(MESSAGE_BYTES)).read_line(&mut line).await.ok()?;
     match serde_json::from_str(&line).ok()? {
         Message::Ended(ended) => Some(ended),
-        Message::Stop(_) => None,
+        Message::Stop(_) | Message::Extend(_) => None,
     }
 }
 

@@ -91,6 +91,7 @@ impl ProcessDriver {
             memory: spec.manifest.memory.0,
             milli_cpu: spec.manifest.cpu.0,
             grace: spec.manifest.drain,
+            until: spec.until,
             probe: false,
         };
         record::write(&folder, record::SPEC, &shim).map_err(what("its spec"))?;
@@ -168,6 +169,7 @@ impl ProcessDriver {
                 memory: 16 << 20,
                 milli_cpu: 100,
                 grace: Millis(0),
+                until: None,
                 probe: true,
                 folder: folder.clone(),
             };

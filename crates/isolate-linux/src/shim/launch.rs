@@ -208,6 +208,11 @@ fn exec(
     let null = File::open("/dev/null")?;
     sys::replace_standard_streams([null.as_fd(), stdout, stderr])?;
     sys::close_on_exec_from(3)?;
+    if spec.until.is_some() {
+        // It may not outlive the shim by a moment, which alone ends it when its lease has run out. Set last, since a change
+        // of user takes it back.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
     Ok(sys::exec(&name, &arguments?, &variables?))
 }
 

@@ -23,7 +23,7 @@ use std::{
     process::ExitCode,
     time::SystemTime,
 };
-use tutti_base::SecretValues;
+use tutti_base::{SecretValues, Uptime};
 use tutti_model::{Timestamp, limits};
 use zeroize::Zeroizing;
 
@@ -120,6 +120,9 @@ fn start(folder: &Path, secrets: SecretValues) -> Result<Running, Failed> {
     let outputs = Outputs::open(&spec).map_err(host("opening the log"))?;
 
     let limits = Limits { memory: spec.memory, milli_cpu: spec.milli_cpu };
+    if spec.until.is_some_and(|until| Uptime::now() >= until) {
+        return Err(host("starting")(io::Error::other("its lease ran out before it was started")));
+    }
     let (groups, weaker) = cgroup::create(spec.instance.as_str(), limits);
     let launched = launch::launch(&spec, &groups);
     let state = launched.and_then(|launched| {

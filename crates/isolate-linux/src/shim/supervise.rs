@@ -16,6 +16,7 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use tutti_base::Uptime;
 use tutti_model::{Millis, log::Output, quantity::ByteSize};
 
 /// Agents that may be connected at once: one, and one that was killed and whose end the kernel has not told yet; more
@@ -47,6 +48,8 @@ struct Stopping {
     /// What it was given at most.
     grace: Millis,
     killed: bool,
+    /// Whether it is killed because its lease has run out.
+    lapsed: bool,
 }
 
 impl Running {
@@ -73,13 +76,22 @@ impl Running {
             let mut asked = Vec::new();
             connections.retain_mut(|connection| connection.read(&mut asked));
             if self.was_signalled() {
-                asked.push(self.spec.grace.0);
+                asked.push(Message::Stop(self.spec.grace.0));
             }
             if self.is_forsaken() {
-                asked.push(0);
+                asked.push(Message::Stop(0));
             }
-            for grace in asked {
-                self.ask(&mut stopping, Millis(grace));
+            for message in asked {
+                match message {
+                    Message::Stop(grace) => self.ask(&mut stopping, Millis(grace)),
+                    // Who was started without an end gets none.
+                    Message::Extend(until) => self.spec.until = self.spec.until.map(|end| end.max(until)),
+                    Message::Ended(_) => {}
+                }
+            }
+            if self.spec.until.is_some_and(|until| Uptime::now() >= until) && !stopping.killed {
+                (stopping.killed, stopping.lapsed) = (true, true);
+                self.kill();
             }
             if stopping.deadline.is_some_and(|deadline| Instant::now() >= deadline) && !stopping.killed {
                 stopping.killed = true;
@@ -104,7 +116,11 @@ impl Running {
             waits.push(PollFd::from_borrowed_fd(connection.stream.as_fd(), PollFlags::IN));
         }
         let pending = stopping.deadline.filter(|_| !stopping.killed);
-        let most = pending.map_or(LOOK_EVERY, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let mut most =
+            pending.map_or(LOOK_EVERY, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if let Some(until) = self.spec.until.filter(|_| !stopping.killed) {
+            most = most.min(until.since(Uptime::now()).duration());
+        }
         let most = Timespec::try_from(most.min(LOOK_EVERY)).map_err(io::Error::other)?;
         match poll(&mut waits, Some(&most)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -186,7 +202,7 @@ impl Running {
 
 impl Connection {
     /// Takes what has come; `false` once the agent is gone or talks nonsense.
-    fn read(&mut self, asked: &mut Vec<u64>) -> bool {
+    fn read(&mut self, asked: &mut Vec<Message>) -> bool {
         let mut chunk = [0; MESSAGE_BYTES];
         match self.stream.read(&mut chunk) {
             Ok(0) => return false,
@@ -198,7 +214,7 @@ impl Connection {
         while let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.received.drain(..=end).collect();
             match serde_json::from_slice(&line) {
-                Ok(Message::Stop(grace)) => asked.push(grace),
+                Ok(message @ (Message::Stop(_) | Message::Extend(_))) => asked.push(message),
                 Ok(Message::Ended(_)) | Err(_) => return false,
             }
         }
@@ -239,7 +255,9 @@ fn describe(status: WaitStatus, stopping: &Stopping, memory: Option<ByteSize>) -
         },
         (None, None) => "ended".to_owned(),
     };
-    if stopping.killed && signal == Some(libc::SIGKILL) {
+    if stopping.lapsed {
+        text.push_str(": its lease ran out, and control gave it no other");
+    } else if stopping.killed && signal == Some(libc::SIGKILL) {
         text.push_str(&match stopping.grace {
             Millis(0) => ": ended at once, without grace".to_owned(),
             grace => format!(": did not stop within {grace}"),

@@ -195,6 +195,7 @@ pub(crate) fn spec(folder: &Path, number: u64, sample: &Sample) -> StartSpec {
         artifact: sample.artifact.clone(),
         manifest: sample.manifest.clone(),
         secrets: tutti_base::SecretValues::default(),
+        until: None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tutti_base::Uptime;
 use tutti_isolate::{Driver as _, Exit, Running, suite};
 use tutti_model::{Millis, log::Output};
 
@@ -220,6 +221,39 @@ async fn agent_and_shim_killed_together_are_told_as_well() {
     assert_eq!(exited(&running).await.text, "killed by signal 9 (SIGKILL): its shim was killed");
     assert_eq!(running.stop(Millis(0)).await.signal, Some(9));
     host.driver().remove(&spec).await.unwrap();
+    assert_eq!(host.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_lease_ends_an_instance_whose_agent_is_gone_and_only_a_renewed_one_moves_that_on() {
+    let host = Host::new();
+    let sample = counter(&host);
+    let mut spec = host.spec(1, &sample);
+    host.driver().preload(&spec.artifact).await.unwrap();
+    spec.until = Some(Uptime::now());
+    let late = host.driver().start(&spec).await.unwrap_err();
+    assert!(late.chain().contains("its lease ran out before it was started"), "{}", late.chain());
+    let first = Uptime::now().plus(Millis::seconds(5));
+    spec.until = Some(first);
+    let running = host.driver().start(&spec).await.unwrap();
+    suite::answers(&*running).await.unwrap();
+    let last = first.plus(Millis(500));
+    running.extend(last).await;
+    // Never brought nearer.
+    running.extend(Uptime::now()).await;
+    let (process, _) = pids(&spec.folder);
+    drop(running);
+    let again = host.driver().recover(&spec).await.unwrap().expect("known");
+    let exit = exited(&again).await;
+    assert!(Uptime::now() >= last, "ended early");
+    assert_eq!(exit.text, "killed by signal 9 (SIGKILL): its lease ran out, and control gave it no other");
+    assert!(!Path::new(&format!("/proc/{process}/exe")).exists());
+    host.driver().remove(&spec).await.unwrap();
+    // One that was started without an end is given none.
+    let (spec, running) = host.start(2, &sample).await;
+    running.extend(Uptime::now()).await;
+    suite::answers(&*running).await.unwrap();
+    host.end(&spec, &*running).await;
     assert_eq!(host.leftovers(), Vec::<String>::new());
 }
 

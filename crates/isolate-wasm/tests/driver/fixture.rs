@@ -48,6 +48,7 @@ impl Host {
             artifact,
             manifest,
             secrets: tutti_base::SecretValues::default(),
+            until: None,
             folder: self.folder.path().join("instance"),
             logs: self.folder.path().join("logs"),
             instance,

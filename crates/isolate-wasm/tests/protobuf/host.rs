@@ -91,6 +91,7 @@ impl Host {
             artifact: Artifact { digest: layers[0].digest.clone(), layers },
             manifest: Manifest { memory: ByteSize::mib(64), timeout: Millis(30_000), ..Manifest::default() },
             secrets: tutti_base::SecretValues::default(),
+            until: None,
             folder: folder.path().join("instance"),
             logs: folder.path().join("logs"),
             instance: InstanceId::from_bits(9),

@@ -37,6 +37,18 @@ fn an_empty_manifest_is_the_default() {
 }
 
 #[test]
+fn a_singleton_has_one_worker_and_is_a_process() {
+    let read = |lines: &str| Manifest::from_toml(&format!("[service]\nsingleton = true\n{lines}"));
+    let manifest = read("").unwrap();
+    assert_eq!((manifest.singleton, manifest.min, manifest.max), (true, 1, 1));
+    let faults = read("max = 2\nisolate = \"wasm\"").unwrap_err();
+    let faults: Vec<&str> = faults.iter().map(|fault| fault.detail.as_str()).collect();
+    assert_eq!(faults[0], "[service] max: a singleton has 1 worker, and max is 2");
+    assert!(faults[1].starts_with("[service] singleton: only a process can be one"), "{faults:?}");
+    assert!(Manifest::from_toml("[service]\nsingelton = true").unwrap_err()[0].hint.is_some());
+}
+
+#[test]
 fn every_fault_is_reported_at_once() {
     let faults = Manifest::from_toml(
         r#"

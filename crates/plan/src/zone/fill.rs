@@ -35,7 +35,9 @@ impl<'a> Pass<'a> {
         }
         let mut refusals = Vec::new();
         for (name, count) in missing {
-            refusals.extend(self.place_new(&name, count, &mut nodes, &mut spread));
+            if !self.await_others(&name, &nodes, &spread) {
+                refusals.extend(self.place_new(&name, count, &mut nodes, &mut spread));
+            }
         }
         self.make_room(nodes, spread);
         self.reasons.extend(refusals);

@@ -92,7 +92,8 @@ fn is_held_by_load(pass: &Pass<'_>) -> bool {
 
 /// What an instance that served does next.
 fn after_serving(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Goal {
-    if pass.view.assignment.removed || pass.is_leaving(instance) {
+    let is_ousted = pass.ousted.contains(&instance.spec.instance);
+    if pass.view.assignment.removed || pass.is_leaving(instance) || is_ousted {
         return Goal::Standby { until: pass.view.now };
     }
     if !pass.is_ready(instance) {
@@ -163,12 +164,14 @@ fn split_returned_to<'a>(
 }
 
 /// An instance that is lost is to stop, should its node come back, once others do its work: what comes back goes by
-/// today's state. Before that it is welcome. One that was on its way out anyway is given up at once.
+/// today's state. Before that it is welcome. One that was on its way out anyway is given up at once, and so is one that
+/// keeps a singleton from being started elsewhere.
 fn given_up(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> Option<Goal> {
     if !pass.lost.contains(&instance.spec.instance) || instance.spec.goal == Goal::Stop {
         return None;
     }
     let replaced = match instance.spec.goal {
+        _ if pass.ousted.contains(&instance.spec.instance) => true,
         Goal::Serve => pass.versions.get(&instance.spec.version.version).is_none_or(|version| {
             pass.ready(version).len() >= usize::try_from(version.need.workers).unwrap_or(usize::MAX)
         }),

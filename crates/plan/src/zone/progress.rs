@@ -79,8 +79,11 @@ pub(super) fn conclude(mut pass: Pass<'_>, weights: Weights) -> ServicePlan {
 }
 
 /// Only its agent can know that an instance is gone, and it says so by reporting it stopped. Where the node itself was
-/// removed there is nobody left to say it.
+/// removed there is nobody left to say it, and only time tells that a singleton's is.
 fn is_gone(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> bool {
+    if instance.spec.manifest.singleton && pass.may_run(instance) {
+        return false;
+    }
     if !pass.view.nodes.iter().any(|node| node.node == instance.spec.node) {
         return true;
     }

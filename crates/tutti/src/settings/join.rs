@@ -22,6 +22,11 @@ pub(crate) struct JoinSettings {
     pub(crate) member_dir: PathBuf,
 }
 
+/// The roles that are named.
+pub(super) fn roles(effective: &Effective) -> Result<BTreeSet<MachineRole>, Problem> {
+    Ok(several::<MachineRole>(effective.text("join.role"))?.into_iter().collect())
+}
+
 /// Texts between commas, each read as what it is.
 fn several<T: std::str::FromStr<Err = Problem>>(text: &str) -> Result<Vec<T>, Problem> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect()
@@ -43,9 +48,7 @@ impl TryFrom<&Effective> for JoinSettings {
                     .hint("write: tutti join HOST:7070 --token TOKEN, or set TUTTI_JOIN_CONTROLS"),
             );
         }
-        let roles = several::<MachineRole>(effective.text("join.role"));
-        let roles: BTreeSet<_> =
-            roles.map_err(|problem| faults.push(problem)).unwrap_or_default().into_iter().collect();
+        let roles = roles(effective).map_err(|problem| faults.push(problem)).unwrap_or_default();
         let token = match effective.text("join.token") {
             "" => Err(Problem::invalid("there is no join token").hint(
                 "make one with: tutti token create --node, and give it with --token or TUTTI_JOIN_TOKEN",

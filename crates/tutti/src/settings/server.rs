@@ -2,10 +2,11 @@
 
 use super::{Effective, Settings, StoreAddress, blobs};
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
-use tutti_model::{Problem, node::HostPort};
+use tutti_model::{Problem, member::MachineRole, node::HostPort};
 
 /// Where control listens where nobody says: for other machines, which is what a cluster is for.
 const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7070);
@@ -19,6 +20,8 @@ pub(crate) struct ServerSettings {
     pub(crate) member_dir: PathBuf,
     /// Where others reach it; `None` for what is found.
     pub(crate) advertise: Option<HostPort>,
+    /// What the machine runs: control, and what is said.
+    pub(crate) roles: BTreeSet<MachineRole>,
 }
 
 impl TryFrom<&Effective> for ServerSettings {
@@ -27,6 +30,12 @@ impl TryFrom<&Effective> for ServerSettings {
     fn try_from(effective: &Effective) -> Result<ServerSettings, Vec<Problem>> {
         let mut faults = Vec::new();
         let advertise = super::advertise(effective, &mut faults);
+        let mut roles = BTreeSet::from([MachineRole::Server]);
+        if !effective.is_default("join.role") {
+            roles.extend(
+                super::join::roles(effective).map_err(|problem| faults.push(problem)).unwrap_or_default(),
+            );
+        }
         let mut control = Settings::try_from(effective).map_err(|mut others| {
             others.append(&mut faults);
             others
@@ -51,6 +60,7 @@ impl TryFrom<&Effective> for ServerSettings {
         if effective.is_default("context") {
             "cluster".clone_into(&mut control.context);
         }
-        Ok(ServerSettings { control, member_dir: PathBuf::from(effective.text("member_dir")), advertise })
+        let member_dir = PathBuf::from(effective.text("member_dir"));
+        Ok(ServerSettings { control, member_dir, advertise, roles })
     }
 }

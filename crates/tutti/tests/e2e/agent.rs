@@ -70,7 +70,7 @@ impl<'a> Agent<'a> {
         self.ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 

@@ -45,6 +45,8 @@ mod scaling;
 mod secrets;
 #[path = "../../../store/tests/server/postgres.rs"]
 mod server;
+mod singleton;
+mod six;
 mod sleep;
 mod split;
 mod traffic;

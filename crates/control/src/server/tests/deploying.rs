@@ -171,6 +171,36 @@ async fn one_of_many_gets_the_lock() {
 }
 
 #[tokio::test]
+async fn a_singleton_never_shares_its_traffic() {
+    let api = Api::start().await;
+    let singleton = |version: &str, isolate: &str| {
+        let mut body = pushing(version, PUSHED);
+        body["manifest"] = json!({ "singleton": true, "max": 1 });
+        body["isolate"] = isolate.into();
+        body
+    };
+    let refused = api.post("/v1/versions", singleton("example.com:web@9.0", "wasm")).await.expect(400);
+    assert!(refused.detail().contains("only a process can be one"), "{}", refused.detail());
+    api.push("example.com:web@1.0").await.expect(201);
+    api.post("/v1/versions", singleton("example.com:web@2.0", "process")).await.expect(201);
+    api.deploy("example.com:web@1.0", "100%").await.expect(201);
+    api.finish("example.com:web").await;
+    let refused = api.deploy("example.com:web@2.0", "10%").await.expect(400);
+    assert_eq!(
+        refused.detail(),
+        "example.com:web@2.0 is a singleton and cannot share the traffic (1.0 90%, 2.0 10%): both versions would run"
+    );
+    assert!(refused.hint().contains("give one version 100%"));
+    let steps = json!({ "version": "example.com:web@2.0", "steps": ["10%", "100%"], "every": "30s" });
+    api.post("/v1/deployments", steps).await.expect(400);
+    api.deploy("example.com:web@2.0", "100%").await.expect(201);
+    api.finish("example.com:web").await;
+    // Nor does another share it with the singleton.
+    api.deploy("example.com:web@1.0", "50%").await.expect(400);
+    api.deploy("example.com:web@1.0", "100%").await.expect(201);
+}
+
+#[tokio::test]
 async fn versions_that_are_too_large_together_are_refused_before_anything_changes() {
     let api = Api::start().await;
     let large = |version: &str, bytes: usize| {

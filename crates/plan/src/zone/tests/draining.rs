@@ -1,4 +1,4 @@
-//! Nodes that drain: what they run goes elsewhere, without a moment in which fewer can serve.
+//! Nodes that drain, and nodes that are gone: what they run goes elsewhere, without a moment in which fewer can serve.
 
 use super::*;
 
@@ -70,4 +70,14 @@ fn what_stands_by_there_goes_and_is_not_taken_back() {
     world.nodes.push(node("b"));
     world.drain(0).assign(&[("1.0", "100%")], true).settle();
     assert_eq!((world.on("a"), world.serving().as_str()), (0, "1.0 100%"));
+}
+
+#[test]
+fn a_node_that_is_gone_is_not_waited_for() {
+    let mut world = World::new(3);
+    world.assign(&[("1.0", "100%")], false).settle();
+    world.nodes.retain(|node| node.node.as_str() != "a");
+    world.settle();
+    assert_eq!(world.instances.len(), 3);
+    assert!(of_node(&world, "a").is_empty());
 }

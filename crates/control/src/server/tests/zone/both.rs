@@ -8,7 +8,7 @@ use tutti_model::{
     ErrorCode, Millis,
     control::PresenceSpec,
     ingress::IngressSpec,
-    instance::{InstanceState, InstanceStatus},
+    instance::{Goal, InstanceState, InstanceStatus, LEASES_PER_NODE},
     limits,
     quantity::ByteSize,
 };
@@ -36,6 +36,7 @@ over_both!(
     a_node_sees_its_instances_in_whole_transactions,
     reports_follow_the_state_machine,
     a_node_reports_of_its_own_instances_only,
+    leases_are_given_to_a_nodes_own_instances_that_are_not_to_stop,
     an_ingress_lives_by_its_reports,
     a_node_is_given_the_secrets_of_its_own_instances,
     a_watch_begins_after_a_revision,
@@ -193,6 +194,29 @@ async fn a_node_reports_of_its_own_instances_only(world: World) {
         let stored = world.objects.get::<InstanceSpec>(&instance.name).await.unwrap();
         assert_eq!(stored.status.state, InstanceState::Pending);
     }
+}
+
+async fn leases_are_given_to_a_nodes_own_instances_that_are_not_to_stop(world: World) {
+    let (own, other) = (world.instance(1, "n1"), world.instance(2, "n2"));
+    let (mut stops, mut drains) = (world.instance(3, "n1"), world.instance(4, "n1"));
+    (stops.spec.goal, drains.spec.goal) = (Goal::Stop, Goal::Drain);
+    let write = world.objects.write().create(&own).create(&other).create(&stops).create(&drains);
+    write.commit().await.unwrap().unwrap();
+    let id = |number: u64| InstanceId::from_bits(number);
+    let ask = async |leases: Vec<InstanceId>| {
+        let heartbeat = NodeHeartbeat { leases, ..NodeHeartbeat::default() };
+        world.zone.heartbeat(&node("n1"), heartbeat).await.unwrap().leases
+    };
+    assert_eq!(ask((1..=5).map(id).collect()).await, [id(1), id(4)]);
+    // Nothing is remembered: what was written last counts.
+    let mut own = world.objects.get::<InstanceSpec>(&own.name).await.unwrap();
+    own.spec.goal = Goal::Stop;
+    world.objects.write().update(&own).commit().await.unwrap().unwrap();
+    assert_eq!(ask(vec![id(1), id(4)]).await, [id(4)]);
+    // More than may be asked for are not looked at.
+    let mut many: Vec<InstanceId> = (100..100 + LEASES_PER_NODE as u64).map(id).collect();
+    many.push(id(4));
+    assert_eq!(ask(many).await, []);
 }
 
 fn ingress(name: &str, reached: u64) -> IngressReport {
