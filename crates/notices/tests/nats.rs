@@ -7,67 +7,19 @@
     reason = "the whole file is a test: what fails here is to fail loudly"
 )]
 
+mod server;
+
 use futures_util::StreamExt as _;
+use server::Server;
 use std::{
-    net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 use tokio::time::timeout;
-use tutti_notices::{Carrier as _, Nats, NatsAddress};
+use tutti_notices::{Carrier as _, Nats};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A server, on the same port at each start.
-struct Server {
-    port: u16,
-    arguments: Vec<String>,
-    child: Option<Child>,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Option<Server> {
-        if Command::new("nats-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            println!("skipped: this test runs nats-server (Debian: nats-server), which is not installed");
-            return None;
-        }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Server { port, arguments, child: None };
-        server.run();
-        Some(server)
-    }
-
-    fn run(&mut self) {
-        let port = self.port.to_string();
-        let mut command = Command::new("nats-server");
-        command.args(["-a", "127.0.0.1", "-p", &port]).args(&self.arguments);
-        self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    fn address(&self, scheme: &str) -> NatsAddress {
-        format!("{scheme}://127.0.0.1:{}", self.port).parse().unwrap()
-    }
-
-    /// Waits until it listens, without speaking to it.
-    async fn listens(&self) {
-        until(|| TcpStream::connect(("127.0.0.1", self.port)).is_ok()).await;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 async fn until(holds: impl Fn() -> bool) {
     let holding = async {

@@ -116,3 +116,40 @@ pub(crate) async fn heard(
     tasks.spawn("notices", run);
     Ok(Arc::new(NoticedZone::new(zone, hearing, Random::from_os())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use futures_util::stream::{BoxStream, StreamExt as _};
+
+    #[derive(Debug)]
+    struct Reached(bool);
+
+    #[async_trait]
+    impl Carrier for Reached {
+        async fn publish(&self, _: String, _: Vec<u8>) {}
+
+        fn is_connected(&self) -> bool {
+            self.0
+        }
+
+        fn subscribe(&self, _: Vec<String>) -> BoxStream<'static, bytes::Bytes> {
+            futures_util::stream::pending().boxed()
+        }
+    }
+
+    #[test]
+    fn whether_nats_is_reached_is_a_figure_and_when_it_is_not_a_trouble() {
+        let others: Metrics = Arc::new(|| "tutti_up 1\n# EOF\n".to_owned());
+        for reached in [true, false] {
+            let telling = Telling(Some(Arc::new(Reached(reached))));
+            let text = telling.metrics(Arc::clone(&others))();
+            let own = format!("\ntutti_notices_connected {}\ntutti_up 1\n# EOF\n", u8::from(reached));
+            assert!(text.starts_with("# HELP tutti_notices_connected ") && text.ends_with(&own), "{text}");
+            assert_eq!(telling.troubles()().is_empty(), reached);
+        }
+        assert_eq!(Telling::none().metrics(others)(), "tutti_up 1\n# EOF\n");
+        assert!(Telling::none().troubles()().is_empty());
+    }
+}

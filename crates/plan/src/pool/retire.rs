@@ -4,7 +4,11 @@ use super::{Pass, wide};
 use crate::placement::{NodeView, place};
 use std::collections::BTreeMap;
 use tutti_model::{
-    Timestamp, VersionRef, instance::Goal, name::NodeName, pool::MachineState, version::VersionSpec,
+    Timestamp, VersionRef,
+    instance::{Goal, InstanceSpec},
+    name::NodeName,
+    pool::MachineState,
+    version::VersionSpec,
 };
 
 /// Lets go what is not to be.
@@ -29,13 +33,15 @@ fn rehome_what_drains(pass: &mut Pass<'_>) {
     }
 }
 
-/// What serves on a node and has to serve elsewhere when it goes; `None` if something stands by or drains there: that
-/// goes by itself, and until then a rollback may want it.
+/// What serves on a node and has to serve elsewhere when it goes; `None` if something stands by or drains there, which
+/// goes by itself, and until then a rollback may want it; or if a singleton runs there, which would have to stop for it.
 fn serving(pass: &Pass<'_>, node: &NodeName) -> Option<Vec<VersionSpec>> {
     let here = pass.view.instances.iter().filter(|instance| instance.spec.node == *node);
     let here: Vec<_> = here.filter(|instance| instance.spec.goal != Goal::Stop).collect();
-    let all_serve = here.iter().all(|instance| instance.spec.goal == Goal::Serve);
-    all_serve.then(|| here.iter().map(|instance| instance.spec.version_spec()).collect())
+    let moves = |spec: &InstanceSpec| spec.goal == Goal::Serve && !spec.manifest.singleton;
+    here.iter()
+        .all(|instance| moves(&instance.spec))
+        .then(|| here.iter().map(|instance| instance.spec.version_spec()).collect())
 }
 
 /// The nodes as they would be if this one were empty; `None` if not all that it runs would fit elsewhere.

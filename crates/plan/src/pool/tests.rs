@@ -268,6 +268,10 @@ fn nothing_goes_while_something_waits_for_such_a_machine_or_stands_by_there() {
     world.looks(60);
     assert_eq!(world.states(), ["joined"]);
     world.instances[0].spec.goal = Goal::Serve;
+    world.instances[0].spec.manifest.singleton = true;
+    world.looks(60);
+    assert_eq!(world.states(), ["joined"], "it would have to stop");
+    world.instances[0].spec.manifest.singleton = false;
     world.looks(60);
     assert_eq!((world.states(), world.instances[0].spec.node.as_str()), (vec![], "static"));
 }
