@@ -68,6 +68,7 @@ impl Candidate {
         let mut pauses = Backoff::new(PAUSES.0, PAUSES.1, self.objects().random().clone());
         while !stop.is_cancelled() {
             let elected = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 elected = self.elected() => elected,
             };
@@ -82,6 +83,7 @@ impl Candidate {
                     }
                     let pause = pauses.fail();
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => return,
                         () = self.objects().clock().sleep(pause) => {}
                     }
@@ -147,6 +149,7 @@ impl Candidate {
             ReconcileOptions { objects: self.objects().fenced(&office.leader), ..self.options.clone() };
         reconcile::start(options, &self.tasks, &running, &over);
         let lost = tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             lost = self.keep(office.lease) => Some(lost),
         };
@@ -169,6 +172,7 @@ impl Candidate {
         loop {
             clock.sleep(KEEP_ALIVE).await;
             let answer = tokio::select! {
+                biased;
                 answer = self.objects().store().keep_alive(lease) => answer,
                 () = clock.sleep_until(kept.plus(GIVE_UP)) => {
                     Err(StoreError::Unavailable("it does not answer".to_owned()))
