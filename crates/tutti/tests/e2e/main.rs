@@ -23,6 +23,7 @@ mod bad_input;
 mod bucket;
 mod crash;
 mod domains;
+mod engine;
 mod etcd;
 mod explain;
 mod faults;
