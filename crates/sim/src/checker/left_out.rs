@@ -7,8 +7,9 @@ use tutti_model::{
     InstanceId, Millis, Resource, Share, Timestamp, VersionName, instance::Goal, table::TableSpec,
 };
 
-/// How long control may take to know that an instance is ready again: its watch may be late or broken.
-const KNOWN: Millis = Millis::seconds(10);
+/// How long control may take to know that an instance is ready again: its watch may be broken, or late several times in a
+/// row.
+const KNOWN: Millis = Millis::seconds(20);
 
 impl Checker {
     /// Called when an instance was taken.

@@ -117,9 +117,9 @@ impl Wrong {
                 }
             }),
             Planted::VersionLost => edit::<TableSpec>(operation, |table| {
-                if self.is_time()
-                    && let Backend::Versions(versions) = &mut table.spec.backend
+                if let Backend::Versions(versions) = &mut table.spec.backend
                     && versions.len() > 1
+                    && self.is_time()
                     && let Some(lost) = versions.pop()
                     && let Some(first) = versions.first_mut()
                 {
@@ -128,7 +128,10 @@ impl Wrong {
                 }
             }),
             Planted::SleepersLeftOut => edit::<TableSpec>(operation, |table| {
-                if self.is_time()
+                let mut named = table.spec.versions().iter().flat_map(|version| &version.endpoints);
+                let sleeps = named.any(|endpoint| self.is_asleep(endpoint.instance.as_str()));
+                if sleeps
+                    && self.is_time()
                     && let Backend::Versions(versions) = &mut table.spec.backend
                 {
                     for version in versions {
