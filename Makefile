@@ -1,10 +1,10 @@
 # `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check fmt-check lint fmt tidy arrows sim guests bench fuzz
+.PHONY: help up down test test-engines check fmt-check lint fmt tidy arrows sim guests bench fuzz
 
 help: ## Shows this.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 up: ## Installs what is missing, builds, starts a cloud with a sample service, prints how to call it.
 	@scripts/up.sh
@@ -14,6 +14,9 @@ down: ## Stops what `make up` started; the data stays.
 
 test: ## Proves the whole thing. Runs beside `make up`.
 	@scripts/test.sh
+
+test-engines: ## The end-to-end tests on SQLite, etcd and PostgreSQL, whole on each.
+	@scripts/test-engines.sh whole sqlite etcd postgres
 
 check: fmt-check tidy arrows lint ## Format, arrows and lints, without tests.
 

@@ -87,6 +87,12 @@ stage "build" build || { say "the build failed"; echo "0 passed, 1 failed, 0 ski
 export TUTTI_TEST_PYTHON=$root/target/venv/bin/python
 export TUTTI_TEST_NODE=$root/target/node
 suite "tests" rust_tests
+# What holds state, again on the engines of clusters; `make test-engines` runs all of it on each.
+if command -v cargo-nextest >/dev/null; then
+    for engine in etcd postgres; do
+        suite "tests on $engine" scripts/test-engines.sh state "$engine"
+    done
+fi
 check "clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 check "licences and bans" deny
 

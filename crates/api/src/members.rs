@@ -74,7 +74,6 @@ impl std::fmt::Debug for CreatedJoinToken {
 
 /// `POST /v1/join`, with the join token as bearer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Join {
     /// The machine's name.
     #[schema(value_type = String)]
@@ -127,7 +126,6 @@ impl Drop for ClusterKey {
 
 /// `POST /v1/zone/members/{name}/certificate`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Renew {
     /// A request for a certificate, as in [`Join`], for the key that the member has.
     pub request: String,

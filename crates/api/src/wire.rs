@@ -230,7 +230,18 @@ pub struct CreateVersion {
     pub isolate: Isolate,
     /// The checked `[service]` section.
     #[schema(value_type = Object)]
+    #[serde(deserialize_with = "known_manifest")]
     pub manifest: Manifest,
+}
+
+/// A manifest with nothing in it that this release does not know: what is asked for and cannot be done is refused.
+fn known_manifest<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Manifest, D::Error> {
+    use serde::de::Error as _;
+    let json = serde_json::Value::deserialize(from)?;
+    match Manifest::unknown_key(&json) {
+        Some(key) => Err(D::Error::custom(format!("the manifest has no key \"{key}\""))),
+        None => serde_json::from_value(json).map_err(D::Error::custom),
+    }
 }
 
 /// `POST /v1/deployments`
@@ -514,4 +525,21 @@ pub struct WhoAmI {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = Object)]
     pub domains: BTreeMap<DomainName, Role>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_with_what_is_not_known_is_refused_at_the_push() {
+        let mut asked = serde_json::json!({
+            "version": "example.com:web@1.0", "artifact": format!("sha256:{}", "0".repeat(64)), "size": 1,
+            "isolate": "wasm", "manifest": { "min": 2 },
+        });
+        let read = |asked: &serde_json::Value| serde_json::from_value::<CreateVersion>(asked.clone());
+        assert_eq!(read(&asked).unwrap().manifest.min, 2);
+        asked["manifest"]["replicas"] = 2.into();
+        assert!(read(&asked).unwrap_err().to_string().contains("the manifest has no key \"replicas\""));
+    }
 }

@@ -172,3 +172,48 @@ pub trait ZoneApi: Send + Sync + Debug + 'static {
     /// Says that the ingress ends in order, so that nobody waits for it.
     async fn leave_ingress(&self, ingress: &str) -> Result<(), Problem>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::members::{Join, Renew};
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    /// The same from a role of a later release.
+    fn later(value: Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let new = ("not_known_yet".to_owned(), json!([1]));
+                Value::Object(
+                    fields.into_iter().map(|(key, value)| (key, later(value))).chain([new]).collect(),
+                )
+            }
+            Value::Array(items) => items.into_iter().map(later).collect(),
+            plain => plain,
+        }
+    }
+
+    fn decodes<T: DeserializeOwned + Serialize + PartialEq + Debug>(message: Value) {
+        let known: T = serde_json::from_value(message.clone()).unwrap();
+        assert_eq!(serde_json::from_value::<T>(later(message)).unwrap(), known);
+    }
+
+    /// Objects that roles watch are tested where their stored forms are kept.
+    #[test]
+    fn what_roles_say_to_one_of_an_older_release_is_understood() {
+        let instance = "i-0123456789";
+        let measured = json!({
+            "cpu": 1, "memory": 1, "disk": 1, "received": 1, "sent": 1,
+            "instances": [{ "instance": instance, "cpu": 1, "memory": 1, "running": 1 }],
+        });
+        let heartbeat = json!({ "used": {}, "running": [[instance, 1]], "measured": measured });
+        let report = json!({ "ingress": "a", "spec": { "http": "" }, "reached": 1, "stats": [] });
+        decodes::<InstanceReport>(json!({ "instance": instance, "status": { "state": "ready" } }));
+        decodes::<NodeHeartbeat>(heartbeat.clone());
+        decodes::<IngressReport>(report.clone());
+        decodes::<Figures>(json!({ "nodes": [["a", heartbeat]], "ingresses": [report] }));
+        decodes::<Join>(json!({ "member": "a", "roles": ["agent"], "request": "" }));
+        decodes::<Renew>(json!({ "request": "" }));
+    }
+}

@@ -69,6 +69,7 @@ impl Candidate {
         let mut pauses = Backoff::new(PAUSES.0, PAUSES.1, self.objects().random().clone());
         while !stop.is_cancelled() {
             let elected = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 elected = self.elected() => elected,
             };
@@ -83,6 +84,7 @@ impl Candidate {
                     }
                     let pause = pauses.fail();
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => return,
                         () = self.objects().clock().sleep(pause) => {}
                     }
@@ -150,6 +152,7 @@ impl Candidate {
         self.options.loops.lead(Some(self.objects().clock().now()));
         reconcile::start(options, &self.tasks, &running, &over);
         let lost = tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             lost = self.keep(office.lease) => Some(lost),
         };
@@ -173,6 +176,7 @@ impl Candidate {
         loop {
             clock.sleep(KEEP_ALIVE).await;
             let answer = tokio::select! {
+                biased;
                 answer = self.objects().store().keep_alive(lease) => answer,
                 () = clock.sleep_until(kept.plus(GIVE_UP)) => {
                     Err(StoreError::Unavailable("it does not answer".to_owned()))

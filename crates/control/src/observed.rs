@@ -218,11 +218,13 @@ impl Observed {
         }
     }
 
-    /// Forgets ingresses that only other controls told of, that have left, and of which nothing was told for a while: what
-    /// was on its way when they left would else count for ever as running.
-    pub fn forget_told(&self, now: Timestamp, is_there: impl Fn(&str) -> bool) {
+    /// Forgets ingresses that this control holds no lease of, that are not there, and that have been silent for a while:
+    /// those that only other controls told of, and those that ended before they could be stored. No watch tells that they
+    /// have left, and what was on its way then would else count for ever as running.
+    pub fn forget_silent(&self, now: Timestamp, is_there: impl Fn(&str) -> bool) {
         let is_over = |name: &str, ingress: &Ingress| {
-            let silent = ingress.told.is_some_and(|at| now.since(at) > NODE_SILENCE);
+            let said = ingress.said.as_ref().map(|(at, _)| *at);
+            let silent = said.max(ingress.told).is_some_and(|at| now.since(at) > NODE_SILENCE);
             silent && ingress.lease.is_none() && !is_there(name)
         };
         let gone: Vec<String> = {
@@ -388,6 +390,19 @@ mod tests {
     }
 
     #[test]
+    fn one_that_could_never_be_stored_is_forgotten_when_it_is_silent() {
+        let observed = Observed::new();
+        let service = "example.com:web".parse().unwrap();
+        let at = |seconds| Timestamp(1_000_000).plus(Millis::seconds(seconds));
+        observed.said(at(0), &report("a", 0));
+        observed.ingress(&report("a", 0));
+        observed.forget_silent(at(10), |_| false);
+        assert_eq!(observed.running(&service), 3);
+        observed.forget_silent(at(11), |_| false);
+        assert_eq!(observed.running(&service), 0);
+    }
+
+    #[test]
     fn repeated_reports_and_restarted_ingresses_never_count_twice_or_back() {
         let observed = Observed::new();
         let (service, version) = ("example.com:web".parse().unwrap(), "1.0".parse().unwrap());
@@ -432,9 +447,9 @@ mod tests {
         second.said(at(2), &report("a", 20));
         second.told(at(2), &first.fresh(at(2)));
         assert_eq!(answers(&second), 10);
-        second.forget_told(at(30), |_| true);
+        second.forget_silent(at(30), |_| true);
         assert_eq!(second.running(&service), 3, "whoever is there stays");
-        second.forget_told(at(30), |_| false);
+        second.forget_silent(at(30), |_| false);
         assert_eq!((second.running(&service), answers(&second)), (0, 10));
     }
 

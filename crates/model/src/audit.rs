@@ -9,7 +9,6 @@ use serde_json::Value;
 
 /// One change, as it was committed: the record's revision is the change's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AuditSpec {
     /// When.
     pub at: Timestamp,
@@ -44,7 +43,6 @@ const fn is_zero(number: &usize) -> bool {
 
 /// What became of one object. Without `before` and `after` its spec stayed as it was, or is not shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AuditChange {
     /// The object, as `KIND NAME`.
     pub object: String,

@@ -15,7 +15,6 @@ pub const CLAIM_LIFE: Millis = Millis::seconds(30 * 24 * 3600);
 
 /// What is claimed, by whom, and what proves it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ClaimSpec {
     /// The domain.
     pub domain: DomainName,
@@ -50,7 +49,6 @@ pub fn record(domain: &DomainName) -> String {
 
 /// A reserved other name of a domain, so that it is nobody else's; the list stands with the domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AliasSpec {
     /// The domain whose alias it is; the object's `name` is the alias.
     pub domain: DomainName,

@@ -17,7 +17,6 @@ pub const AUTHORITY: &str = "members";
 
 /// What is kept of an authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct KeptAuthority {
     /// Its certificate, DER in base64.
     pub certificate: String,
@@ -28,7 +27,6 @@ pub struct KeptAuthority {
 
 /// A cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ClusterSpec {
     /// What tells it from every other, as it stands in certificates: 1 to 63 of a-z, 0-9 and hyphens.
     pub id: String,
@@ -47,7 +45,6 @@ impl Object for ClusterSpec {
 
 /// The authority of a zone: vouches for its members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AuthoritySpec {
     /// It, below the cluster's root.
     pub issuer: KeptAuthority,
@@ -64,7 +61,6 @@ impl Object for AuthoritySpec {
 
 /// A machine of the cluster. The object's name is its.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct MemberSpec {
     /// What it runs.
     pub roles: BTreeSet<MachineRole>,
@@ -105,7 +101,6 @@ impl MemberSpec {
 
 /// What admits one machine, once. The object's name is the hash of the secret, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct JoinTokenSpec {
     /// Which roles it may be given, at most.
     pub roles: BTreeSet<MachineRole>,

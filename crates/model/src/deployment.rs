@@ -20,7 +20,6 @@ use std::{fmt, str::FromStr};
 
 /// What was asked of a deployment. `intent` and `promoted` are the only fields that change after its creation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DeploymentSpec {
     /// Its id; the object's `name` is this as text.
     pub deployment: DeploymentId,

@@ -10,7 +10,6 @@ use std::{fmt, str::FromStr};
 
 /// What was asked of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DomainSpec {
     /// Other names its services answer under.
     #[serde(default)]
@@ -22,7 +21,6 @@ pub struct DomainSpec {
 
 /// One user's place in a domain. A user of the same name made later is another one, and has none of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Member {
     /// Who.
     pub user: UserName,

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 /// What a service says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Manifest {
     /// The isolate, where it is not told from the artifact.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,7 @@ impl Default for Manifest {
 
 /// What a component that serves gRPC says of its calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Grpc {
     /// Longest message, in either direction.
     pub max_message: ByteSize,
@@ -147,7 +147,7 @@ impl Grpc {
 
 /// How and how often an instance is probed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Health {
     /// What is asked.
     pub probe: Probe,
@@ -220,7 +220,28 @@ const GRPC_KEYS: [&str; 1] = ["max_message"];
 /// The keys of `[service.health]`.
 const HEALTH_KEYS: [&str; 7] = ["http", "tcp", "grpc", "start", "interval", "timeout", "failures"];
 
+/// The same where it is JSON.
+const HEALTH_FIELDS: [&str; 5] = ["probe", "start", "interval", "timeout", "failures"];
+
 impl Manifest {
+    /// The first key of a manifest in JSON that this release does not know. What is stored, or sent by a role of a later
+    /// release, may have some, and they are passed over; what a user asks for may not, since it would not be done.
+    #[must_use]
+    pub fn unknown_key(json: &serde_json::Value) -> Option<String> {
+        let sections: [(&str, &[&str]); 5] = [
+            ("", &KEYS),
+            ("placement", &placement::KEYS),
+            ("health", &HEALTH_FIELDS),
+            ("scale", &scale::KEYS),
+            ("grpc", &GRPC_KEYS),
+        ];
+        sections.into_iter().find_map(|(section, known)| {
+            let table = if section.is_empty() { Some(json) } else { json.get(section) };
+            let unknown = table?.as_object()?.keys().find(|key| !known.contains(&key.as_str()))?;
+            Some(if section.is_empty() { unknown.clone() } else { format!("{section}.{unknown}") })
+        })
+    }
+
     /// Reads the `[service]` section of a `tutti.toml`. Other sections are not this function's business.
     ///
     /// # Errors

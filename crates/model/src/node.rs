@@ -16,7 +16,6 @@ pub use address::{HostPort, RoleAddress};
 
 /// What was asked of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct NodeSpec {
     /// Its name; the object's `name` is this as text.
     pub node: NodeName,

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 /// The most that one domain may have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct QuotaSpec {
     /// The domain; the object's `name` is this as text.
     pub domain: DomainName,
@@ -29,7 +28,6 @@ impl Object for QuotaSpec {
 
 /// What is limited; what is absent is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Most instances that services ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +45,6 @@ pub struct Limits {
 
 /// What is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Usage {
     /// Instances that services ask for.
     pub instances: u32,

@@ -81,7 +81,6 @@ impl From<RouteMatch> for String {
 
 /// What was asked of a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RouteSpec {
     /// What requests it takes; the object's `name` is this as text.
     pub r#match: RouteMatch,

@@ -96,7 +96,6 @@ impl From<SecretRef> for String {
 
 /// What was asked of a secret. Its generation counts how often its value was set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SecretSpec {
     /// Its full name; the object's `name` is this as text.
     pub secret: SecretRef,

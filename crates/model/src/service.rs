@@ -6,7 +6,6 @@ use std::{fmt, str::FromStr};
 
 /// What was asked of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// Its full name; the object's `name` is this as text.
     pub service: ServiceRef,

@@ -59,7 +59,6 @@ impl FromStr for Role {
 /// What a token grants: everything (an admin's); one role in one domain, whoever holds it (a service's); or what its
 /// user may at that moment, which `domain` and `role` narrow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TokenSpec {
     /// Whose it is; `None` for an admin's and a service's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -91,7 +91,6 @@ impl FromStr for UserName {
 
 /// What was asked of a user. What it may do stands with the domains.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct UserSpec {}
 
 /// Nothing is kept of what a user does.

@@ -87,7 +87,6 @@ impl FromStr for Isolate {
 
 /// A version, whole: it never changes once created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct VersionSpec {
     /// Its full name; the object's `name` is this as text.
     pub version: VersionRef,

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 /// What was asked of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ZoneSpec {
     /// Its name; the object's `name` is this as text.
     pub zone: ZoneName,

@@ -1,20 +1,34 @@
-//! What must hold after every single transaction, whoever wrote it.
+//! What must hold after every single transaction, whoever wrote it. What needs to know more than the transaction (who
+//! wrote it, who was heard when, what a domain may have) is in files of its own.
 
+mod grace;
+mod leader;
+mod left_out;
+mod quota;
+
+use crate::{Authors, Check, Fault};
 use futures_util::{FutureExt as _, StreamExt as _};
+use grace::Heard;
 use std::collections::{BTreeMap, BTreeSet};
 use tutti_control::{Objects, keys::Home, objects::decode};
 use tutti_model::{
     InstanceId, Kind, Resource, Share, Split, Timestamp, VersionName,
     assignment::AssignmentSpec,
+    control::LeaderSpec,
     deployment::DeploymentSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
     node::Resources,
+    quota::QuotaSpec,
     resource::Object,
     service::ServiceSpec,
     table::TableSpec,
 };
 use tutti_store::{Change, Entry, Watch, WatchEvent};
+
+/// Most times that controls write one object from one look of the checker to the next: several times what the busiest
+/// step of many stories has. More is a loop that undoes its own work.
+const SPIN: usize = 30;
 
 /// Follows the whole store, one transaction after the other.
 pub struct Checker {
@@ -32,21 +46,32 @@ pub struct Checker {
     told: BTreeMap<String, Vec<(u64, BTreeSet<InstanceId>)>>,
     /// The uid and generation of every object.
     lives: BTreeMap<String, (String, u64)>,
+    leaders: BTreeMap<String, Resource<LeaderSpec>>,
+    quotas: BTreeMap<String, Resource<QuotaSpec>>,
+    authors: Authors,
+    heard: Heard,
+    /// Since when each instance that answers does, asleep or awake.
+    answering: BTreeMap<String, Timestamp>,
+    /// Whoever writes now may not have read what is newer than this: the revision at the last look, or the one at which
+    /// the writer was stopped for a while.
+    read: u64,
     /// How many instances stood by for less than their time.
     pub early: usize,
     /// What was found to be wrong, with the revision.
-    pub faults: Vec<String>,
+    pub faults: Vec<Fault>,
+    /// The most times that controls wrote one object between two looks.
+    pub busiest: usize,
 }
 
 impl Checker {
     /// Starts following the store beneath `objects`, which must not fail.
-    pub async fn start(store: &dyn tutti_store::Store) -> Checker {
+    pub(crate) async fn start(store: &dyn tutti_store::Store, authors: Authors) -> Checker {
         let watch = match store.watch("", None).await {
             Ok(watch) => watch,
             Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
         };
         Checker {
-            watch,
+            watch: watch.fuse().boxed(),
             revision: 0,
             tables: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -57,20 +82,37 @@ impl Checker {
             deployments: BTreeMap::new(),
             told: BTreeMap::new(),
             lives: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            authors,
+            heard: Heard::default(),
+            answering: BTreeMap::new(),
+            read: 0,
             early: 0,
             faults: Vec::new(),
+            busiest: 0,
         }
     }
 
-    /// Takes every transaction that has been told by now. Each node has what `node` says.
-    pub fn catch_up(&mut self, objects: &Objects, node: Resources) {
+    /// Takes every transaction that has been told by now. Each node has what `node` says. A control that was `stopped` at
+    /// a revision may have written what it decided then.
+    pub(crate) fn catch_up(&mut self, objects: &Objects, node: Resources, stopped: Option<u64>) {
+        self.read = stopped.unwrap_or(self.revision).min(self.revision);
+        let mut written: BTreeMap<String, usize> = BTreeMap::new();
         while let Some(Some(event)) = self.watch.next().now_or_never() {
             match event {
                 Ok(WatchEvent::Changes { revision, changes }) => {
                     if revision <= self.revision {
-                        self.fault(revision, "the store went back".into());
+                        self.fault(Check::Store, revision, "the store went back".into());
                     }
                     self.revision = revision;
+                    let author = self.authors.take(revision);
+                    if let Some(author) = author {
+                        for change in &changes {
+                            *written.entry(key_of(change).to_owned()).or_default() += 1;
+                        }
+                        self.check_leader(revision, &author, &changes);
+                    }
                     let before = (self.instances.clone(), self.tables.clone());
                     for change in &changes {
                         self.check_generation(revision, change);
@@ -78,15 +120,32 @@ impl Checker {
                     }
                     self.check(revision, objects.clock().now(), &changes, &before.0, &before.1);
                     self.check_room(revision, &changes, node);
+                    self.check_grace(revision, &changes, &before.0, &before.1);
                 }
                 Ok(_) => {}
-                Err(error) => self.fault(self.revision, format!("the checker's own watch failed: {error}")),
+                Err(error) => {
+                    let text = format!("the checker's own watch failed: {error}");
+                    self.fault(Check::Store, self.revision, text);
+                }
+            }
+        }
+        self.heard.settle();
+        if let Some((key, times)) = written.into_iter().max_by_key(|(_, times)| *times) {
+            self.busiest = self.busiest.max(times);
+            if times > SPIN {
+                let text = format!("controls wrote {key} {times} times, and nothing new had happened");
+                self.fault(Check::Spin, self.revision, text);
             }
         }
     }
 
-    fn fault(&mut self, revision: u64, text: String) {
-        self.faults.push(format!("revision {revision}: {text}"));
+    /// The revision of the last transaction taken.
+    pub(crate) const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn fault(&mut self, check: Check, revision: u64, text: String) {
+        self.faults.push(Fault { check, revision, text });
     }
 
     fn take(&mut self, objects: &Objects, change: &Change) {
@@ -99,13 +158,19 @@ impl Checker {
             put(&mut self.tables, &of(Kind::Table), change);
         } else if key.starts_with(&of(Kind::Instance)) {
             put(&mut self.instances, &of(Kind::Instance), change);
+            self.note_answering();
         } else if key.starts_with(&of(Kind::Ingress)) {
             put(&mut self.ingresses, &of(Kind::Ingress), change);
             self.joined.retain(|name, _| self.ingresses.contains_key(name));
             for name in self.ingresses.keys() {
                 self.joined.entry(name.clone()).or_insert(self.revision);
             }
+        } else if key.starts_with(&of(Kind::Leader)) {
+            put(&mut self.leaders, &of(Kind::Leader), change);
+        } else if key.starts_with(&of(Kind::Quota)) {
+            put(&mut self.quotas, &of(Kind::Quota), change);
         } else if key.starts_with(&of(Kind::Assignment)) {
+            self.check_quota(change, &of(Kind::Assignment));
             put(&mut self.assignments, &of(Kind::Assignment), change);
         } else if key.starts_with(&of(Kind::Service)) {
             self.check_removal(change, &of(Kind::Service));
@@ -129,7 +194,7 @@ impl Checker {
                 "deployment {} was {} and became {}",
                 known.name, known.status.phase, next.status.phase
             );
-            self.fault(next.revision, text);
+            self.fault(Check::Final, next.revision, text);
         }
     }
 
@@ -149,6 +214,7 @@ impl Checker {
             self.check_table(revision, &table);
             if let Some(before) = tables_before.get(&table.name) {
                 self.check_rise(revision, before, &table);
+                self.check_left_out(revision, now, before, &table);
             }
             let named: BTreeSet<InstanceId> = table
                 .spec
@@ -188,6 +254,7 @@ impl Checker {
             .collect();
         if locked != unfinished {
             self.fault(
+                Check::Lock,
                 revision,
                 format!("locks {locked:?} are not the unfinished deployments {unfinished:?}"),
             );
@@ -200,11 +267,16 @@ impl Checker {
         let before = before.map(|(_, named)| named.clone()).unwrap_or_default();
         let sum: u64 = backends.iter().map(|backend| u64::from(backend.weight.millionths())).sum();
         if !backends.is_empty() && sum != 1_000_000 {
-            self.fault(revision, format!("the weights of {} add up to {sum} millionths", table.name));
+            self.fault(
+                Check::Weights,
+                revision,
+                format!("the weights of {} add up to {sum} millionths", table.name),
+            );
         }
         for backend in backends {
             if backend.endpoints.is_empty() {
                 self.fault(
+                    Check::Weights,
                     revision,
                     format!("{}@{} has a weight and no endpoint", table.name, backend.version),
                 );
@@ -218,6 +290,7 @@ impl Checker {
                 let fresh = !before.contains(&endpoint.instance);
                 if !fit && fresh {
                     self.fault(
+                        Check::Readiness,
                         revision,
                         format!("{} names {}, which is not ready", table.name, endpoint.instance),
                     );
@@ -233,7 +306,7 @@ impl Checker {
             return;
         };
         let Ok(object) = serde_json::from_slice::<serde_json::Value>(&entry.value) else {
-            self.fault(revision, format!("{} is not an object", entry.key));
+            self.fault(Check::Generation, revision, format!("{} is not an object", entry.key));
             return;
         };
         let uid = object.get("uid").and_then(|uid| uid.as_str()).unwrap_or_default().to_owned();
@@ -243,7 +316,7 @@ impl Checker {
             && (was_uid != uid || was_generation > generation)
         {
             let text = format!("{} was {was_uid} {was_generation} and is {uid} {generation}", entry.key);
-            self.fault(revision, text);
+            self.fault(Check::Generation, revision, text);
         }
     }
 
@@ -255,7 +328,11 @@ impl Checker {
         let instances = self.instances.values().filter(of).count();
         let more = self.tables.contains_key(name) || self.assignments.contains_key(name);
         if instances > 0 || more {
-            self.fault(self.revision, format!("{name} went, and left {instances} instances, more: {more}"));
+            self.fault(
+                Check::Removal,
+                self.revision,
+                format!("{name} went, and left {instances} instances, more: {more}"),
+            );
         }
     }
 
@@ -286,7 +363,7 @@ impl Checker {
             .map(|(version, ready, wanted)| format!("{version} rises with {ready} of {wanted} ready"))
             .collect();
         for text in short {
-            self.fault(revision, format!("{}@{text}", table.name));
+            self.fault(Check::Capacity, revision, format!("{}@{text}", table.name));
         }
     }
 
@@ -314,6 +391,7 @@ impl Checker {
                 self.instances.values().filter(on).map(|instance| instance.spec.manifest.memory.0).sum();
             if new.revision == revision && new.generation == 1 && promised > node.memory.0 {
                 self.fault(
+                    Check::Room,
                     revision,
                     format!("{} finds {promised} bytes promised on {}", new.name, new.spec.node),
                 );
@@ -339,13 +417,18 @@ impl Checker {
             && assignment.from.share(version) > Share::ZERO
             && left.count() < usize::try_from(wanted).unwrap_or(usize::MAX)
         {
-            self.fault(revision, format!("{} of {service}@{version} goes early", instance.name));
+            self.fault(
+                Check::Standby,
+                revision,
+                format!("{} of {service}@{version} goes early", instance.name),
+            );
         }
     }
 
     /// No ingress may hold a table that names an instance that drains. An ingress holds the last table that it said to
-    /// have reached, or any later one. One that joined later than that reads everything anew, and what it sends by what
-    /// it held before is refused and sent elsewhere.
+    /// have reached, or any later one, however late it joined: one that was cut off and comes back sends by what it held
+    /// before. Only of one that joined after the writer had read who there is nothing could be known: what that one sends
+    /// is refused and sent elsewhere.
     fn check_drain(&mut self, revision: u64, instance: &Resource<InstanceSpec>) {
         let service = instance.spec.version.service.to_string();
         let Some(tables) = self.told.get(&service) else { return };
@@ -353,7 +436,10 @@ impl Checker {
             .ingresses
             .iter()
             .filter(|(name, ingress)| {
-                let since = ingress.status.reached.max(self.joined.get(*name).copied().unwrap_or(0));
+                let joined = self.joined.get(*name).copied().unwrap_or(0);
+                let is_known = joined <= self.read;
+                let since =
+                    if is_known { ingress.status.reached } else { ingress.status.reached.max(joined) };
                 let held = tables.iter().rposition(|(told, _)| *told <= since).unwrap_or(0);
                 tables.iter().skip(held).any(|(_, named)| named.contains(&instance.spec.instance))
             })
@@ -361,7 +447,11 @@ impl Checker {
             .collect();
         let is_named = tables.last().is_some_and(|(_, named)| named.contains(&instance.spec.instance));
         if is_named || !holders.is_empty() {
-            self.fault(revision, format!("{} drains while {holders:?} may send to it", instance.name));
+            self.fault(
+                Check::Drain,
+                revision,
+                format!("{} drains while {holders:?} may send to it", instance.name),
+            );
         }
     }
 }

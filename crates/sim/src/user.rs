@@ -2,9 +2,10 @@
 
 use crate::World;
 use tutti_model::{
-    DeploymentId, Digest, Millis, Problem, Resource, ServiceRef, VersionName,
+    DeploymentId, Digest, DomainName, Millis, Problem, Resource, ServiceRef, VersionName,
     deployment::{DeploymentSpec, Intent, Target},
     manifest::Manifest,
+    quota::{Limits, QuotaSpec},
     service::ServiceSpec,
     version::{Isolate, VersionSpec},
 };
@@ -13,8 +14,20 @@ use tutti_model::{
 pub const SERVICES: [&str; 2] = ["example.com:web", "example.com:com.example.Web"];
 /// How many versions of each service the user deploys.
 pub(crate) const VERSIONS: u64 = 4;
+/// How long what is replaced stands by.
+pub(crate) const STANDBY: Millis = Millis::seconds(20);
+/// The most instances that the services' domain may have by load.
+const QUOTA: u32 = 7;
 
 impl World {
+    /// What the domain of the services may have: less than both of them may ask for at their busiest.
+    pub(crate) async fn make_quota(&self) -> Result<(), Problem> {
+        let domain: DomainName = "example.com".parse()?;
+        let limits = Limits { instances: Some(QUOTA), ..Limits::default() };
+        let spec = QuotaSpec { domain: domain.clone(), limits };
+        self.real.write().create(&self.real.make(domain.to_string(), spec)).commit().await.map(|_| ())
+    }
+
     /// A service with all its versions.
     pub(crate) async fn make_service(&mut self, name: &str) -> Result<(), Problem> {
         let service: ServiceRef = name.parse()?;
@@ -28,7 +41,7 @@ impl World {
                 size: 1,
                 isolate: Isolate::Wasm,
                 manifest: Manifest {
-                    standby: Millis::seconds(20),
+                    standby: STANDBY,
                     concurrency: 10,
                     // Every other version sleeps when nothing is asked of it.
                     min: u32::from(index % 2 == 0),
@@ -123,8 +136,54 @@ impl World {
     }
 
     async fn scales(&mut self, service: Resource<ServiceSpec>) {
-        let workers = u32::try_from(1 + self.random.below(4)).unwrap_or(1);
-        self.scales_to(service, workers).await;
+        // Now and then their number is left to the load.
+        match u32::try_from(self.random.below(5)) {
+            Ok(0) | Err(_) => self.leaves_to_load(service).await,
+            Ok(workers) => self.scales_to(service, workers).await,
+        }
+    }
+
+    /// Both services deploy something to all their traffic, at the same moment.
+    pub(crate) async fn user_deploys_both(&mut self) {
+        for name in SERVICES {
+            let index = self.random.below(VERSIONS);
+            if let (Some(service), Ok(version), Ok(whole)) =
+                (self.service(name).await, version(index), "100%".parse())
+                && service.deleted_at.is_none()
+            {
+                self.begins(service, Target::Version { version, steps: vec![whole] }).await;
+            }
+        }
+    }
+
+    /// Some service gets another number of workers.
+    pub(crate) async fn user_scales(&mut self) {
+        let [one, other] = SERVICES;
+        let name = if self.random.below(2) > 0 { other } else { one };
+        if let Some(service) = self.service(name).await
+            && service.deleted_at.is_none()
+        {
+            self.scales(service).await;
+        }
+    }
+
+    /// Some service is served by as many as its load needs.
+    pub(crate) async fn user_leaves_to_load(&mut self) {
+        let [one, other] = SERVICES;
+        let name = if self.random.below(2) > 0 { other } else { one };
+        if let Some(service) = self.service(name).await
+            && service.deleted_at.is_none()
+            && service.spec.workers.is_some()
+        {
+            self.leaves_to_load(service).await;
+        }
+    }
+
+    async fn leaves_to_load(&mut self, mut service: Resource<ServiceSpec>) {
+        self.note(format!("{} is scaled by its load", service.name));
+        service.spec.workers = None;
+        service.generation += 1;
+        let _ = self.real.write().update(&service).commit().await;
     }
 
     /// The service gets so many workers.

@@ -1,11 +1,17 @@
 //! A small cloud: two services, three nodes that fall silent, two ingresses that lag and are replaced, users who change
 //! their minds, and a control that is killed now and then.
 
+mod temper;
+
+use temper::LATE;
+pub use temper::Temper;
+
 use crate::{
-    Checker,
+    Authored, Authors, Checker, Fault, Planted,
+    planted::control::Wrong,
     user::{SERVICES, VERSIONS, version},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tutti_api::{
     ZoneApi as _,
     zone::{IngressReport, InstanceReport, NodeHeartbeat},
@@ -51,7 +57,9 @@ pub struct World {
     /// The control that agents and ingresses talk to.
     control: Option<Control>,
     /// Those that were stopped in the middle of what they did and go on later, not knowing what has happened since.
-    paused: Vec<(Timestamp, Control)>,
+    paused: Vec<Paused>,
+    /// Revisions at which controls were stopped that have gone on since the last look.
+    resumed: Option<u64>,
     /// How many controls there ever were.
     controls: u64,
     rates: Rates,
@@ -63,6 +71,9 @@ pub struct World {
     broken: u64,
     /// The most requests of one version that run at one ingress.
     load: u64,
+    temper: Temper,
+    planted: Option<Planted>,
+    authors: Authors,
     checker: Checker,
     /// What happened, for the story of a failing seed.
     pub story: Vec<String>,
@@ -77,10 +88,20 @@ struct Control {
     faults: Faults,
 }
 
+/// A control that was stopped.
+struct Paused {
+    until: Timestamp,
+    /// The store's revision when it was.
+    revision: u64,
+    control: Control,
+}
+
 struct Node {
     name: NodeName,
     /// Cut off until then: its agent says and hears nothing.
     silent_until: Timestamp,
+    /// What it goes by instead of what it is told, if that is the bug it has.
+    yesterday: BTreeMap<String, Resource<InstanceSpec>>,
 }
 
 struct Ingress {
@@ -89,6 +110,8 @@ struct Ingress {
     answers: u64,
     /// Cut off until then.
     silent_until: Timestamp,
+    /// Since when it has said nothing, if it was cut off. What it says first is what it holds.
+    silent_since: Option<Timestamp>,
 }
 
 impl World {
@@ -97,12 +120,21 @@ impl World {
     /// # Errors
     /// None but a fault of the simulation itself.
     pub async fn new(seed: u64) -> Result<World, Problem> {
+        World::with(seed, Temper::Even, None).await
+    }
+
+    /// The same, with this temper, and perhaps with a bug.
+    ///
+    /// # Errors
+    /// None but a fault of the simulation itself.
+    pub async fn with(seed: u64, temper: Temper, planted: Option<Planted>) -> Result<World, Problem> {
         let clock = VirtualClock::at(Timestamp(1_000_000));
         let random = Random::seeded(seed);
         let memory = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
         let store = Arc::clone(&memory) as Arc<dyn Store>;
         let real = Objects::new(store, ZoneName::local(), Arc::new(clock.clone()), random.clone());
-        let checker = Checker::start(memory.as_ref()).await;
+        let authors = Authors::default();
+        let checker = Checker::start(memory.as_ref(), authors.clone()).await;
         let first = CONTROLS[0].parse()?;
         let names = ["a", "b", "c"].iter().filter_map(|name| name.parse().ok());
         let mut world = World {
@@ -113,18 +145,25 @@ impl World {
             seed,
             control: None,
             paused: Vec::new(),
+            resumed: None,
             controls: 0,
             rates: Rates::default(),
-            nodes: names.map(|name| Node { name, silent_until: Timestamp(0) }).collect(),
+            nodes: names
+                .map(|name| Node { name, silent_until: Timestamp(0), yesterday: BTreeMap::new() })
+                .collect(),
             ingresses: Vec::new(),
             started: 0,
             broken: 0,
-            load: 3,
+            load: temper.load(),
+            temper,
+            planted,
+            authors,
             checker,
             story: Vec::new(),
         };
         world.start_ingress();
         world.start_ingress();
+        world.make_quota().await?;
         for name in SERVICES {
             world.make_service(name).await?;
         }
@@ -144,7 +183,7 @@ impl World {
     async fn replace_control(&mut self) {
         let Some(before) = self.control.take() else { return };
         // It must not have the name of one that still lives.
-        let taken = |name: &&&str| self.paused.iter().all(|(_, control)| control.name.as_str() != **name);
+        let taken = |name: &&&str| self.paused.iter().all(|paused| paused.control.name.as_str() != **name);
         let mut free = CONTROLS.iter().filter(|name| **name != before.name.as_str());
         let Some(name) = free.find(taken).and_then(|name| name.parse().ok()) else {
             self.control = Some(before);
@@ -158,7 +197,8 @@ impl World {
             let until = self.clock.now().plus(Millis(self.random.below(40_000)));
             self.note(format!("control {} is stopped until {}; {name} takes over", before.name, until.0));
             before.faults.pause();
-            self.paused.push((until, before));
+            let revision = self.checker.revision();
+            self.paused.push(Paused { until, revision, control: before });
         }
         self.start_control(name).await;
     }
@@ -166,9 +206,10 @@ impl World {
     /// Controls that were stopped go on where they were; they end once they know that another leads.
     async fn resume_controls(&mut self, now: Timestamp) {
         let (due, paused) =
-            std::mem::take(&mut self.paused).into_iter().partition(|(until, _)| *until <= now);
+            std::mem::take(&mut self.paused).into_iter().partition(|paused| paused.until <= now);
         self.paused = paused;
-        for (_, control) in due {
+        for Paused { revision, control, .. } in due {
+            self.resumed = Some(self.resumed.map_or(revision, |resumed| resumed.min(revision)));
             self.note(format!("control {} goes on", control.name));
             control.faults.resume();
             self.turns().await;
@@ -180,10 +221,18 @@ impl World {
     async fn start_control(&mut self, name: NodeName) {
         self.controls += 1;
         let random = Random::seeded(self.seed ^ (0xfa << 32) ^ self.controls);
-        let faulty = Faulty::new(Arc::clone(&self.memory), random, Arc::new(self.clock.clone()));
+        let authored = Authored {
+            control: name.clone(),
+            authors: self.authors.clone(),
+            inner: Arc::clone(&self.memory),
+        };
+        let faulty = Faulty::new(Arc::new(authored), random, Arc::new(self.clock.clone()));
         let faults = faulty.faults();
         faults.set_rates(self.rates);
-        let store = Arc::new(faulty);
+        let mut store = Arc::new(faulty) as Arc<dyn Store>;
+        if let Some(planted) = self.planted {
+            store = Arc::new(Wrong::new(planted, self.clock.clone(), store));
+        }
         let objects =
             Objects::new(store, ZoneName::local(), Arc::new(self.clock.clone()), self.random.clone());
         let observed = Observed::new();
@@ -206,44 +255,42 @@ impl World {
         self.register_nodes().await;
     }
 
-    async fn register_nodes(&self) {
+    async fn register_nodes(&mut self) {
         let Some(Control { zone, .. }) = &self.control else { return };
-        for node in self.nodes.iter().filter(|node| self.is_heard(node.silent_until)) {
+        let now = self.clock.now();
+        for node in self.nodes.iter().filter(|node| node.silent_until <= now) {
             let status = NodeStatus {
                 ready: true,
                 registered_at: Timestamp(1),
                 release: "sim".into(),
-                capacity: NODE,
+                capacity: self.node(),
                 isolates: vec![Fingerprint { isolate: Isolate::Wasm, usable: true, notes: Vec::new() }],
                 address: None,
-                held: self.holds(&node.name).await,
+                held: holds(&self.real, &self.random, &node.name).await,
                 ..NodeStatus::default()
             };
             // A store that fails now is asked again with the next heartbeat.
-            let _ = zone.register_node(&node.name, status).await;
+            if zone.register_node(&node.name, status).await.is_ok() {
+                self.checker.heard(&node.name, now);
+            }
         }
-    }
-
-    /// A node holds ready what it was asked to, but for what cannot be run.
-    async fn holds(&self, node: &NodeName) -> Vec<Held> {
-        let Ok(Some(node)) = self.real.find::<NodeSpec>(node.as_str()).await else { return Vec::new() };
-        let held = node.spec.preload.into_iter().map(|version| Held {
-            artifact: version.artifact,
-            readiness: match self.random.below(8) {
-                0 => Readiness::Unrunnable { reason: "it was told to".into() },
-                _ => Readiness::Ready { took: Millis(71) },
-            },
-        });
-        held.collect()
     }
 
     /// Faults from now on happen so often, in a thousandth.
     pub fn set_faults(&mut self, rate: u64) {
-        self.rates =
-            Rates { before: rate, after: rate, no_space: rate / 2, watch_breaks: rate, latency: Millis(0) };
-        let controls = self.control.iter().chain(self.paused.iter().map(|(_, control)| control));
+        self.rates = Rates {
+            before: rate,
+            after: rate,
+            no_space: rate / 2,
+            watch_breaks: rate,
+            // They do little harm by themselves, and every order in which watches can tell of things is to be had.
+            watch_stalls: rate * 5,
+            stall: LATE,
+            latency: Millis(0),
+        };
+        let controls = self.control.iter().chain(self.paused.iter().map(|paused| &paused.control));
         controls.for_each(|control| control.faults.set_rates(self.rates));
-        self.broken = rate;
+        self.broken = if self.temper == Temper::Frail { rate * 4 } else { rate };
     }
 
     /// Nobody is cut off any more, and no request runs.
@@ -273,21 +320,31 @@ impl World {
 
     /// Holds all that was written by now against what must be so.
     pub(crate) fn check(&mut self) {
-        self.checker.catch_up(&self.real, NODE);
+        // Where the store is stands in the story, so that two tellings that differ in anything differ there.
+        let revision = self.checker.revision();
+        let stopped = self.resumed.take();
+        self.checker.catch_up(&self.real, self.node(), stopped);
+        if self.checker.revision() != revision {
+            self.note(format!("the store is at {}", self.checker.revision()));
+        }
     }
 
     /// One event, by chance, and everything that follows from it at once.
     pub async fn step(&mut self) {
+        if self.random.below(8) == 0 {
+            self.favourite_event().await;
+        }
         match self.random.below(100) {
             0..=31 => self.agents_act().await,
             32..=59 => {
-                let (at, caught_up) = (self.any(self.ingresses.len()), self.random.below(3) > 0);
+                let (at, slow) = (self.any(self.ingresses.len()), self.temper == Temper::CutOff);
+                let caught_up = self.random.below(3) > if slow { 1 } else { 0 };
                 self.ingress_reports(at, caught_up).await;
             }
             60..=79 => self.time_passes(Millis(1 + self.random.below(3000))).await,
             80..=89 => self.user_acts().await,
             90..=92 => self.user_changes_mind().await,
-            93 => self.node_falls_silent(),
+            93 => self.node_falls_silent().await,
             94..=95 => self.ingress_falls_silent(),
             96 => self.ingress_is_replaced().await,
             97 => {
@@ -309,8 +366,14 @@ impl World {
 
     /// What the checker found.
     #[must_use]
-    pub fn faults_found(&self) -> &[String] {
+    pub fn faults_found(&self) -> &[Fault] {
         &self.checker.faults
+    }
+
+    /// The most times that controls wrote one object between two looks.
+    #[must_use]
+    pub const fn busiest(&self) -> usize {
+        self.checker.busiest
     }
 
     /// How many instances went early to make room.
@@ -336,29 +399,43 @@ impl World {
         self.memory.expire_leases();
         self.turns().await;
         self.resume_controls(self.clock.now()).await;
+        let now = self.clock.now();
         let Some(Control { zone, .. }) = &self.control else { return };
-        for node in self.nodes.iter().filter(|node| self.is_heard(node.silent_until)) {
-            let _ = zone.heartbeat(&node.name, NodeHeartbeat::default()).await;
+        for node in self.nodes.iter().filter(|node| node.silent_until <= now) {
+            if zone.heartbeat(&node.name, NodeHeartbeat::default()).await.is_ok() {
+                self.checker.heard(&node.name, now);
+            }
         }
     }
 
-    fn node_falls_silent(&mut self) {
+    async fn node_falls_silent(&mut self) {
         // Now and then for longer than it takes to be replaced.
         let most = if self.random.below(2) == 0 { 30_000 } else { 120_000 };
         let (at, span) = (self.any(self.nodes.len()), Millis(self.random.below(most)));
         let until = self.clock.now().plus(span);
+        let all = match self.planted {
+            Some(Planted::YesterdaysGoals) => self.real.list::<InstanceSpec>("").await,
+            _ => Err(Problem::not_found("bug", "none")),
+        };
         if let Some(node) = self.nodes.get_mut(at) {
             node.silent_until = until;
+            let of = all.into_iter().flat_map(|all| all.items).filter(|it| it.spec.node == node.name);
+            node.yesterday.extend(of.map(|instance| (instance.name.clone(), instance)));
             let text = format!("node {} falls silent until {}", node.name, until.0);
             self.note(text);
         }
     }
 
     fn ingress_falls_silent(&mut self) {
-        let (at, span) = (self.any(self.ingresses.len()), Millis(self.random.below(30_000)));
-        let until = self.clock.now().plus(span);
+        // Now and then for longer than what is replaced stands by.
+        let long = self.temper == Temper::CutOff || self.random.below(2) == 0;
+        let most = if long { 30_000 } else { 10_000 };
+        let span = Millis(most / 2 + self.random.below(most));
+        let now = self.clock.now();
+        let (at, until) = (self.any(self.ingresses.len()), now.plus(span));
         if let Some(ingress) = self.ingresses.get_mut(at) {
             ingress.silent_until = until;
+            ingress.silent_since = ingress.silent_since.or(Some(now));
             let text = format!("{} falls silent until {}", ingress.name, until.0);
             self.note(text);
         }
@@ -367,7 +444,13 @@ impl World {
     fn start_ingress(&mut self) {
         self.started += 1;
         let name = format!("ingress-{}", self.started);
-        self.ingresses.push(Ingress { name, reached: 0, answers: 0, silent_until: Timestamp(0) });
+        self.ingresses.push(Ingress {
+            name,
+            reached: 0,
+            answers: 0,
+            silent_until: Timestamp(0),
+            silent_since: None,
+        });
     }
 
     /// One ingress ends, in order or not, and another starts.
@@ -395,13 +478,16 @@ impl World {
             if !heard || self.random.below(3) == 0 {
                 continue;
             }
-            let next = self.moves_on(&instance).unwrap_or(instance.status.state);
+            let told = node.and_then(|node| node.yesterday.get(&instance.name));
+            let (goal, generation) = told
+                .map_or((instance.spec.goal, instance.generation), |told| (told.spec.goal, told.generation));
+            let next = self.moves_on(&instance, goal).unwrap_or(instance.status.state);
             let mut status = instance.status.clone();
             if status.state != next {
                 status.state = next;
                 status.since = self.clock.now();
             }
-            status.observed_generation = instance.generation;
+            status.observed_generation = generation;
             status.reason = (next == InstanceState::Failed).then(|| "it was told to".into());
             let report = InstanceReport { instance: instance.spec.instance.clone(), status };
             if let Some(Control { zone, .. }) = &self.control {
@@ -411,11 +497,11 @@ impl World {
         }
     }
 
-    fn moves_on(&self, instance: &Resource<InstanceSpec>) -> Option<InstanceState> {
+    fn moves_on(&self, instance: &Resource<InstanceSpec>, goal: Goal) -> Option<InstanceState> {
         use InstanceState as S;
         let unlucky = self.random.below(1000) < self.broken;
         let sleepy = self.broken > 0 && instance.spec.manifest.min == 0 && self.random.below(8) == 0;
-        match (instance.spec.goal, instance.status.state) {
+        match (goal, instance.status.state) {
             (_, S::Stopped) => None,
             (Goal::Stop, _) | (Goal::Drain, S::Draining | S::Failed) => Some(S::Stopped),
             (Goal::Drain, _) => Some(S::Draining),
@@ -442,7 +528,8 @@ impl World {
             return;
         };
         ingress.answers += 40;
-        if caught_up {
+        let comes_back = ingress.silent_since.take();
+        if caught_up && comes_back.is_none() {
             ingress.reached = ingress.reached.max(newest);
         }
         let mut stats = Vec::new();
@@ -466,4 +553,17 @@ impl World {
             let _ = zone.report_ingress(report).await;
         }
     }
+}
+
+/// A node holds ready what it was asked to, but for what cannot be run.
+async fn holds(objects: &Objects, random: &Random, node: &NodeName) -> Vec<Held> {
+    let Ok(Some(node)) = objects.find::<NodeSpec>(node.as_str()).await else { return Vec::new() };
+    let held = node.spec.preload.into_iter().map(|version| Held {
+        artifact: version.artifact,
+        readiness: match random.below(8) {
+            0 => Readiness::Unrunnable { reason: "it was told to".into() },
+            _ => Readiness::Ready { took: Millis(71) },
+        },
+    });
+    held.collect()
 }

@@ -9,11 +9,14 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tutti_base::{Clock, Random};
-use tutti_model::Millis;
+use tutti_model::{Millis, Timestamp};
 
 /// How a write fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,10 @@ pub struct Rates {
     pub no_space: u64,
     /// A watch breaks instead of giving its next event.
     pub watch_breaks: u64,
+    /// A watch is late: it holds its next event, and all after it, up to `stall`. Others tell what is newer meanwhile.
+    pub watch_stalls: u64,
+    /// The longest that a watch is late.
+    pub stall: Millis,
     /// The longest that a call is held up; each waits for a random part of it, by the clock.
     pub latency: Millis,
 }
@@ -52,9 +59,25 @@ struct Shared {
     random: Random,
     clock: Arc<dyn Clock>,
     plan: Mutex<Plan>,
-    paused: watch::Sender<bool>,
+    paused: AtomicBool,
     /// Counts the times that all watches were broken.
-    breaks: watch::Sender<u64>,
+    breaks: AtomicU64,
+    /// Told when either changes. It wakes in the order of waiting, which `tokio::sync::watch` does not: that one draws
+    /// lots, and no seed would tell the same story twice.
+    changed: Notify,
+}
+
+impl Shared {
+    /// Returns once it is so.
+    async fn until(&self, is_so: impl Fn(&Shared) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if is_so(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +85,8 @@ struct Plan {
     rates: Rates,
     next: VecDeque<Fault>,
     injected: u64,
+    /// Watches of these keys tell nothing before then.
+    late: Vec<(String, Timestamp)>,
 }
 
 impl Faults {
@@ -81,17 +106,33 @@ impl Faults {
 
     /// Calls, and events of watches, wait from now on until [`Faults::resume`].
     pub fn pause(&self) {
-        self.0.paused.send_replace(true);
+        self.0.paused.store(true, Ordering::SeqCst);
     }
 
     /// Whatever waits goes on.
     pub fn resume(&self) {
-        self.0.paused.send_replace(false);
+        self.0.paused.store(false, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
+    }
+
+    /// Watches of exactly this prefix tell nothing new before `until`.
+    pub fn delay(&self, prefix: &str, until: Timestamp) {
+        let mut plan = self.plan();
+        plan.late.retain(|(known, _)| known != prefix);
+        plan.late.push((prefix.to_owned(), until));
+    }
+
+    /// When a watch of this prefix may tell something again.
+    fn late(&self, prefix: &str) -> Timestamp {
+        let plan = self.plan();
+        let late = plan.late.iter().find(|(known, _)| known == prefix);
+        late.map_or(Timestamp(0), |(_, until)| *until)
     }
 
     /// Ends every running watch with `Unavailable`.
     pub fn break_watches(&self) {
-        self.0.breaks.send_modify(|breaks| *breaks += 1);
+        self.0.breaks.fetch_add(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
     }
 
     /// How many faults there were so far, breaks of all watches not counted.
@@ -105,9 +146,7 @@ impl Faults {
     }
 
     async fn held_up(&self) {
-        let mut paused = self.0.paused.subscribe();
-        // The sender lives in `self`, so this cannot fail.
-        drop(paused.wait_for(|paused| !paused).await);
+        self.0.until(|shared| !shared.paused.load(Ordering::SeqCst)).await;
         let latency = self.plan().rates.latency;
         if latency.0 > 0 {
             self.0.clock.sleep(Millis(self.0.random.below(latency.0 + 1))).await;
@@ -152,9 +191,10 @@ impl Faults {
         }
     }
 
-    fn watch(&self, inner: Watch) -> Watch {
+    fn watch(&self, prefix: &str, inner: Watch) -> Watch {
+        let breaks = self.0.breaks.load(Ordering::SeqCst);
         let watching =
-            Watching { inner: Some(inner), breaks: self.0.breaks.subscribe(), faults: self.clone() };
+            Watching { inner: Some(inner), prefix: prefix.to_owned(), breaks, faults: self.clone() };
         Box::pin(stream::unfold(watching, Watching::next))
     }
 }
@@ -162,7 +202,9 @@ impl Faults {
 struct Watching {
     /// `None` after an error.
     inner: Option<Watch>,
-    breaks: watch::Receiver<u64>,
+    prefix: String,
+    /// How often watches had been broken when it began.
+    breaks: u64,
     faults: Faults,
 }
 
@@ -171,12 +213,23 @@ impl Watching {
         let inner = self.inner.as_mut()?;
         let event = tokio::select! {
             biased;
-            _ = self.breaks.changed() => Err(unavailable()),
+            () = self.faults.0.until(|shared| shared.breaks.load(Ordering::SeqCst) != self.breaks) => {
+                Err(unavailable())
+            }
             event = inner.next() => event?,
         };
         self.faults.held_up().await;
-        let rate = self.faults.plan().rates.watch_breaks;
-        let event = if event.is_ok() && self.faults.happens(rate) {
+        let late = self.faults.late(&self.prefix);
+        if late > self.faults.0.clock.now() {
+            self.faults.0.clock.sleep_until(late).await;
+        }
+        let rates = self.faults.plan().rates;
+        if self.faults.happens(rates.watch_stalls) {
+            self.faults.plan().injected += 1;
+            let late = Millis(self.faults.0.random.below(rates.stall.0 + 1));
+            self.faults.0.clock.sleep(late).await;
+        }
+        let event = if event.is_ok() && self.faults.happens(rates.watch_breaks) {
             self.faults.plan().injected += 1;
             Err(unavailable())
         } else {
@@ -208,8 +261,9 @@ impl<S: Store + ?Sized> Faulty<S> {
             random,
             clock,
             plan: Mutex::default(),
-            paused: watch::Sender::new(false),
-            breaks: watch::Sender::new(0),
+            paused: AtomicBool::new(false),
+            breaks: AtomicU64::new(0),
+            changed: Notify::new(),
         }));
         Faulty { faults, inner }
     }
@@ -239,7 +293,7 @@ impl<S: Store + ?Sized> Store for Faulty<S> {
 
     async fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<Watch, StoreError> {
         self.faults.before_read().await?;
-        Ok(self.faults.watch(self.inner.watch(prefix, after).await?))
+        Ok(self.faults.watch(prefix, self.inner.watch(prefix, after).await?))
     }
 
     async fn grant(&self, ttl: Millis) -> Result<LeaseId, StoreError> {
@@ -323,6 +377,31 @@ mod tests {
         store.txn(Txn::new().put("a", *b"2")).await.unwrap();
         let mut watch = store.watch("", Some(1)).await.unwrap();
         let Some(Ok(WatchEvent::Changes { revision: 2, .. })) = watch.next().await else { panic!() };
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_late_misses_nothing() {
+        let (store, clock) = faulty(1);
+        store.faults().set_rates(Rates { watch_stalls: 1000, stall: Millis(1000), ..Rates::default() });
+        let mut watch = store.watch("", Some(0)).await.unwrap();
+        store.txn(Txn::new().put("a", *b"1")).await.unwrap();
+        store.txn(Txn::new().put("a", *b"2")).await.unwrap();
+        let mut told = tokio::spawn(async move { (watch.next().await, watch.next().await) });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!told.is_finished());
+        assert!(store.get("a").await.unwrap().is_some(), "only the watch is late");
+        let told = loop {
+            clock.advance(Millis(1000));
+            tokio::select! {
+                biased;
+                told = &mut told => break told.unwrap(),
+                () = tokio::task::yield_now() => {}
+            }
+        };
+        assert!(matches!(told.0, Some(Ok(WatchEvent::Changes { revision: 1, .. }))));
+        assert!(matches!(told.1, Some(Ok(WatchEvent::Changes { revision: 2, .. }))));
     }
 
     #[tokio::test]

@@ -5,21 +5,35 @@ use crate::wire::{
     AddAlias, CreateDomain, CreateUser, CreatedToken, DomainQuota, Invitations, Invite, QuotaChange,
     SetMember,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tutti_model::{
-    DomainName, Problem, Resource, UserName,
+    DomainName, Kind, Problem, Resource, UserName,
     claim::ClaimSpec,
     domain::{DomainSpec, MemberRole},
 };
 
 /// What becomes of a domain, or another name of one, that is asked for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Claimed {
     /// It is registered.
     Domain(Box<Resource<DomainSpec>>),
     /// It must be proved first.
     Claim(Box<Resource<ClaimSpec>>),
+}
+
+/// By its kind, and not by its fields: each passes over those that it does not know.
+impl<'de> Deserialize<'de> for Claimed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let json = serde_json::Value::deserialize(from)?;
+        let is_claim = json.get("kind").and_then(|kind| kind.as_str()) == Some(Kind::Claim.as_str());
+        let read = if is_claim {
+            serde_json::from_value(json).map(Claimed::Claim)
+        } else {
+            serde_json::from_value(json).map(Claimed::Domain)
+        };
+        read.map_err(D::Error::custom)
+    }
 }
 
 impl Client {
@@ -155,5 +169,26 @@ impl Client {
     /// Whatever the API answers.
     pub async fn create_user(&self, user: &UserName) -> Result<CreatedToken, Problem> {
         self.call_with("create_user", &[], &CreateUser { name: user.clone() }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tutti_model::{Timestamp, Uid};
+
+    /// A domain may have no field at all, so that a claim could be read as one.
+    #[test]
+    fn a_claim_is_not_taken_for_a_domain() {
+        let spec = json!({ "domain": "ada.org", "record": "r", "text": "t", "expires_at": Timestamp(1) });
+        let mut object = json!({
+            "kind": "claim", "name": "ada.org", "uid": Uid::from_bits(1), "generation": 1,
+            "created_at": Timestamp(1), "spec": spec,
+        });
+        assert!(matches!(serde_json::from_value(object.clone()), Ok(Claimed::Claim(_))));
+        object["kind"] = "domain".into();
+        object["spec"] = json!({});
+        assert!(matches!(serde_json::from_value(object), Ok(Claimed::Domain(_))));
     }
 }

@@ -14,6 +14,7 @@ const EVERY: Millis = Millis::seconds(300);
 pub(super) async fn run(objects: Objects, pulse: Pulse, stop: CancellationToken) {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = objects.clock().sleep(EVERY) => {}
         }

@@ -157,6 +157,8 @@ struct Zone {
     /// Where versions are to be held ready though nothing runs them, by service.
     preparing: BTreeMap<String, Preparing>,
     preload_due: bool,
+    /// Whether a node refused to be told what to hold ready, since it had changed: whatever that was, it comes by watch.
+    preload_refused: bool,
     /// Whether it is time to mark what is silent.
     silence_due: bool,
     /// Whether a write failed so that it may or may not have taken effect: everything is read again before the next
@@ -206,6 +208,7 @@ impl Zone {
             promised: Vec::new(),
             preparing: BTreeMap::new(),
             preload_due: false,
+            preload_refused: false,
             silence_due: false,
             in_doubt: false,
             history: History::default(),
@@ -271,6 +274,8 @@ impl Zone {
     fn nodes_changed(&mut self, event: Result<WatchEvent<NodeSpec>, Problem>) {
         let mut is_news = false;
         for node in apply(&mut self.nodes, event) {
+            // What refused the write may be anything: a mark of silence is no news to anybody else.
+            self.preload_due |= std::mem::take(&mut self.preload_refused);
             let held_down = |version| node.spec.preload.contains(version);
             self.preload_due |= !node.spec.asked.iter().all(held_down);
             // What a node is to hold ready is this loop's own writing, and means nothing to services.
@@ -285,8 +290,6 @@ impl Zone {
             // What it holds means something only to the services whose version that is.
             if held(&mut is) != held(&mut was) {
                 self.wake_prepared(&node.spec.node);
-                // Said just when the node was to be told of another version, it has refused that write.
-                self.preload_due = true;
             }
             is_news |= is != was;
         }

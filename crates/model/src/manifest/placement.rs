@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 /// Where instances may run, and how they are shared out among the nodes where they may.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Placement {
     /// Which of the nodes that fit it becomes.
     #[serde(skip_serializing_if = "Strategy::is_default")]
@@ -27,7 +27,7 @@ pub struct Placement {
 }
 
 /// The keys of `[service.placement]`.
-const KEYS: [&str; 4] = ["strategy", "spread", "constraints", "tolerations"];
+pub(super) const KEYS: [&str; 4] = ["strategy", "spread", "constraints", "tolerations"];
 
 impl Placement {
     /// Whether it asks for nothing in particular.

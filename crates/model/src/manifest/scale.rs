@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What one worker is to have of the load.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Scale {
     /// Requests at once; by default seven tenths of those that it may serve at once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,7 +21,7 @@ pub struct Scale {
 }
 
 /// The keys of `[service.scale]`.
-const KEYS: [&str; 3] = ["concurrency", "rps", "idle"];
+pub(super) const KEYS: [&str; 3] = ["concurrency", "rps", "idle"];
 
 impl Scale {
     /// How long a worker that may sleep stays awake for nothing, unless told: as long as load is looked back on.

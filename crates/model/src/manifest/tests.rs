@@ -84,3 +84,14 @@ fn a_syntax_error_names_its_line() {
     let faults = Manifest::from_toml("[service]\nmemory = \n").unwrap_err();
     assert!(faults[0].detail.starts_with("line 2 is not TOML"), "{}", faults[0]);
 }
+
+#[test]
+fn what_is_stored_may_have_keys_that_nobody_knows_and_what_is_asked_for_may_not() {
+    let mut json = serde_json::to_value(Manifest::default()).unwrap();
+    assert_eq!(Manifest::unknown_key(&json), None);
+    json["health"]["not_known_yet"] = 1.into();
+    assert_eq!(Manifest::unknown_key(&json).as_deref(), Some("health.not_known_yet"));
+    json["not_known_yet"] = 1.into();
+    assert_eq!(Manifest::unknown_key(&json).as_deref(), Some("not_known_yet"));
+    assert_eq!(serde_json::from_value::<Manifest>(json).unwrap(), Manifest::default());
+}

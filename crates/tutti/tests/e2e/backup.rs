@@ -10,7 +10,7 @@ const UNAVAILABLE: i32 = 10;
 
 #[test]
 fn a_cloud_comes_back_with_a_backup_and_the_recovery_key() {
-    let mut cloud = Cloud::start();
+    let mut cloud = Cloud::start_in_a_file(&[]);
     let scratch = cloud.scratch();
     let place = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
     let (file, typed, key, data) = (place("backup"), place("typed"), place("new.key"), place("restored"));

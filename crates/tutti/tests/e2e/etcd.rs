@@ -54,7 +54,7 @@ fn a_cloud_moves_from_a_file_to_etcd_and_back() {
     let Some(cluster) = Cluster::start(1, &[]) else { return };
     cluster.wait_for_leader();
     let etcd = cluster.address().to_string();
-    let mut cloud = Cloud::start();
+    let mut cloud = Cloud::start_in_a_file(&[]);
     cloud.push_wasm("example.com:web@1.0", &[("VERSION", "1.0")]);
     cloud.ok(&["deploy", "example.com:web@1.0", "100%"]);
     let file = format!("sqlite:{}", cloud.data_dir().join("store.db").display());

@@ -58,7 +58,7 @@ fn a_port_in_use_is_named_with_the_way_out() {
 
 #[test]
 fn a_folder_has_one_owner() {
-    let cloud = Cloud::start();
+    let cloud = Cloud::start_in_a_file(&[]);
     let said = dev(&cloud, &cloud.data_dir(), free(), free());
     plain(&said, CONFLICT, &["in use by process", &cloud.pid().to_string(), "--data-dir"]);
     cloud.ok(&["status"]);
@@ -97,7 +97,7 @@ impl Drop for Mount {
 
 #[test]
 fn a_medium_that_cannot_be_written_is_said_at_the_start() {
-    let mut cloud = Cloud::start();
+    let mut cloud = Cloud::start_in_a_file(&[]);
     let folder = cloud.scratch().join("disk");
     let Some(mount) = Mount::make(folder.clone(), &["-t", "tmpfs", "-o", "size=32m", "none"]) else { return };
     // Before the first start, and after one.
@@ -120,7 +120,7 @@ fn a_medium_that_cannot_be_written_is_said_at_the_start() {
 
 #[test]
 fn a_full_disk_refuses_writes_and_serves_on() {
-    let mut cloud = Cloud::start();
+    let mut cloud = Cloud::start_in_a_file(&[]);
     let folder = cloud.scratch().join("disk");
     let Some(_mount) = Mount::make(folder.clone(), &["-t", "tmpfs", "-o", "size=32m", "none"]) else {
         return;
@@ -232,7 +232,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_damaged_store_or_one_of_a_newer_release_is_said_and_left_alone() {
-    let mut cloud = Cloud::start();
+    let mut cloud = Cloud::start_in_a_file(&[]);
     cloud.ok(&["domain", "create", "kept.example.org"]);
     cloud.stop();
     let file = cloud.data_dir().join("store.db");

@@ -1,5 +1,6 @@
 //! A cloud of its own for each test, and the ways in which users talk to it.
 
+use crate::engine::Engine;
 use serde_json::Value;
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -19,6 +20,7 @@ pub struct Cloud {
     child: Option<Child>,
     ready: bool,
     variables: Vec<(String, String)>,
+    engine: Engine,
     /// Where the API listens.
     pub api: SocketAddr,
     /// Where the ingress listens.
@@ -60,8 +62,18 @@ impl Cloud {
         Cloud::start_with(&[])
     }
 
-    /// Starts a cloud with these environment variables.
+    /// Starts a cloud with these environment variables, on the engine that tests are to use unless they name a store.
     pub fn start_with(variables: &[(&str, &str)]) -> Cloud {
+        let names_store = variables.iter().any(|(name, _)| *name == "TUTTI_STORE");
+        Cloud::start_on(if names_store { Engine::File } else { Engine::start() }, variables)
+    }
+
+    /// Starts a cloud whose state is in a file of its folder, whatever engine tests are to use: for what is about files.
+    pub fn start_in_a_file(variables: &[(&str, &str)]) -> Cloud {
+        Cloud::start_on(Engine::File, variables)
+    }
+
+    fn start_on(engine: Engine, variables: &[(&str, &str)]) -> Cloud {
         let folder = tempfile::Builder::new().prefix("tutti-e2e-").tempdir().expect("a temporary folder");
         let nowhere: SocketAddr = ([127, 0, 0, 1], 0).into();
         let mut cloud = Cloud {
@@ -70,6 +82,7 @@ impl Cloud {
             child: None,
             ready: false,
             variables: Vec::new(),
+            engine,
             api: nowhere,
             http: nowhere,
         };
@@ -91,6 +104,7 @@ impl Cloud {
             .args(["dev", "-o", "json", "--api", &self.api.to_string(), "--http", &self.http.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir())
+            .envs(self.engine.address().map(|address| ("TUTTI_STORE", address)))
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -25,6 +25,7 @@ mod bucket;
 mod crash;
 mod debug;
 mod domains;
+mod engine;
 mod etcd;
 mod events;
 mod explain;

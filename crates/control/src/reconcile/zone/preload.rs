@@ -78,7 +78,8 @@ impl Zone {
                 changed.spec.preload = preload;
                 changed.generation += 1;
                 // Refused, it is planned again when the change that refused it arrives.
-                self.objects.write().update(&changed).commit().await?;
+                let refused = self.objects.write().update(&changed).commit().await?.is_none();
+                self.preload_refused |= refused;
             }
         }
         Ok(())

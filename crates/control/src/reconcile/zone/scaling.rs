@@ -81,13 +81,13 @@ impl Zone {
     /// Whatever the store answers; then it is decided anew at the next look.
     pub(super) async fn scale(&mut self) -> Result<(), Problem> {
         let now = self.objects.clock().now();
-        self.observed.forget_told(now, |name| self.ingresses.get(name).is_some());
+        self.observed.forget_silent(now, |name| self.ingresses.get(name).is_some());
         let totals = self.observed.totals();
         self.history.take(now, totals.into_iter().map(|(of, total)| (of.to_string(), total)).collect());
         let changed: Vec<Resource<AssignmentSpec>> =
             self.assignments.iter().filter_map(|assignment| self.scaled(assignment, now)).collect();
         for assignment in changed {
-            let Some(assignment) = self.within_quota(assignment).await? else { continue };
+            let Some((assignment, write)) = self.within_quota(assignment).await? else { continue };
             if let Some(scaled) = &assignment.status.scaled {
                 let (service, workers, why) = (&assignment.name, scaled.workers, &scaled.why);
                 tracing::info!(service, workers, why, "scaled");
@@ -96,7 +96,7 @@ impl Zone {
             let before = known.map_or(0, |known| workers(&known.spec, known.status.scaled.as_ref()));
             let event = happened::of_scaling(now, before, &assignment);
             // Refused, somebody has just changed the assignment, and the next look goes by that.
-            self.objects.write().update(&assignment).tell(event).commit().await?;
+            write.tell(event).commit().await?;
         }
         Ok(())
     }
