@@ -233,6 +233,24 @@ fn machines_become_a_cluster_and_stay_one() {
     let (other, dies) = ((keeps + 1) % 3, (keeps + 2) % 3);
     let name = names[other];
 
+    // Who owns the machine of any of them needs no token, and finds the one that leads from each.
+    let over_socket = |machine: &str, arguments: &[&str]| -> Value {
+        let socket = format!("unix:{}", world.text(&format!("{machine}-server/control.sock")));
+        let mut command = world.command();
+        command.env("XDG_CONFIG_HOME", world.path("nobody")).args(arguments);
+        let said = said(command.args(["--api", &socket, "-o", "json"]).output().unwrap());
+        assert_eq!(said.code, 0, "{machine} {arguments:?}: {said:?}");
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let told = names.map(|machine| over_socket(machine, &["debug", "reconcilers"]));
+    let leading: Vec<&Value> = told.iter().filter(|told| !told["leads_since"].is_null()).collect();
+    assert_eq!(leading.len(), 1, "{told:?}");
+    let leader = &leading[0]["control"];
+    assert!(told.iter().all(|told| told["leader"] == *leader), "{told:?}");
+    assert_eq!(told.iter().filter(|told| told["leader_address"].is_string()).count(), 2, "{told:?}");
+    let made = over_socket(names[dies], &["token", "create", "--node", "early", "--runs", "agent"]);
+    assert!(made["token"].as_str().is_some_and(|token| token.starts_with("tuttijoin_")), "{made}");
+
     // What is a member already becomes none again.
     servers[other].stop();
     let mut again = world.server(name, &["--init"]);
