@@ -12,6 +12,7 @@
 mod audit;
 mod calls;
 mod domains;
+mod events;
 mod fault;
 mod lines;
 mod members;
@@ -27,6 +28,7 @@ mod zone;
 pub use audit::AuditRequest;
 pub use calls::{Filter, LogScope, LogsRequest};
 pub use domains::Claimed;
+pub use events::{Events, EventsRequest};
 pub use node_logs::NodeLogs;
 pub use registry::BlobSource;
 pub use zone::ZoneClient;
@@ -96,6 +98,14 @@ struct Outgoing {
     repeatable: bool,
 }
 
+/// The header that a token is sent in.
+fn bearer(token: &Secret<String>) -> Result<HeaderValue, Problem> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal().trim()))
+        .map_err(|_| Problem::invalid("the token has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 impl Client {
     /// A client of the API at `base`, such as `http://127.0.0.1:7070`, with a token's secret. Nothing is sent yet. For
     /// `https` the authorities of this machine are asked; see [`Client::with_tls`] for others.
@@ -126,14 +136,7 @@ impl Client {
         if base.query().is_some() {
             return Err(wrong("has a query: write it as http://HOST:PORT"));
         }
-        let bearer = token
-            .map(|token| {
-                let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal().trim()))
-                    .map_err(|_| Problem::invalid("the token has characters that no token has"))?;
-                value.set_sensitive(true);
-                Ok::<_, Problem>(value)
-            })
-            .transpose()?;
+        let bearer = token.map(|token| bearer(&token)).transpose()?;
         let connector = if scheme == "https" { Connector::tls(tls()?, CONNECT) } else { Connector::tcp() };
         let base = format!("{scheme}://{authority}{}", base.path().trim_end_matches('/'));
         Ok(Client::through(connector, Origins::one(base.clone()), base, bearer))
@@ -159,6 +162,18 @@ impl Client {
     pub fn over_socket(path: &Path) -> Self {
         let base = format!("unix:{}", path.display());
         Client::through(Connector::socket(path), Origins::one("http://localhost".to_owned()), base, None)
+    }
+
+    /// As [`Client::over_socket`], for a command that a person gives: root may call what another user runs. A token that
+    /// is sent all the same is heeded, so that who asks to be less is less.
+    ///
+    /// # Errors
+    /// `invalid` if the token cannot stand in a header.
+    pub fn over_persons_socket(path: &Path, token: Option<Secret<String>>) -> Result<Self, Problem> {
+        let bearer = token.map(|token| bearer(&token)).transpose()?;
+        let base = format!("unix:{}", path.display());
+        let origins = Origins::one("http://localhost".to_owned());
+        Ok(Client::through(Connector::persons_socket(path), origins, base, bearer))
     }
 
     fn through(connector: Connector, origins: Origins, base: String, bearer: Option<HeaderValue>) -> Self {

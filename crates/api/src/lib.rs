@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod client;
+pub mod debug;
 pub mod dns;
 pub mod logs;
 pub mod machines;

@@ -56,6 +56,19 @@ const OF_AUDIT: &[Parameter] = &[
     parameter("since", "Only those from then on, in milliseconds since 1970 (UTC)."),
 ];
 
+const OF_EVENTS: &[Parameter] = &[
+    CURSOR,
+    LIMIT,
+    parameter(
+        "watch",
+        "Streams what happens after this revision, or from now on if empty, as newline-delimited JSON.",
+    ),
+    DOMAIN,
+    SERVICE,
+    parameter("node", "Only those on this node; not with watch."),
+    parameter("since", "Only those from then on, in milliseconds since 1970 (UTC); not with watch."),
+];
+
 /// The query parameters of an operation; others are refused.
 #[must_use]
 pub fn parameters(operation: &str) -> &'static [Parameter] {
@@ -67,6 +80,7 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         | "list_members" | "list_pools" => OF_PLATFORM,
         "logs" => OF_LOGS,
         "list_audit" => OF_AUDIT,
+        "list_events" => OF_EVENTS,
         "list_machines" => OF_PAGES,
         "watch_zone_members"
         | "watch_zone_tables"
@@ -121,7 +135,7 @@ enum Good {
 
 fn answer(operation: &Operation) -> Good {
     match operation.id {
-        "health" | "metrics" => Good::Text,
+        "health" | "metrics" | "debug_log" => Good::Text,
         "release" => Good::Json("Release", 200),
         "openapi" | "registry" | "read_cluster_key" | "read_instance_secrets" | "heartbeat_node" => {
             Good::Json("Anything", 200)
@@ -145,7 +159,7 @@ fn answer(operation: &Operation) -> Good {
         "leave_domain" | "decline_invitation" => Good::Nothing,
         "preload_version" => Good::Json("Preloaded", 200),
         "delete_service" => Good::Json("Resource", 202),
-        "list_machines" | "get_machine" => Good::Json("Anything", 200),
+        "list_machines" | "get_machine" | "debug_reconcilers" => Good::Json("Anything", 200),
         "list_audit" => Good::Json("Page", 200),
         id if id.starts_with("list_") => Good::List,
         id if id.starts_with("create_") => Good::Json("Resource", 201),

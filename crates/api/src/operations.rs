@@ -334,6 +334,27 @@ pub static OPERATIONS: &[Operation] = &[
         "Lists who changed what, newest first: all, or that of the domains one owns.",
     ),
     op(
+        "debug_reconcilers",
+        Method::GET,
+        "/v1/debug/reconcilers",
+        Right::Admin,
+        "How the loops of the answering control fare.",
+    ),
+    op(
+        "debug_log",
+        Method::GET,
+        "/v1/debug/log",
+        Right::Admin,
+        "The last lines that the answering control logged.",
+    ),
+    op(
+        "list_events",
+        Method::GET,
+        "/v1/events",
+        Right::Anyone,
+        "Lists what happened, newest first, or watches it: all, or that of the domains one has a role in.",
+    ),
+    op(
         "list_machines",
         Method::GET,
         "/v1/machines",

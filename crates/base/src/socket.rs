@@ -4,7 +4,11 @@
 //! The kernel vouches for both sides, so nothing is encrypted and no token is asked for. Between machines roles meet
 //! over TLS instead; what is spoken is the same.
 
-use std::{io, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Listens on a socket file that only this process's user can open. One that a dead process left there is replaced.
@@ -45,6 +49,28 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
+/// As [`connect`], for a command that a person gives. Root may also call what another user runs, if that is the user
+/// whose file it is: a person who names a file means its owner, and believes the answer no more than that. A role does
+/// not, since it does what it is told there.
+///
+/// # Errors
+/// As of [`connect`].
+pub async fn connect_as_person(path: &Path) -> io::Result<UnixStream> {
+    let owner = std::fs::symlink_metadata(path)?.uid();
+    let stream = UnixStream::connect(path).await?;
+    let peer = stream.peer_cred()?.uid();
+    if is_believed(rustix::process::geteuid().as_raw(), peer, owner) {
+        Ok(stream)
+    } else {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user listens there"))
+    }
+}
+
+/// Whether a person of this user believes a process of the user `peer` that listens on a file of the user `owner`.
+const fn is_believed(own: u32, peer: u32, owner: u32) -> bool {
+    peer == 0 || peer == own || (own == 0 && peer == owner)
+}
+
 /// Whether this process's own user, or root, is at the other end. For both sides: the one who accepts, since a file's
 /// mode does not hold everywhere (unix(7), "Pathname socket ownership and permissions"), and the one who connects,
 /// since another may have put a socket there.
@@ -69,9 +95,24 @@ mod tests {
         let (near, far) = tokio::join!(connect(&path), listener.accept());
         assert!(is_own(&near.unwrap()).unwrap() && is_own(&far.unwrap().0).unwrap());
         assert_eq!(listen(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        connect_as_person(&path).await.unwrap();
         drop(listener);
         assert_eq!(connect(&path).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         drop(listen(&path).await.unwrap());
+    }
+
+    #[test]
+    fn root_believes_the_owner_of_a_file_and_a_user_only_their_own_processes_and_root() {
+        for (own, peer, owner, is) in [
+            (1000, 1000, 1000, true),
+            (1000, 0, 0, true),
+            (1000, 1001, 1001, false),
+            (0, 1000, 1000, true),
+            (0, 1001, 1000, false),
+            (0, 0, 1000, true),
+        ] {
+            assert_eq!(is_believed(own, peer, owner), is, "{own} {peer} {owner}");
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ mod pool;
 
 pub use api::{ApiArgs, BindgenArgs, Language, NewArgs};
 pub use nouns::{
-    AliasCommand, ContextCommand, DeploymentCommand, DomainCommand, InstanceCommand, LabelEdit,
+    AliasCommand, ContextCommand, DebugCommand, DeploymentCommand, DomainCommand, InstanceCommand, LabelEdit,
     MemberCommand, NodeCommand, RouteCommand, SecretCommand, ServiceCommand, TaintEdit, TokenCommand,
     UserCommand, VersionCommand,
 };
@@ -19,7 +19,7 @@ use tutti_base::Secret;
 use tutti_model::{
     Millis, Share,
     deployment::AbortIf,
-    name::{ServiceText, VersionText},
+    name::{NodeName, ServiceText, VersionText},
 };
 
 /// Your own cloud, in one binary.
@@ -44,7 +44,8 @@ pub fn command() -> clap::Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// Address of the API, such as http://127.0.0.1:7070 [env: TUTTI_API]
+    /// Address of the API, such as http://127.0.0.1:7070, or unix:/PATH of control's socket, which asks its owner and root
+    /// for no token [env: TUTTI_API]
     // A text, and read by us: a role command may have an `--api` of its own under the same id.
     #[arg(long, global = true, value_name = "URL")]
     pub api: Option<String>,
@@ -93,6 +94,8 @@ pub enum ClientCommand {
     Explain(ExplainArgs),
     /// Show who changed what, newest first
     Audit(AuditArgs),
+    /// Show what happened by itself, newest last
+    Events(EventsArgs),
     /// Set how many workers serve a service
     Scale(ScaleArgs),
     /// Tenants' namespaces
@@ -128,6 +131,9 @@ pub enum ClientCommand {
     /// Who may do what
     #[command(subcommand)]
     Token(TokenCommand),
+    /// What to look at, or to send, when the cloud itself is not well
+    #[command(subcommand)]
+    Debug(DebugCommand),
     /// Show the effective settings, and where each came from
     Config,
     /// Clouds that this command knows
@@ -279,6 +285,26 @@ pub struct AuditArgs {
     /// Show at most the newest N
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
+}
+
+/// `tutti events`
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Only those of this service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceText>,
+    /// Only those on this node
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<NodeName>,
+    /// Only those of the last so long, such as 5m
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Millis>,
+    /// Show at most the newest N
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Stay, and show what happens
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// `tutti scale`

@@ -2,10 +2,13 @@
 
 mod audit;
 mod bindgen;
+mod bundle;
 mod config;
+mod debug;
 mod deploy;
 mod domain;
 mod drain;
+mod events;
 mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -73,6 +76,8 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
         ClientCommand::Logs(args) => logs::logs(session, &args).await,
         ClientCommand::Explain(args) => explain::explain(session, &args.object).await,
         ClientCommand::Audit(args) => audit::audit(session, &args).await,
+        ClientCommand::Events(args) => events::events(session, &args).await,
+        ClientCommand::Debug(command) => debug::debug(session, &command).await,
         ClientCommand::Scale(args) => nouns::scale(session, &args).await,
         ClientCommand::Domain(command) => domain::domain(session, command).await,
         ClientCommand::User(command) => domain::user(session, command).await,
@@ -99,7 +104,8 @@ async fn dispatch(session: &Session<'_>, command: ClientCommand) -> Result<(), F
 fn without_token(problem: Problem, effective: &Effective) -> Problem {
     match problem.code {
         ErrorCode::Unauthenticated if effective.token.is_none() => problem
-            .hint("name a token with TUTTI_TOKEN or --token-file; tutti dev writes a context that has one"),
+            .hint("name a token with TUTTI_TOKEN or --token-file, or on a control's machine, as its user or root, its socket \
+                with --api unix:/PATH; tutti dev writes a context that has a token"),
         _ => problem,
     }
 }

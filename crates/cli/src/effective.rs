@@ -13,7 +13,7 @@ use std::{
 };
 use tutti_api::Client;
 use tutti_base::{Secret, SystemClock};
-use tutti_model::Problem;
+use tutti_model::{Problem, node::RoleAddress};
 use tutti_pki::Pin;
 
 /// Where a `tutti dev` without further words listens.
@@ -119,12 +119,15 @@ impl Effective {
     /// # Errors
     /// An address that is none, or a token that cannot be read.
     pub(crate) fn client(&self) -> Result<Client, Problem> {
+        if self.api.value.starts_with("unix:") {
+            return self.over_socket();
+        }
         let uri: Uri = self.api.value.parse().map_err(|_| {
             Problem::invalid(format!(
                 "API address \"{}\" from {} is not an address",
                 self.api.value, self.api.by
             ))
-            .hint("write it as http://HOST:PORT")
+            .hint("write it as http://HOST:PORT or unix:/PATH")
         })?;
         let token = self.token.as_ref().map(|token| token.value.secret()).transpose()?;
         // What is typed is meant: over http nobody would be asked for a certificate.
@@ -141,6 +144,21 @@ impl Effective {
         Client::with_tls(&uri, token, || {
             tutti_pki::connects_publicly(pin()?.as_ref(), None, Arc::new(SystemClock))
         })
+    }
+}
+
+impl Effective {
+    /// A client over a socket of this machine, where no token is needed.
+    fn over_socket(&self) -> Result<Client, Problem> {
+        let RoleAddress::Socket(path) = self.api.value.parse()? else {
+            return Err(Problem::invalid(format!("{} is not a socket of this machine", self.api.value)));
+        };
+        if let Some(ca) = self.ca.as_ref().filter(|ca| ca.by == "--ca") {
+            let text = format!("--ca {} is for an https address, not a socket", ca.value);
+            return Err(Problem::invalid(text).hint("leave --ca out: the kernel says who listens there"));
+        }
+        let token = self.token.as_ref().map(|token| token.value.secret()).transpose()?;
+        Client::over_persons_socket(&path, token)
     }
 }
 
@@ -262,6 +280,19 @@ mod tests {
         assert!(of("FILE").unwrap_err().detail.contains("no certificate of an authority"));
         assert!(of("sha256:abc").is_err());
         assert_eq!(of(&format!("sha256:{}", "a".repeat(64))).unwrap(), "https://cloud.example.com");
+    }
+
+    #[test]
+    fn a_socket_needs_neither_token_nor_authority() {
+        let effective = read(&globals(), &[("TUTTI_API", "unix:/run/tutti/control.sock")]).unwrap();
+        assert_eq!((effective.token.as_ref(), effective.ca.as_ref()), (None, None));
+        assert_eq!(effective.client().unwrap().base(), "unix:/run/tutti/control.sock");
+        let wrong = read(&globals(), &[("TUTTI_API", "unix:relative")]).unwrap().client().unwrap_err();
+        assert!(wrong.to_string().contains("unix:"), "{wrong}");
+        let flags =
+            Globals { api: Some("unix:/run/c.sock".into()), ca: Some("sha256:00".into()), ..globals() };
+        let refused = read(&flags, &[]).unwrap().client().unwrap_err();
+        assert!(refused.detail.contains("not a socket"), "{refused}");
     }
 
     #[test]

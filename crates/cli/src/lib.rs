@@ -32,6 +32,7 @@ pub mod exit;
 mod live;
 mod project;
 mod push;
+mod redact;
 pub mod reference;
 mod rollout;
 mod table;

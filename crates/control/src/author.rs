@@ -82,7 +82,5 @@ pub(crate) fn record(objects: &Objects, author: Author, changed: &[Changed]) -> 
             .collect(),
         left_out: changed.len().saturating_sub(limits::AUDIT_CHANGES),
     };
-    // Names are listed in their order, and the newest is wanted first.
-    let name = format!("{:016x}-{:016x}", u64::MAX - at.0, objects.random().bits());
-    objects.make(name, spec)
+    objects.make(objects.newest_first(at), spec)
 }

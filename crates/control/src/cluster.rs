@@ -193,7 +193,8 @@ impl Cluster {
 }
 
 /// What a machine is told whose name another one has.
-pub(crate) fn taken(name: &NodeName) -> Problem {
+#[must_use]
+pub fn taken(name: &NodeName) -> Problem {
     Problem::already_exists("member", name).hint(format!(
         "choose another name with --node, or, if that machine is gone: tutti node remove {name}"
     ))

@@ -19,6 +19,7 @@ use tutti_model::{
     control::{LEADER, LeaderSpec},
     name::NodeName,
 };
+use tutti_plan::happened;
 use tutti_store::{LeaseId, StoreError};
 
 /// How long a leader that is gone keeps others waiting: a few rounds of a store under load, and little beside the 10 s
@@ -125,7 +126,8 @@ impl Candidate {
                 (objects.write().create_leased(&made, lease), made)
             }
         };
-        match write.commit().await? {
+        let event = happened::of_leader(objects.clock().now(), &self.control);
+        match write.tell(Some(event)).commit().await? {
             Some(revision) => {
                 leader.revision = revision;
                 Ok(Some(Office { leader, lease }))
@@ -145,6 +147,7 @@ impl Candidate {
         let running = TaskTracker::new();
         let options =
             ReconcileOptions { objects: self.objects().fenced(&office.leader), ..self.options.clone() };
+        self.options.loops.lead(Some(self.objects().clock().now()));
         reconcile::start(options, &self.tasks, &running, &over);
         let lost = tokio::select! {
             () = stop.cancelled() => None,
@@ -153,6 +156,7 @@ impl Candidate {
         over.cancel();
         running.close();
         running.wait().await;
+        self.options.loops.lead(None);
         match lost {
             Some(why) => {
                 tracing::warn!(control = %self.control, %why, "leads no longer: reconcilers have stopped")

@@ -12,7 +12,10 @@ use serde_json::Value;
 use std::sync::Arc;
 use tutti_api::{Change, WatchEvent, WatchStream};
 use tutti_base::{Clock, Random};
-use tutti_model::{Problem, Resource, audit::AuditSpec, limits, name::ZoneName, resource::Object};
+use tutti_model::{
+    Problem, Resource, Timestamp, audit::AuditSpec, event::EventSpec, limits, name::ZoneName,
+    resource::Object,
+};
 use tutti_store::{Compare, Entry, LeaseId, List, Operation, Store, StoreError, Txn, TxnOutcome};
 
 /// The store, seen as objects of one control.
@@ -84,6 +87,12 @@ impl Objects {
     /// A new object, not stored yet.
     pub fn make<S: Object>(&self, name: impl Into<String>, spec: S) -> Resource<S> {
         Resource::new(name, self.random.uid(), self.clock.now(), spec)
+    }
+
+    /// A name for what happened at this moment. Names are listed in their order, and of what happened the newest is
+    /// wanted first.
+    pub(crate) fn newest_first(&self, at: Timestamp) -> String {
+        format!("{:016x}-{:016x}", u64::MAX - at.0, self.random.bits())
     }
 
     /// The object of this name, if there is one.
@@ -300,6 +309,23 @@ impl Write {
         self
     }
 
+    /// And what that means is told, if it is worth an event. Beside what else is written an event matters little: it
+    /// compares nothing, and where the transaction has no room for it, it is left out.
+    pub fn tell(self, event: Option<EventSpec>) -> Self {
+        let Some(event) = event else { return self };
+        let used = self.txn.operations.len().max(self.txn.compares.len());
+        let (record, record_bytes) = self.kept_for_record();
+        if used + record >= limits::STORE_TXN_OPERATIONS
+            || self.bytes + record_bytes + limits::EVENT_BYTES > limits::STORE_TXN_BYTES
+        {
+            tracing::debug!(?event, "an event is left out: its transaction is full");
+            return self;
+        }
+        let event = self.objects.make(self.objects.newest_first(event.at), event);
+        let key = self.objects.key::<EventSpec>(&event.name);
+        self.put(key, &event, None)
+    }
+
     /// And the object must still be at the revision it was read at.
     pub fn unchanged<S: Object>(mut self, object: &Resource<S>) -> Self {
         self.txn.compares.push(Compare::Modified(self.objects.key::<S>(&object.name), object.revision));
@@ -322,14 +348,19 @@ impl Write {
     /// written one is compared too.
     #[must_use]
     pub fn room(&self) -> usize {
-        let (record, record_bytes) = match self.author {
-            Some(_) => (1, limits::STORE_KEY_BYTES + limits::AUDIT_RECORD_BYTES),
-            None => (0, 0),
-        };
+        let (record, record_bytes) = self.kept_for_record();
         let used = self.txn.operations.len().max(self.txn.compares.len()) + record;
         let bytes = limits::STORE_TXN_BYTES.saturating_sub(self.bytes + record_bytes);
         let largest = limits::STORE_KEY_BYTES + limits::STORE_VALUE_BYTES;
         limits::STORE_TXN_OPERATIONS.saturating_sub(used).min(bytes / largest)
+    }
+
+    /// Operations and bytes that are kept for the audit record.
+    const fn kept_for_record(&self) -> (usize, usize) {
+        match self.author {
+            Some(_) => (1, limits::STORE_KEY_BYTES + limits::AUDIT_RECORD_BYTES),
+            None => (0, 0),
+        }
     }
 
     /// Commits. `None` means that something had changed meanwhile, and nothing was written.

@@ -19,6 +19,7 @@ use tutti_model::{
     resource::Object,
     table::TableSpec,
 };
+use tutti_plan::happened;
 use tutti_plan::pool::labels;
 use tutti_seal::Keyring;
 use tutti_store::StoreError;
@@ -64,7 +65,8 @@ impl LocalZone {
             let mut write = self.objects.write();
             let mut taken = 0;
             for report in reports {
-                if write.room() == 0 {
+                // Each with what it means.
+                if write.room() < 2 {
                     break;
                 }
                 taken += 1;
@@ -79,8 +81,9 @@ impl LocalZone {
                 {
                     continue;
                 }
-                instance.status = report.status.clone();
-                write = write.update(&instance);
+                let before = std::mem::replace(&mut instance.status, report.status.clone());
+                let event = happened::of_instance(self.objects.clock().now(), &before, &instance);
+                write = write.update(&instance).tell(event);
             }
             if write.operations() == 0 || write.commit().await?.is_some() {
                 return Ok(taken);
@@ -268,14 +271,16 @@ impl ZoneApi for LocalZone {
             let write = match found {
                 Some(known) if known.status == status => return Ok(()),
                 Some(mut known) => {
-                    known.status = status.clone();
-                    self.objects.write().update(&known)
+                    let before = std::mem::replace(&mut known.status, status.clone());
+                    let event = happened::of_node(now, Some(&before), &known);
+                    self.objects.write().update(&known).tell(event)
                 }
                 None => {
                     let spec = self.new_node(node).await?;
                     let mut object = self.objects.make(node.as_str(), spec);
                     object.status = status.clone();
-                    self.objects.write().create(&object)
+                    let event = happened::of_node(now, None, &object);
+                    self.objects.write().create(&object).tell(event)
                 }
             };
             if write.commit().await?.is_some() {

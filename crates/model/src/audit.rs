@@ -122,7 +122,8 @@ pub const fn shown(kind: Kind) -> Shown {
         | Kind::Ingress
         | Kind::Presence
         | Kind::Leader
-        | Kind::Report => Shown::Spec(&[]),
+        | Kind::Report
+        | Kind::Event => Shown::Spec(&[]),
         Kind::Service | Kind::Version | Kind::Deployment | Kind::Instance | Kind::Assignment => {
             Shown::Spec(&["env"])
         }

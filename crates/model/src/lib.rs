@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod digest;
 pub mod domain;
 pub mod error;
+pub mod event;
 pub mod id;
 pub mod ingress;
 pub mod instance;

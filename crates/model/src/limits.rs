@@ -86,3 +86,13 @@ pub const AUDIT_RECORD_BYTES: usize = 96 * 1024;
 pub const AUDIT_RECORDS: usize = 10_000;
 /// Most audit records that one pass of the leader removes, the oldest first.
 pub const AUDIT_TRIM: usize = 600;
+/// Events that are kept, the newest: at the typical 400 bytes each 4 MB.
+pub const EVENTS: usize = 10_000;
+/// Most events that one pass of the leader removes, the oldest first: twenty for each second between two passes.
+pub const EVENT_TRIM: usize = 6_000;
+/// Longest text of an event, in bytes; the rest is cut.
+pub const EVENT_TEXT_BYTES: usize = 1024;
+/// Largest event, in bytes: its text, each byte of which may take six in JSON, the longest names, and the envelope.
+pub const EVENT_BYTES: usize = 12 * 1024;
+/// Ends of one instance that have an event each; of further ones only those have that double their number.
+pub const EVENT_ENDS: u32 = 4;

@@ -60,11 +60,13 @@ pub enum Kind {
     JoinToken,
     /// A change that somebody asked for. Global.
     Audit,
+    /// Something that happened by itself. Global, written by zones too.
+    Event,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 26] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Domain,
         Kind::Service,
         Kind::Version,
@@ -91,6 +93,7 @@ impl Kind {
         Kind::Member,
         Kind::JoinToken,
         Kind::Audit,
+        Kind::Event,
     ];
 
     /// The singular noun.
@@ -123,6 +126,7 @@ impl Kind {
             Kind::Member => "member",
             Kind::JoinToken => "join_token",
             Kind::Audit => "audit",
+            Kind::Event => "event",
         }
     }
 
@@ -156,6 +160,7 @@ impl Kind {
             Kind::Member => "members",
             Kind::JoinToken => "join_tokens",
             Kind::Audit => "audit",
+            Kind::Event => "events",
         }
     }
 
@@ -179,6 +184,7 @@ impl Kind {
                 | Kind::Report
                 | Kind::Cluster
                 | Kind::Audit
+                | Kind::Event
         )
     }
 }

@@ -198,6 +198,7 @@ impl World {
             objects,
             observed,
             host_suffixes: vec!["localhost".into()],
+            loops: Default::default(),
             machines: Default::default(),
         };
         leadership::start(name.clone(), options, &tasks);

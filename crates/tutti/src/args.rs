@@ -6,7 +6,11 @@ mod ingress;
 
 pub(crate) use ingress::IngressArgs;
 
-use crate::settings::{Effective, Sources};
+use crate::{
+    bootstrap::{BootstrapArgs, Verb},
+    server::Begins,
+    settings::{Effective, Sources},
+};
 use backup::{BackupArgs, RestoreArgs, StateArgs};
 use clap::{Args, Parser, Subcommand};
 use common::{ControlArgs, Given, RoleArgs};
@@ -66,6 +70,17 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Fill an empty store from a backup
     Restore(RestoreArgs),
+    /// Make bare hosts a cluster, as a file says, or bring one back that its store holds
+    Bootstrap(BootstrapArgs),
+    /// What `tutti bootstrap` does on a host; what, it is told on standard input.
+    #[command(hide = true)]
+    Host {
+        /// What.
+        verb: Verb,
+    },
+    /// Keep the units of `tutti bootstrap` running on a host without systemd.
+    #[command(hide = true)]
+    Supervise,
     /// Look after the store itself, with no cloud running over it
     #[command(subcommand)]
     Store(StoreCommand),
@@ -116,7 +131,10 @@ is there. All controls of a cluster have the same store, and hand its key to eac
 pub(crate) struct ServerArgs {
     /// Make this machine a member that runs control, of a new cluster if the store holds none
     #[arg(long)]
-    pub(crate) init: bool,
+    init: bool,
+    /// With `--init`: become a member, in the place of one of this name that is gone, and end.
+    #[arg(long, hide = true, requires = "init")]
+    enrol: bool,
     #[command(flatten)]
     control: ControlArgs,
     /// Folder of this machine's key and certificate [env: TUTTI_MEMBER_DIR]
@@ -133,6 +151,15 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// How it begins.
+    pub(crate) const fn begins(&self) -> Begins {
+        match (self.init, self.enrol) {
+            (true, true) => Begins::Enrols,
+            (true, false) => Begins::Init,
+            (false, _) => Begins::Again,
+        }
+    }
+
     /// The effective settings of this command.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use tutti_control::{
     Objects,
     cluster::Cluster,
     observed::Observed,
-    reconcile::{ReconcileOptions, pool::MachineCommands},
+    reconcile::{ReconcileOptions, loops::Loops, pool::MachineCommands},
     server::{self, ServerOptions},
     zone::LocalZone,
 };
@@ -39,6 +39,8 @@ pub(crate) struct Control {
     pub(crate) keyring: Keyring,
     pub(crate) opened: Opened,
     pub(crate) observed: Observed,
+    /// How its loops fare.
+    pub(crate) loops: Loops,
 }
 
 /// What the API is told of by others than control.
@@ -72,7 +74,7 @@ impl Control {
         let observed = Observed::new();
         let keyring = keys::of_control(settings.key.as_ref(), folder.path());
         let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
-        Ok(Control { clock, random, objects, zone, keyring, opened, observed })
+        Ok(Control { clock, random, objects, zone, keyring, opened, observed, loops: Loops::default() })
     }
 
     /// What its loops work on. `root` is what the root of its cluster is pinned by, if there is one.
@@ -81,6 +83,7 @@ impl Control {
             objects: self.objects.clone(),
             observed: self.observed.clone(),
             host_suffixes: vec![settings.host_suffix.clone()],
+            loops: self.loops.clone(),
             machines: MachineCommands { pools: settings.pools.clone(), root: root.cloned() },
         }
     }
@@ -109,6 +112,7 @@ impl Control {
             objects: self.objects.clone(),
             zone: Arc::clone(&self.zone) as _,
             observed: self.observed.clone(),
+            loops: self.loops.clone(),
             keyring: self.keyring.clone(),
             blobs: Arc::new(ToAgents(Arc::clone(blobs))),
             logs: around.logs,

@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod artifacts;
 mod backup;
+mod bootstrap;
 mod claim;
 mod control;
 mod dev;
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
             match server.effective(&globals).and_then(|effective| ServerSettings::try_from(&effective)) {
                 Ok(settings) => {
                     let (log, format) = (settings.control.log.clone(), settings.control.log_format);
-                    runtime.block_on(role(&log, format, server::run(settings, server.init, json)))
+                    runtime.block_on(role(&log, format, server::run(settings, server.begins(), json)))
                 }
                 Err(faults) => refuse(&faults),
             }
@@ -97,6 +98,14 @@ fn main() -> ExitCode {
                 Err(faults) => refuse(&faults),
             }
         }
+        Command::Bootstrap(asked) => match &asked.script {
+            Some(host) => {
+                bootstrap::script(&asked.file, host).err().map_or(ExitCode::SUCCESS, |faults| refuse(&faults))
+            }
+            None => runtime.block_on(whole("warn", Format::Text, bootstrap::run(&asked.file, asked.check))),
+        },
+        Command::Host { verb } => runtime.block_on(role("error", Format::Text, bootstrap::host(verb))),
+        Command::Supervise => runtime.block_on(role("info", Format::Text, bootstrap::supervise())),
         Command::Store(StoreCommand::Migrate(stores)) => {
             let json = globals.output == tutti_cli::Format::Json;
             let run = migrate::run(&stores.from, &stores.to, json);
@@ -140,6 +149,11 @@ fn main() -> ExitCode {
 
 /// Runs a role until it ends.
 async fn role(log: &str, format: Format, run: impl Future<Output = Result<(), Problem>>) -> ExitCode {
+    whole(log, format, async { run.await.map_err(|problem| vec![problem]) }).await
+}
+
+/// The same for what says every fault at once.
+async fn whole(log: &str, format: Format, run: impl Future<Output = Result<(), Vec<Problem>>>) -> ExitCode {
     // Stores, ledgers and logs hold what tenants keep secret. Whatever is for others says so where it is made.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     if let Err(text) = tutti_base::telemetry::start(log, format) {
@@ -147,7 +161,7 @@ async fn role(log: &str, format: Format, run: impl Future<Output = Result<(), Pr
     }
     match run.await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => refuse(&[problem]),
+        Err(faults) => refuse(&faults),
     }
 }
 

@@ -30,13 +30,28 @@ use tutti_pki::{Acceptor, Identity, Listens, listens};
 /// How long running requests may take to finish when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How a control begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// As the member that the machine is.
+    Again,
+    /// The machine becomes a member first.
+    Init,
+    /// The machine becomes a member, in the place of one of its name that is gone; and that is all.
+    Enrols,
+}
+
+/// How long a member of this machine's name may take to answer before it counts as gone.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+
 /// Runs until a signal. With `init` it makes this machine a member first.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or made it end.
-pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) -> Result<(), Problem> {
+pub(crate) async fn run(settings: ServerSettings, begins: Begins, print_json: bool) -> Result<(), Problem> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let known = Membership::find(&settings.member_dir, &clock)?;
+    let init = begins != Begins::Again;
     match &known {
         Some(known) if init => return Err(known.refuse_another(&settings.member_dir)),
         Some(known) => known.check_role(MachineRole::Server)?,
@@ -51,6 +66,10 @@ pub(crate) async fn run(settings: ServerSettings, init: bool, print_json: bool) 
     let socket = listen(&settings.control.socket).await?;
     let this = Member(Control::open(&settings.control, &folder, clock).await?);
     let advertised = this.advertised(&settings, known.as_ref(), address).await?;
+    if begins == Begins::Enrols {
+        this.forget_gone(&settings).await?;
+        return this.enrol(&settings, known, &advertised).await.map(drop);
+    }
     let (cluster, membership) = this.enrol(&settings, known, &advertised).await?;
 
     let tasks = Tasks::new();
@@ -150,6 +169,24 @@ impl Member {
             Err(problem) => tracing::warn!(%problem, "this machine's certificate is not made anew"),
         }
         Ok((cluster, known))
+    }
+
+    /// Removes a member of this machine's name that does not answer any more: this one was installed in its place, over
+    /// the same store.
+    async fn forget_gone(&self, settings: &ServerSettings) -> Result<(), Problem> {
+        let name = &settings.control.node;
+        let Some(known) = self.0.objects.find::<MemberSpec>(name.as_str()).await? else { return Ok(()) };
+        if let Some(api) = &known.spec.api {
+            let there = tokio::net::TcpStream::connect((api.host(), api.port()));
+            // At its own address this very process listens, and asks nobody.
+            let is_own = settings.advertise.as_ref() == Some(api);
+            if !is_own && matches!(tokio::time::timeout(GONE_AFTER, there).await, Ok(Ok(_))) {
+                return Err(tutti_control::cluster::taken(name));
+            }
+        }
+        tracing::warn!(member = %name, "a member of this name is gone, and this machine takes its place");
+        self.0.objects.write().delete(&known).commit().await?;
+        Ok(())
     }
 
     /// The first start: of the cluster too, if there is none yet.

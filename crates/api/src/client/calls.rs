@@ -1,6 +1,7 @@
 //! One method for each operation.
 
 use super::{Client, Query, fault, lines::Lines};
+use crate::debug::Reconcilers;
 use crate::pools::SetPool;
 use crate::wire::{
     ClusterStatus, Cordon, CreateDeployment, CreateRoute, CreateService, CreateToken, CreateVersion,
@@ -143,6 +144,22 @@ impl Client {
     /// `not_found`, and whatever the API answers.
     pub async fn explain(&self, kind: Kind, name: &str) -> Result<Explanation, Problem> {
         self.call("explain", &[kind.as_str(), name], &Query::default()).await
+    }
+
+    /// How the loops of the control that answers fare.
+    ///
+    /// # Errors
+    /// Whatever the API answers.
+    pub async fn reconcilers(&self) -> Result<Reconcilers, Problem> {
+        self.call("debug_reconcilers", &[], &Query::default()).await
+    }
+
+    /// The last lines that the control which answers logged.
+    ///
+    /// # Errors
+    /// Whatever the API answers.
+    pub async fn control_log(&self) -> Result<String, Problem> {
+        self.text("debug_log").await
     }
 
     /// Figures for Prometheus.

@@ -34,6 +34,8 @@ pub(super) enum Connector {
     Tls(Arc<ClientConfig>, Duration),
     /// To this socket file, whatever host the request names.
     Socket(Arc<PathBuf>),
+    /// The same, for a person's command.
+    PersonsSocket(Arc<PathBuf>),
 }
 
 impl Connector {
@@ -51,6 +53,10 @@ impl Connector {
     pub(super) fn socket(path: &Path) -> Connector {
         Connector::Socket(Arc::new(path.to_owned()))
     }
+
+    pub(super) fn persons_socket(path: &Path) -> Connector {
+        Connector::PersonsSocket(Arc::new(path.to_owned()))
+    }
 }
 
 type ConnectError = Box<dyn std::error::Error + Send + Sync>;
@@ -63,7 +69,7 @@ impl Service<Uri> for Connector {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         match self {
             Connector::Tcp(connector) => connector.poll_ready(context).map_err(Into::into),
-            Connector::Tls(..) | Connector::Socket(_) => Poll::Ready(Ok(())),
+            Connector::Tls(..) | Connector::Socket(_) | Connector::PersonsSocket(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -89,6 +95,14 @@ impl Service<Uri> for Connector {
                 Box::pin(async move {
                     // It waits only while the listener's queue is full.
                     let connected = tokio::time::timeout(CONNECT, socket::connect(&path)).await;
+                    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    Ok(Transport::Socket(TokioIo::new(stream)))
+                })
+            }
+            Connector::PersonsSocket(path) => {
+                let path = Arc::clone(path);
+                Box::pin(async move {
+                    let connected = tokio::time::timeout(CONNECT, socket::connect_as_person(&path)).await;
                     let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                     Ok(Transport::Socket(TokioIo::new(stream)))
                 })

@@ -31,6 +31,18 @@ pub struct Sure {
     pub yes: bool,
 }
 
+/// `tutti debug`
+#[derive(Debug, Clone, Subcommand)]
+pub enum DebugCommand {
+    /// Show how the loops of the control that answers fare: their last run, errors, and what waits
+    Reconcilers,
+    /// Write what there is to know of the cloud into one file, without secrets, to be looked at elsewhere
+    Bundle {
+        /// The file, a .tar.gz; it must not be there yet [default: tutti-debug-TIME.tar.gz]
+        file: Option<PathBuf>,
+    },
+}
+
 /// `tutti domain`
 #[derive(Debug, Clone, Subcommand)]
 pub enum DomainCommand {

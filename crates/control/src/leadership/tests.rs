@@ -37,6 +37,7 @@ impl World {
             objects: Self::objects(Arc::new(faulty), &self.clock),
             observed: Observed::new(),
             host_suffixes: Vec::new(),
+            loops: Default::default(),
             machines: Default::default(),
         };
         let tasks = Tasks::new();

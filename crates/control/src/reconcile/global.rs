@@ -1,6 +1,6 @@
 //! The global tier's loop: moves deployments on, hands services down to the zone, and removes what is to go.
 
-use super::{ReconcileOptions, index::Index, wake::Wake};
+use super::{ReconcileOptions, index::Index, loops::Pulse, wake::Wake};
 use crate::{Objects, keys::Home, observed::Observed};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,7 @@ use tutti_model::{
 };
 use tutti_plan::{
     handdown::{HanddownView, hand_down, under_aliases},
+    happened,
     rollout::{RolloutView, advance},
 };
 use tutti_store::Compare;
@@ -117,11 +118,13 @@ struct Global {
     /// Deployments that are being judged, each with its service.
     observing: BTreeMap<String, String>,
     wake: Wake,
+    pulse: Pulse,
 }
 
 impl Global {
     fn new(options: ReconcileOptions) -> Self {
         Global {
+            pulse: options.loops.pulse("global", options.objects.clock()),
             objects: options.objects,
             observed: options.observed,
             host_suffixes: options.host_suffixes,
@@ -248,12 +251,22 @@ impl Global {
 
     async fn pass(&mut self) {
         let now = self.objects.clock().now();
-        for name in self.wake.take(now) {
+        let due = self.wake.take(now);
+        let is_run = !due.is_empty();
+        if is_run {
+            self.pulse.begin();
+        }
+        for name in due {
             if let Err(problem) = self.service(&name).await {
+                self.pulse.fail(&name, &problem);
                 tracing::warn!(service = %name, %problem, "reconciling will be tried again");
                 self.wake.at(&name, Some(now.plus(RETRY)));
             }
         }
+        if is_run {
+            self.pulse.end();
+        }
+        self.pulse.waiting(self.wake.waiting());
     }
 
     /// One look at one service. At most one write: what it changes comes back by watch, and is looked at then.
@@ -335,6 +348,7 @@ impl Global {
         if next.status.phase != deployment.status.phase {
             tracing::info!(deployment = %next.name, service = %service.name, phase = %next.status.phase, message = %next.status.message, "deployment");
         }
+        write = write.tell(happened::of_deployment(self.objects.clock().now(), &deployment.status, &next));
         if next.status.phase.is_final() {
             self.observed.forget(&next.spec.deployment);
         }

@@ -1,41 +1,56 @@
-//! Keeps as many audit records as [`limits::AUDIT_RECORDS`] says: removes the oldest, some at a time.
+//! Keeps as many audit records and events as [`limits::AUDIT_RECORDS`] and [`limits::EVENTS`] say: removes the oldest,
+//! some at a time.
 
+use super::loops::Pulse;
 use crate::{Objects, objects::Write};
 use tokio_util::sync::CancellationToken;
-use tutti_model::{Millis, Problem, audit::AuditSpec, limits};
+use tutti_model::{Millis, Problem, audit::AuditSpec, event::EventSpec, limits, resource::Object};
 
-/// Between two passes. A pass reads what is kept, about ten megabytes at most, so that it is not done for each record;
-/// what comes meanwhile is bounded by how fast people change things.
+/// Between two passes. A pass reads what is kept, some megabytes of each, so that it is not done for each record; what
+/// comes meanwhile is bounded by how fast people and states change.
 const EVERY: Millis = Millis::seconds(300);
 
 /// Runs until `stop`.
-pub(super) async fn run(objects: Objects, stop: CancellationToken) {
+pub(super) async fn run(objects: Objects, pulse: Pulse, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = objects.clock().sleep(EVERY) => {}
         }
-        match trim(&objects, limits::AUDIT_RECORDS).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::debug!(removed, "old audit records were removed"),
-            Err(problem) => tracing::warn!(%problem, "old audit records stay for now; trying again"),
+        pulse.begin();
+        let audits = trim::<AuditSpec>(&objects, limits::AUDIT_RECORDS, limits::AUDIT_TRIM).await;
+        told(&pulse, audits, "audit records");
+        let events = trim::<EventSpec>(&objects, limits::EVENTS, limits::EVENT_TRIM).await;
+        told(&pulse, events, "events");
+        pulse.end();
+    }
+}
+
+fn told(pulse: &Pulse, trimmed: Result<usize, Problem>, of: &str) {
+    match trimmed {
+        Ok(0) => {}
+        Ok(removed) => tracing::debug!(removed, of, "the oldest were removed"),
+        Err(problem) => {
+            pulse.fail(of, &problem);
+            tracing::warn!(%problem, of, "the oldest stay for now; trying again");
         }
     }
 }
 
-/// Removes the oldest records beyond the newest `keep`, at most [`limits::AUDIT_TRIM`] of them. Gives how many.
-pub(crate) async fn trim(objects: &Objects, keep: usize) -> Result<usize, Problem> {
+/// Removes the oldest objects of a kind that is listed newest first: those beyond the newest `keep`, at most `most` of
+/// them. Gives how many.
+pub(crate) async fn trim<S: Object>(objects: &Objects, keep: usize, most: usize) -> Result<usize, Problem> {
     let (mut seen, mut after) = (0, None::<String>);
     let mut old = std::collections::VecDeque::new();
     loop {
-        let page = objects.page::<AuditSpec>("", after.as_deref(), Some(limits::PAGE_SIZE)).await?;
+        let page = objects.page::<S>("", after.as_deref(), Some(limits::PAGE_SIZE)).await?;
         after = page.items.last().map(|record| record.name.clone()).or(after);
         for record in page.items {
             seen += 1;
             if seen > keep {
                 old.push_back(record);
                 // Listed newest first: of too many the last ones are the oldest.
-                if old.len() > limits::AUDIT_TRIM {
+                if old.len() > most {
                     old.pop_front();
                 }
             }
@@ -47,7 +62,7 @@ pub(crate) async fn trim(objects: &Objects, keep: usize) -> Result<usize, Proble
     let records: Vec<_> = old.into_iter().rev().collect();
     let mut removed = 0;
     for some in records.chunks(limits::STORE_TXN_OPERATIONS - 1) {
-        let write = some.iter().fold(objects.write(), Write::delete::<AuditSpec>);
+        let write = some.iter().fold(objects.write(), Write::delete::<S>);
         match write.commit().await? {
             Some(_) => removed += some.len(),
             // Another leads by now, and trims.
@@ -89,12 +104,13 @@ mod tests {
             assert!(objects.write().create(&record).commit().await.unwrap().is_some());
         }
         let kept = || async { objects.list::<AuditSpec>("").await.unwrap().items };
-        assert_eq!(trim(&objects, 5).await.unwrap(), limits::AUDIT_TRIM, "not all at once");
+        let trim = || trim::<AuditSpec>(&objects, 5, limits::AUDIT_TRIM);
+        assert_eq!(trim().await.unwrap(), limits::AUDIT_TRIM, "not all at once");
         assert_eq!(kept().await.len(), 10);
-        assert_eq!(trim(&objects, 5).await.unwrap(), 5);
+        assert_eq!(trim().await.unwrap(), 5);
         let left: Vec<String> = kept().await.into_iter().map(|record| record.spec.object).collect();
         let newest: Vec<String> = (total - 5..total).rev().map(|number| number.to_string()).collect();
         assert_eq!(left, newest);
-        assert_eq!(trim(&objects, 5).await.unwrap(), 0);
+        assert_eq!(trim().await.unwrap(), 0);
     }
 }

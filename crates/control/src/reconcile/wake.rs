@@ -47,6 +47,12 @@ impl Wake {
         if self.due.is_empty() { self.next_by_time() } else { Some(Timestamp(0)) }
     }
 
+    /// How many names are due, and how many will be later.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.due.len(), self.later.len())
+    }
+
     fn next_by_time(&self) -> Option<Timestamp> {
         self.by_time.first().map(|(when, _)| *when)
     }
@@ -85,6 +91,7 @@ mod tests {
         wake.at("b", Some(Timestamp(30)));
         wake.at("b", Some(Timestamp(10)));
         assert_eq!(wake.next(), Some(Timestamp(0)), "one is due already");
+        assert_eq!(wake.waiting(), (1, 1));
         assert_eq!(wake.take(Timestamp(10)), BTreeSet::from(["a".into(), "b".into()]));
         assert!(wake.take(Timestamp(99)).is_empty());
         assert_eq!(wake.next(), None);

@@ -15,6 +15,7 @@ use super::{
     ReconcileOptions,
     global::{RETRY, apply, sleep_until},
     index::Index,
+    loops::Pulse,
     report::Reporter,
     wake::Wake,
 };
@@ -164,6 +165,9 @@ struct Zone {
     /// What was asked of services lately.
     history: History,
     wake: Wake,
+    pulse: Pulse,
+    /// Of the look at the load of all services.
+    scaling: Pulse,
 }
 
 /// The revisions at which a service's table and instances were written last. It is not planned again before both have
@@ -178,6 +182,8 @@ impl Zone {
     fn new(options: ReconcileOptions) -> Self {
         let began = options.objects.clock().now();
         Zone {
+            pulse: options.loops.pulse("zone", options.objects.clock()),
+            scaling: options.loops.pulse("scaling", options.objects.clock()),
             objects: options.objects,
             observed: options.observed,
             assignments: Cache::default(),
@@ -340,7 +346,22 @@ impl Zone {
         }
     }
 
+    /// Does what is due, and says how that went.
     async fn pass(&mut self) {
+        let is_run = self.preload_due
+            || self.silence_due
+            || self.wake.next().is_some_and(|next| next <= self.objects.clock().now());
+        if is_run {
+            self.pulse.begin();
+        }
+        self.do_due().await;
+        if is_run {
+            self.pulse.end();
+        }
+        self.pulse.waiting(self.wake.waiting());
+    }
+
+    async fn do_due(&mut self) {
         let now = self.objects.clock().now();
         self.views = None;
         let mut due = self.wake.take(now);
@@ -352,6 +373,7 @@ impl Zone {
         let mut due = due.into_iter();
         while let Some(name) = due.next() {
             if let Err(problem) = self.service(&name).await {
+                self.pulse.fail(&name, &problem);
                 tracing::warn!(service = %name, %problem, "reconciling will be tried again");
                 self.wake.at(&name, Some(now.plus(RETRY)));
                 self.in_doubt |= is_doubtful(&problem);
@@ -365,6 +387,7 @@ impl Zone {
         if std::mem::take(&mut self.preload_due)
             && let Err(problem) = self.write_preload().await
         {
+            self.pulse.fail("preloading", &problem);
             tracing::warn!(%problem, "preloading will be planned again");
             self.wake.at(PRELOAD, Some(now.plus(RETRY)));
             self.in_doubt |= is_doubtful(&problem);
@@ -373,13 +396,18 @@ impl Zone {
         if std::mem::take(&mut self.silence_due)
             && let Err(problem) = self.mark_silence().await
         {
+            self.pulse.fail("marks of silence", &problem);
             tracing::warn!(%problem, "what is silent will be marked later");
             self.in_doubt |= is_doubtful(&problem);
         }
     }
 
     async fn look_at_load(&mut self) {
-        if let Err(problem) = self.scale().await {
+        self.scaling.begin();
+        let scaled = self.scale().await;
+        self.scaling.end();
+        if let Err(problem) = scaled {
+            self.scaling.fail("load", &problem);
             tracing::warn!(%problem, "what load asks for is done later");
         }
     }

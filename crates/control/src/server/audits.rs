@@ -4,21 +4,17 @@
 //! an earlier owner of the name did is not theirs to see.
 
 use super::{
-    call::{Answer, Call, Caller, Query},
-    lists, reply,
+    call::{Answer, Call, Query},
+    newest::{self, Lives, Look},
+    reply,
 };
-use crate::Objects;
-use std::collections::BTreeMap;
-use tutti_api::wire::Page;
-use tutti_model::{
-    DomainName, Problem, Resource, Timestamp, audit::AuditSpec, domain::DomainSpec, limits, token::Role,
-};
+use tutti_model::{Problem, Resource, Timestamp, audit::AuditSpec, token::Role};
 
 /// Which records are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
     /// Of these domains, each from then on; `None` for all there is.
-    domains: Option<BTreeMap<DomainName, Timestamp>>,
+    domains: Option<Lives>,
     object: Option<String>,
     who: Option<String>,
     since: Option<Timestamp>,
@@ -27,10 +23,7 @@ struct Wanted {
 impl Wanted {
     /// Whether a record is among them.
     fn has(&self, record: &AuditSpec) -> bool {
-        let seen = self.domains.as_ref().is_none_or(|domains| {
-            let begun = record.domain.as_ref().and_then(|domain| domains.get(domain));
-            begun.is_some_and(|begun| record.at >= *begun)
-        });
+        let seen = newest::is_seen(self.domains.as_ref(), record.domain.as_ref(), record.at);
         let who = self.who.as_ref().is_none_or(|who| {
             record.who == *who || record.user.as_ref().is_some_and(|user| user.as_str() == who)
         });
@@ -53,25 +46,10 @@ fn is_object(known: &str, asked: &str) -> bool {
     name == asked || asked.split_once('/').is_some_and(|(of, named)| of == kind && named == name)
 }
 
-/// The domains that a caller owns, each with when its life began; `None` for who sees all.
-async fn owned(
-    objects: &Objects,
-    caller: &Caller,
-) -> Result<Option<BTreeMap<DomainName, Timestamp>>, Problem> {
-    let Some(domains) = caller.domains() else { return Ok(None) };
-    let mut owned = BTreeMap::new();
-    for (domain, _) in domains.into_iter().filter(|(_, role)| *role == Role::Owner) {
-        if let Some(found) = objects.find::<DomainSpec>(domain.as_str()).await? {
-            owned.insert(domain, found.created_at);
-        }
-    }
-    Ok(Some(owned))
-}
-
 async fn wanted(call: &Call, query: &Query) -> Result<Wanted, Problem> {
     let since: Option<u64> = query.read("since", "a number of milliseconds since 1970")?;
     Ok(Wanted {
-        domains: owned(&call.app.objects, &call.caller).await?,
+        domains: newest::lives(&call.app.objects, &call.caller, |role| role == Role::Owner).await?,
         object: query.get("object").map(ToOwned::to_owned),
         who: query.get("who").map(ToOwned::to_owned),
         since: since.map(Timestamp),
@@ -80,37 +58,13 @@ async fn wanted(call: &Call, query: &Query) -> Result<Wanted, Problem> {
 
 /// `GET /v1/audit`
 pub(super) async fn list(call: Call) -> Answer {
-    let limit = lists::limit(&call.query)?;
     let wanted = wanted(&call, &call.query).await?;
-    let mut after = call.query.get("cursor").map(ToOwned::to_owned);
-    let mut items: Vec<Resource<AuditSpec>> = Vec::new();
-    let mut revision = 0;
-    let mut more = false;
-    'pages: loop {
-        let page = call.app.objects.page::<AuditSpec>("", after.as_deref(), Some(limits::PAGE_SIZE)).await?;
-        if revision == 0 {
-            revision = page.revision;
-        }
-        after = page.items.last().map(|record| record.name.clone()).or(after);
-        for record in page.items {
-            if wanted.ends_before(&record.spec) {
-                break 'pages;
-            }
-            if !wanted.has(&record.spec) {
-                continue;
-            }
-            if items.len() >= limit {
-                more = true;
-                break 'pages;
-            }
-            items.push(record);
-        }
-        if !page.more {
-            break;
-        }
-    }
-    let cursor = items.last().map(|record| record.name.clone()).filter(|_| more);
-    Ok(reply::ok(&Page { items, cursor, revision }))
+    let look = |record: &Resource<AuditSpec>| match () {
+        () if wanted.ends_before(&record.spec) => Look::Over,
+        () if wanted.has(&record.spec) => Look::Taken,
+        () => Look::Passed,
+    };
+    Ok(reply::ok(&newest::page(&call, look).await?))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tutti_model::{
     node::{HostPort, NodeSpec},
 };
 use tutti_pki::{Chain, JoinToken};
+use tutti_plan::happened;
 
 /// Most join tokens that wait for their machines: one rack's worth, and more than anybody keeps track of.
 const JOIN_TOKENS: usize = 256;
@@ -268,7 +269,10 @@ pub(super) async fn delete(call: Call) -> Answer {
         };
         let write = objects.write().delete(&member);
         // What it ran is to run elsewhere, from now on if others have room, else when it has been silent for long.
-        let write = match objects.find::<NodeSpec>(call.name()).await? {
+        let node = objects.find::<NodeSpec>(call.name()).await?;
+        let now = objects.clock().now();
+        let event = node.as_ref().map(|node| happened::of_removed_node(now, &node.spec.node));
+        let write = match node {
             Some(mut node) if !node.spec.draining => {
                 (node.spec.cordoned, node.spec.draining) = (true, true);
                 node.generation += 1;
@@ -276,7 +280,7 @@ pub(super) async fn delete(call: Call) -> Answer {
             }
             _ => write,
         };
-        if write.commit().await?.is_some() {
+        if write.tell(event).commit().await?.is_some() {
             return Ok(reply::no_content());
         }
     }

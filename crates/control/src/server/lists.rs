@@ -29,6 +29,9 @@ use tutti_model::{
 
 /// How objects of a kind belong to domains and services.
 pub(super) trait Visible: Object {
+    /// Whether a watch that begins anew tells all there is.
+    const TOLD_ANEW: bool = true;
+
     /// The domain it lives in; `None` for what belongs to the platform, which only admins see.
     fn domain(object: &Resource<Self>) -> Option<DomainName>;
 
@@ -311,7 +314,7 @@ pub(super) async fn all<S: Visible>(objects: &Objects, scope: &Scope) -> Result<
 }
 
 /// What a query asks for. Who asks for a domain that is not seen gets nothing, as of one that is empty.
-async fn asked(call: &Call) -> Result<Asked, Problem> {
+pub(super) async fn asked(call: &Call) -> Result<Asked, Problem> {
     let mut asked = Asked::default();
     if let Some(text) = call.query.get("domain") {
         asked.domain = Some(text.parse()?);

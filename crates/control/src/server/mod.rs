@@ -9,10 +9,12 @@ pub(crate) mod audit;
 mod audits;
 mod call;
 mod claims;
+mod debug;
 mod defaults;
 mod deployments;
 mod dispatch;
 mod domains;
+mod events;
 mod explain;
 mod facts;
 mod grpc;
@@ -23,6 +25,7 @@ mod logs;
 mod machines;
 mod members;
 mod names;
+mod newest;
 mod nodes;
 mod pools;
 mod preload;
@@ -47,7 +50,7 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-use crate::{Objects, cluster::Cluster, observed::Observed};
+use crate::{Objects, cluster::Cluster, observed::Observed, reconcile::loops::Loops};
 use async_trait::async_trait;
 use std::{
     fmt::Debug,
@@ -90,6 +93,8 @@ pub struct ServerOptions {
     pub zone: Arc<dyn ZoneApi>,
     /// What nodes and ingresses told this control, and others told it of theirs.
     pub observed: Observed,
+    /// How the loops of this control fare.
+    pub loops: Loops,
     /// The artifacts that agents fetch.
     pub blobs: Arc<dyn BlobSource>,
     /// What secrets are sealed with.
@@ -132,6 +137,7 @@ struct App {
     objects: Objects,
     zone: Arc<dyn ZoneApi>,
     observed: Observed,
+    loops: Loops,
     blobs: Arc<dyn BlobSource>,
     keyring: Keyring,
     logs: Arc<dyn LogSource>,
@@ -175,6 +181,7 @@ pub fn router(options: ServerOptions) -> axum::Router {
         objects: options.objects,
         zone: options.zone,
         observed: options.observed,
+        loops: options.loops,
         blobs: options.blobs,
         keyring: options.keyring,
         logs: options.logs,

@@ -396,6 +396,7 @@ async fn named(
         | Kind::Member
         | Kind::JoinToken
         | Kind::Audit
+        | Kind::Event
         | Kind::Report
         | Kind::Assignment => {
             return Err(if caller.is_admin() {

@@ -3,8 +3,10 @@
 mod auditing;
 mod authorization;
 mod changes;
+mod debugging;
 mod deploying;
 mod domains;
+mod events;
 mod faults;
 mod isolation;
 mod joining;
@@ -169,6 +171,7 @@ fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions
         objects: objects.clone(),
         zone: Arc::new(local_zone(objects)),
         observed: Observed::new(),
+        loops: Default::default(),
         keyring: keyring(),
         blobs: Arc::new(Blobs),
         logs: lines,

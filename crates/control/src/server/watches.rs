@@ -160,7 +160,7 @@ impl Filter {
                 WatchEvent::Init
             }
             WatchEvent::InitItem(mut object) => {
-                if !self.has(&object) {
+                if !S::TOLD_ANEW || !self.has(&object) {
                     return None;
                 }
                 self.show(&object.name);

@@ -2,7 +2,7 @@
 //! the bucket's server dies.
 
 #[path = "../../../registry/src/bucket/tests/moto.rs"]
-mod moto;
+pub mod moto;
 
 use crate::harness::{request, wait_until};
 use crate::members::{World, free_port};

@@ -4,11 +4,10 @@
 //! `c1` to `c3` have a member of etcd and a control each, `c1` and `c2` an ingress beside them; `w1` to `w3` are nodes.
 
 mod ledger;
-mod machines;
 
 use crate::harness::{PATIENCE, Said, binary, guest, root, said, signal, try_request, wait_for, wait_until};
+use crate::machines::{Machine, Net, Runs};
 use ledger::Ledger;
-use machines::{Machine, Net, Runs};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,

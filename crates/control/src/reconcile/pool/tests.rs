@@ -66,6 +66,7 @@ impl World {
         let program = Program::Shell(format!("cd {}; {line}", self.folder.path().display()));
         let commands = PoolCommands { make: program.clone(), remove: program, timeout: Millis::seconds(60) };
         let options = ReconcileOptions {
+            loops: Default::default(),
             objects: self.objects.clone(),
             observed: Observed::new(),
             host_suffixes: Vec::new(),

@@ -4,7 +4,10 @@
 use super::Zone;
 use std::collections::{BTreeMap, VecDeque};
 use tutti_model::{Millis, Problem, Resource, Timestamp, assignment::AssignmentSpec};
-use tutti_plan::scaling::{Demand, LONG, Rate, SHORT, ScalingView, scale};
+use tutti_plan::{
+    happened,
+    scaling::{Demand, LONG, Rate, SHORT, ScalingView, scale, workers},
+};
 
 /// Time between two samples: that of the loop's own look at what is silent.
 pub(super) const SAMPLED: Millis = super::SILENCE_CHECK;
@@ -89,8 +92,11 @@ impl Zone {
                 let (service, workers, why) = (&assignment.name, scaled.workers, &scaled.why);
                 tracing::info!(service, workers, why, "scaled");
             }
+            let known = self.assignments.get(&assignment.name);
+            let before = known.map_or(0, |known| workers(&known.spec, known.status.scaled.as_ref()));
+            let event = happened::of_scaling(now, before, &assignment);
             // Refused, somebody has just changed the assignment, and the next look goes by that.
-            self.objects.write().update(&assignment).commit().await?;
+            self.objects.write().update(&assignment).tell(event).commit().await?;
         }
         Ok(())
     }

@@ -5,9 +5,10 @@ use super::Zone;
 use crate::{Objects, observed::NODE_SILENCE};
 use std::collections::BTreeSet;
 use tutti_model::{
-    Condition, Problem, Resource, Timestamp, instance::InstanceSpec, name::NodeName, node::HEARD,
-    node::NodeSpec, resource::Object,
+    Condition, Problem, Resource, Timestamp, event::EventSpec, instance::InstanceSpec, name::NodeName,
+    node::HEARD, node::NodeSpec, resource::Object,
 };
+use tutti_plan::happened;
 
 /// Most objects marked in one look: a lost rack must not keep the loop from placing anew what ran there. What is left
 /// is marked at the next look.
@@ -42,8 +43,12 @@ impl Zone {
         let instances = self.instances.iter();
         let instances = instances.filter_map(|instance| self.marked(now, &instance.spec.node, instance));
         let instances: Vec<Resource<InstanceSpec>> = instances.take(MARKS - nodes.len()).collect();
-        write(&self.objects, &nodes).await?;
-        write(&self.objects, &instances).await
+        write(&self.objects, &nodes, |node| {
+            let there = self.instances.iter().filter(|instance| instance.spec.node == node.spec.node);
+            Some(happened::of_lost_node(now, node, there.count()))
+        })
+        .await?;
+        write(&self.objects, &instances, |instance| happened::of_lost_instance(now, instance)).await
     }
 
     /// The object with its mark as it is to be, if it is another. A node that is neither heard nor called silent yet
@@ -78,9 +83,13 @@ impl Zone {
     }
 }
 
-async fn write<S: Object>(objects: &Objects, changed: &[Resource<S>]) -> Result<(), Problem> {
+async fn write<S: Object>(
+    objects: &Objects,
+    changed: &[Resource<S>],
+    event: impl Fn(&Resource<S>) -> Option<EventSpec>,
+) -> Result<(), Problem> {
     for object in changed {
-        objects.write().update(object).commit().await?;
+        objects.write().update(object).tell(event(object)).commit().await?;
     }
     Ok(())
 }

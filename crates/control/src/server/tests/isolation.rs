@@ -31,7 +31,9 @@ fn case(operation: &Operation, of: &Pair) -> Case {
     let service = format!("{domain}:web");
     let version = format!("{domain}:web@3.0");
     Case::Alike(match operation.id {
-        "health" | "release" | "openapi" | "metrics" | "whoami" => return Case::Nobodys,
+        "health" | "release" | "openapi" | "metrics" | "whoami" | "debug_reconcilers" | "debug_log" => {
+            return Case::Nobodys;
+        }
         // Nobody but admins, and nobody but nodes: `authorization` holds them to it, whatever the name.
         "list_pools" | "get_pool" | "set_pool" | "delete_pool" => return Case::Nobodys,
         "list_nodes" | "list_machines" | "get_machine" | "list_zones" | "list_tables" | "list_users" => {
@@ -63,6 +65,11 @@ fn case(operation: &Operation, of: &Pair) -> Case {
         "list_domains" => return Case::Silent(vec!["/v1/domains"]),
         "list_claims" => return Case::Silent(vec!["/v1/claims"]),
         "list_invitations" => return Case::Silent(vec!["/v1/invitations"]),
+        "list_events" => ["", "?limit=1", &format!("?domain={domain}"), &format!("?service={service}")]
+            .into_iter()
+            .chain(["?node=n1", "?since=1"])
+            .map(|query| (format!("/v1/events{query}"), None))
+            .collect(),
         "list_audit" => return Case::Silent(vec!["/v1/audit"]),
         "list_tokens" => return Case::Silent(vec!["/v1/tokens"]),
         "list_services" => lists(domain, "services"),
@@ -179,6 +186,12 @@ async fn two_tenants() -> (Api, Pair, Pair) {
     api.call("bob", Method::POST, "/v1/tokens", Some(ci)).await.expect(201);
     api.call("bob", Method::POST, "/v1/domains", Some(json!({ "name": "example.info" }))).await.expect(202);
     api.post("/v1/domains/example.com/members", json!({ "user": "ivy", "role": "viewer" })).await.expect(200);
+    let failed = tutti_model::event::What::Failed;
+    let event =
+        tutti_model::event::EventSpec::new(Timestamp(2_000_000_000_000), failed, "instance i", "MARKER")
+            .of(&"example.com:web".parse().unwrap())
+            .on(&"n1".parse().unwrap());
+    api.objects.write().tell(Some(event)).commit().await.unwrap().unwrap();
     api.lines.kept.lock().unwrap().push(Kept {
         instance: InstanceId::from_bits(77),
         version: "example.com:web@1.0".parse().unwrap(),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tutti_model::Millis;
 
 /// Lines of an answer that does not end by itself.
-struct Reading {
+pub(super) struct Reading {
     body: axum::body::BodyDataStream,
     rest: String,
 }
 
 impl Reading {
-    async fn open(api: &Api, who: &str, path: &str) -> Reading {
+    pub(super) async fn open(api: &Api, who: &str, path: &str) -> Reading {
         let request = api.request(who, Method::GET, path, None);
         let response = api.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
@@ -34,7 +34,7 @@ impl Reading {
         }
     }
 
-    async fn expect(&mut self, what: &str) -> Value {
+    pub(super) async fn expect(&mut self, what: &str) -> Value {
         let line = self.next().await.expect("not the end");
         match line {
             Value::String(word) if word == what => Value::Null,

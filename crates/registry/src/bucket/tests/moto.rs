@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -22,13 +22,19 @@ const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=test-key/20260101/us-east-1/s3
 /// The server, running or not. Dropping it kills it.
 pub(crate) struct Moto {
     python: PathBuf,
-    port: u16,
+    address: SocketAddr,
     child: Child,
 }
 
 impl Moto {
     /// `None`, which is said, without moto.
+    #[allow(dead_code, reason = "each of the programs that have this uses a part")]
     pub(crate) fn start() -> Option<Moto> {
+        Moto::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same at another address of this machine.
+    pub(crate) fn start_at(address: Ipv4Addr) -> Option<Moto> {
         let python = std::env::var_os("TUTTI_TEST_PYTHON").map(PathBuf::from);
         let has_moto = |python: &PathBuf| {
             let seen = Command::new(python).args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
@@ -38,23 +44,24 @@ impl Moto {
             println!("skipped: this test runs moto, and TUTTI_TEST_PYTHON names no Python that has it");
             return None;
         };
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = run(&python, port);
-        let moto = Moto { python, port, child };
+        let address = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap();
+        let child = run(&python, address);
+        let moto = Moto { python, address, child };
         moto.wait();
         Some(moto)
     }
 
     /// Where it is.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// Sends a request as one that knows the keys, whose signature it does not check, and gives the answer.
     pub(crate) fn send(&self, method: &str, path: &str, body: &[u8]) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut stream = TcpStream::connect(self.address).unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\nAuthorization: {SIGNED}\r\nConnection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nAuthorization: {SIGNED}\r\nConnection: close\r\n\r\n",
+            self.address,
             body.len()
         );
         stream.write_all(head.as_bytes()).unwrap();
@@ -80,22 +87,23 @@ impl Moto {
     /// It is there again, and empty.
     #[allow(dead_code, reason = "each of the programs that have this uses a part")]
     pub(crate) fn run(&mut self) {
-        self.child = run(&self.python, self.port);
+        self.child = run(&self.python, self.address);
         self.wait();
     }
 
     fn wait(&self) {
         let end = Instant::now() + READY;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(self.address).is_err() {
             assert!(Instant::now() < end, "moto is not there after {READY:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-fn run(python: &PathBuf, port: u16) -> Child {
+fn run(python: &PathBuf, address: SocketAddr) -> Child {
     Command::new(python)
-        .args(["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", &port.to_string()])
+        .args(["-c", "from moto.server import main; main()"])
+        .args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

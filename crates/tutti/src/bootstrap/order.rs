@@ -1,0 +1,185 @@
+//! What a host is to have and run, as it is told over ssh or by a script: files, and the programs that keep running. Pure;
+//! [`super::apply`] makes it so, [`super::inspect`] says whether it can be.
+
+use super::spec::{Host, Part, Spec};
+use crate::join::AGENT_PORT;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tutti_base::SecretValues;
+use tutti_model::{name::NodeName, node::HostPort};
+
+/// Where the program is.
+pub(crate) const PROGRAM: &str = "/usr/local/bin/tutti";
+/// Settings and the key.
+pub(crate) const SETTINGS: &str = "/etc/tutti";
+/// What roles keep.
+pub(crate) const DATA: &str = "/var/lib/tutti";
+/// Where the control of an operator is reached from the machine itself.
+pub(crate) const CONTROL_SOCKET: &str = "/var/lib/tutti/server/control.sock";
+/// The port of control's API.
+pub(crate) const API_PORT: u16 = 7070;
+/// The port that the world comes to.
+const HTTP_PORT: u16 = 80;
+
+/// Whether a host is to become a member first, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Enrol {
+    /// As a control, by the store.
+    Store,
+    /// By a token that a control gave.
+    Token,
+}
+
+/// A program that is to run for as long as the machine does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unit {
+    /// Its name, such as `tutti-server`.
+    pub(crate) name: String,
+    /// What it is, in a few words.
+    pub(crate) about: String,
+    /// What `tutti` is told.
+    pub(crate) arguments: Vec<String>,
+    /// The file of its environment.
+    pub(crate) environment: String,
+    /// The port by which it shows that it serves.
+    pub(crate) port: u16,
+}
+
+/// What a host is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The machine's name.
+    pub(crate) name: NodeName,
+    /// The address that the others reach it at.
+    pub(crate) address: String,
+    pub(crate) enrol: Enrol,
+    /// Files that only root may read, by path, with their text.
+    pub(crate) files: SecretValues,
+    pub(crate) units: Vec<Unit>,
+    /// The token by which it joins, if it is to.
+    #[serde(default, skip_serializing_if = "SecretValues::is_empty")]
+    pub(crate) token: SecretValues,
+}
+
+/// The variable that a join token is given in.
+pub(crate) const TOKEN: &str = "TUTTI_JOIN_TOKEN";
+
+impl Order {
+    /// What this host of the installation is told.
+    pub(crate) fn of(spec: &Spec, host: &Host) -> Order {
+        let mut files = SecretValues::default();
+        let (enrol, units) = match host.part {
+            Part::Operator => {
+                let key = format!("{SETTINGS}/cluster.key");
+                files.insert(key.clone(), format!("{}\n", spec.key.0.as_str()));
+                let mut server = common(host, API_PORT);
+                server.extend([
+                    ("TUTTI_DATA_DIR", format!("{DATA}/server")),
+                    ("TUTTI_SOCKET", format!("unix:{CONTROL_SOCKET}")),
+                    ("TUTTI_STORE", spec.store.clone()),
+                    ("TUTTI_BLOBS", spec.blobs.clone()),
+                    ("TUTTI_KEY", key),
+                    ("TUTTI_NODE", host.name.to_string()),
+                    ("TUTTI_LISTEN_API", format!("0.0.0.0:{API_PORT}")),
+                    ("TUTTI_JOIN_ROLE", "ingress".to_owned()),
+                    ("TUTTI_VOUCH", spec.vouch.to_string()),
+                ]);
+                if let Some(suffix) = &spec.host_suffix {
+                    server.insert("TUTTI_HOST_SUFFIX", suffix.clone());
+                }
+                let mut text = lines(&server);
+                for (name, value) in spec.environment.reveal() {
+                    text.push_str(&format!("{name}={value}\n"));
+                }
+                files.insert(format!("{SETTINGS}/server.env"), text);
+                let mut ingress = common(host, API_PORT);
+                ingress.extend([
+                    ("TUTTI_INGRESS_DATA_DIR", format!("{DATA}/ingress")),
+                    ("TUTTI_INGRESS_HTTP", format!("0.0.0.0:{HTTP_PORT}")),
+                ]);
+                files.insert(format!("{SETTINGS}/ingress.env"), lines(&ingress));
+                let server = unit("server", "control of the cloud", API_PORT);
+                (Enrol::Store, vec![server, unit("ingress", "way in to the cloud", HTTP_PORT)])
+            }
+            Part::Worker => {
+                let mut agent = common(host, AGENT_PORT);
+                let controls = spec.of(Part::Operator).map(|host| at(host, API_PORT).to_string());
+                agent.extend([
+                    ("TUTTI_AGENT_DATA_DIR", format!("{DATA}/agent")),
+                    ("TUTTI_AGENT_LISTEN", format!("0.0.0.0:{AGENT_PORT}")),
+                    ("TUTTI_NODE", host.name.to_string()),
+                    ("TUTTI_JOIN_CONTROLS", controls.collect::<Vec<_>>().join(",")),
+                    ("TUTTI_JOIN_ROLE", "agent".to_owned()),
+                ]);
+                if !host.labels.is_empty() {
+                    let labels = host.labels.iter().map(|(key, value)| format!("{key}={value}"));
+                    agent.insert("TUTTI_AGENT_LABELS", labels.collect::<Vec<_>>().join(","));
+                }
+                files.insert(format!("{SETTINGS}/agent.env"), lines(&agent));
+                (Enrol::Token, vec![unit("agent", "node of the cloud", AGENT_PORT)])
+            }
+        };
+        let (name, address) = (host.name.clone(), host.address.to_string());
+        Order { name, address, enrol, files, units, token: SecretValues::default() }
+    }
+
+    /// The environment of what the machine runs first, by which it becomes a member.
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
+        let first = self.units.first().map(|unit| unit.environment.as_str());
+        let files = self.files.reveal();
+        let text = files.filter(|(path, _)| Some(*path) == first).map(|(_, text)| text).collect::<String>();
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+}
+
+/// What every role of a machine is told.
+fn common(host: &Host, port: u16) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("TUTTI_MEMBER_DIR", format!("{DATA}/member")),
+        ("TUTTI_ADVERTISE", at(host, port)),
+        // Root's commands find the cloud by the context that the first control makes.
+        ("HOME", "/root".to_owned()),
+    ])
+}
+
+/// A port of a host, as others reach it.
+pub(crate) fn at(host: &Host, port: u16) -> String {
+    HostPort::from(std::net::SocketAddr::new(host.address, port)).to_string()
+}
+
+fn lines(variables: &BTreeMap<&'static str, String>) -> String {
+    variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
+fn unit(role: &str, about: &str, port: u16) -> Unit {
+    Unit {
+        name: format!("tutti-{role}"),
+        about: format!("Tutti: {about}"),
+        arguments: vec![role.to_owned()],
+        environment: format!("{SETTINGS}/{role}.env"),
+        port,
+    }
+}
+
+impl Unit {
+    /// As systemd reads it.
+    pub(crate) fn text(&self) -> String {
+        let Unit { about, arguments, environment, .. } = self;
+        let arguments = arguments.join(" ");
+        // Ended and started again, an agent finds what it ran: only the main process is told to end, and the control groups
+        // below are its own business.
+        format!(
+            "[Unit]\nDescription={about}\nWants=network-online.target\nAfter=network-online.target\n\
+             StartLimitIntervalSec=0\n\n\
+             [Service]\nType=exec\nEnvironmentFile={environment}\nExecStart={PROGRAM} {arguments}\n\
+             Restart=always\nRestartSec=1\nKillMode=process\nTimeoutStopSec=60\nDelegate=yes\n\
+             LimitNOFILE=1048576\nUMask=0077\n\n\
+             [Install]\nWantedBy=multi-user.target\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

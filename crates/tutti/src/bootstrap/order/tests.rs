@@ -1,0 +1,80 @@
+use super::*;
+use crate::bootstrap::spec::Ssh;
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, process::Command};
+use tutti_model::scheduling::label;
+
+fn host(name: &str, part: Part, address: &str) -> Host {
+    let address: IpAddr = address.parse().unwrap();
+    let labels = [label("disk=ssd").unwrap()].into();
+    Host { name: name.parse().unwrap(), part, address, ssh: (format!("root@{address}"), 22), labels }
+}
+
+fn spec() -> Spec {
+    let mut environment = SecretValues::default();
+    environment.insert("PGPASSWORD", "hunter2".to_owned());
+    Spec {
+        store: "postgres://tutti@db/tutti".to_owned(),
+        blobs: "s3://tutti".to_owned(),
+        key: (zeroize::Zeroizing::new("ab".repeat(32)), PathBuf::from("cluster.key")),
+        environment,
+        names: Vec::new(),
+        host_suffix: None,
+        vouch: false,
+        ssh: Ssh::default(),
+        hosts: vec![
+            host("op1", Part::Operator, "10.0.0.1"),
+            host("op2", Part::Operator, "fd00::2"),
+            host("w1", Part::Worker, "10.0.0.4"),
+        ],
+    }
+}
+
+fn files(order: &Order) -> BTreeMap<&str, &str> {
+    order.files.reveal().collect()
+}
+
+#[test]
+fn operators_have_the_key_and_the_secrets_and_workers_neither() {
+    let spec = spec();
+    let orders: Vec<Order> = spec.hosts.iter().map(|host| Order::of(&spec, host)).collect();
+    let server = files(&orders[0])["/etc/tutti/server.env"];
+    for line in
+        ["PGPASSWORD=hunter2", "TUTTI_ADVERTISE=10.0.0.1:7070", "TUTTI_NODE=op1", "TUTTI_JOIN_ROLE=ingress"]
+    {
+        assert!(server.lines().any(|known| known == line), "{line}: {server}");
+    }
+    assert!(files(&orders[1])["/etc/tutti/server.env"].contains("TUTTI_ADVERTISE=[fd00::2]:7070\n"));
+    assert_eq!(files(&orders[0])["/etc/tutti/cluster.key"].trim(), "ab".repeat(32));
+    let worker = files(&orders[2]);
+    assert_eq!(worker.keys().copied().collect::<Vec<_>>(), ["/etc/tutti/agent.env"]);
+    let agent = worker["/etc/tutti/agent.env"];
+    assert!(agent.contains("TUTTI_JOIN_CONTROLS=10.0.0.1:7070,[fd00::2]:7070\n"), "{agent}");
+    assert!(agent.contains("TUTTI_AGENT_LABELS=disk=ssd\n") && !agent.contains("hunter2"), "{agent}");
+    assert_eq!(orders[2].environment()["TUTTI_NODE"], "w1");
+    assert!(!format!("{orders:?}").contains("hunter2"), "a secret is shown");
+}
+
+#[test]
+fn systemd_takes_every_unit() {
+    let spec = spec();
+    let folder = tempfile::tempdir().unwrap();
+    let units = spec.hosts.iter().flat_map(|host| Order::of(&spec, host).units);
+    let paths: Vec<PathBuf> = units
+        .map(|unit| {
+            let path = folder.path().join(format!("{}.service", unit.name));
+            // The program need not be there for its unit to be right.
+            std::fs::write(&path, unit.text().replace(PROGRAM, "/bin/true")).unwrap();
+            path
+        })
+        .collect();
+    let verify = |paths: &[PathBuf]| Command::new("systemd-analyze").arg("verify").args(paths).output();
+    let Ok(output) = verify(&paths) else {
+        println!("skipped: this test runs systemd-analyze (Debian: systemd), which is not installed");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("tutti-"), "{said}");
+    std::fs::write(&paths[0], "[Service]\nExecStart=nothing\nRestrat=always\n").unwrap();
+    let output = verify(&paths[..1]).unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("tutti-server.service"), "it takes anything");
+}
