@@ -117,7 +117,7 @@ words! {
     Stopped "stopped" false
     /// Load, or its absence, has changed how many workers serve a service.
     Scaled "scaled" false
-    /// A node's agent has begun, for the first time or anew.
+    /// A node's agent has begun, for the first time or anew; or an ingress has.
     Registered "registered" false
     /// A node's agent is not heard.
     Silent "silent" true
@@ -125,6 +125,8 @@ words! {
     Heard "heard" false
     /// A node is no member any more.
     Removed "removed" false
+    /// An ingress has left, or is not heard.
+    Gone "gone" false
     /// A control has begun to reconcile.
     Leads "leads" false
 }

@@ -9,6 +9,7 @@ use tutti_model::{
     assignment::AssignmentSpec,
     deployment::{DeploymentSpec, DeploymentStatus, Phase},
     event::{EventSpec, What},
+    ingress::IngressSpec,
     instance::{Goal, InstanceSpec, InstanceState, InstanceStatus},
     limits,
     name::NodeName,
@@ -175,6 +176,17 @@ pub fn of_scaling(now: Timestamp, before: u32, assignment: &Resource<AssignmentS
     let service = &assignment.spec.service;
     let text = with(format!("from {before} to {} workers", scaled.workers), ": ", &scaled.why);
     Some(EventSpec::new(now, What::Scaled, format!("service {service}"), text).of(service))
+}
+
+/// What it means that an ingress has come, where it `is_there`, or is not there any more.
+#[must_use]
+pub fn of_ingress(now: Timestamp, ingress: &Resource<IngressSpec>, is_there: bool) -> EventSpec {
+    let http = &ingress.spec.http;
+    let (what, text) = match is_there {
+        true => (What::Registered, format!("it serves at http://{http}")),
+        false => (What::Gone, format!("it has left, or is not heard; it served at http://{http}")),
+    };
+    EventSpec::new(now, what, ingress.object(), text)
 }
 
 /// What it means that a control leads.

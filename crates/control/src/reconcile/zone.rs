@@ -31,6 +31,7 @@ use tutti_model::{
     ErrorCode, InstanceId, Millis, Problem, Resource, Timestamp,
     assignment::AssignmentSpec,
     control::PresenceSpec,
+    event::EventSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
     manifest::Manifest,
@@ -42,6 +43,7 @@ use tutti_model::{
 };
 use tutti_plan::{
     capacity::Load,
+    happened,
     placement::NodeView,
     room::Spare,
     scaling::workers,
@@ -51,6 +53,9 @@ use tutti_plan::{
 /// How often marks of silence that could not be written are tried again, and how soon it is noticed that a node has
 /// never been heard at all.
 const SILENCE_CHECK: Millis = Millis::seconds(2);
+
+/// Most events that wait to be told. More than so many ingresses at once come or go only with the store.
+const EVENTS_WAITING: usize = 64;
 
 /// Stands among the services to be looked at for the plan of what nodes preload; no service has this name.
 const PRELOAD: &str = "";
@@ -164,6 +169,8 @@ struct Zone {
     /// Whether a write failed so that it may or may not have taken effect: everything is read again before the next
     /// plan, or instances could be made twice.
     in_doubt: bool,
+    /// What was seen to happen and is to be told, at most [`EVENTS_WAITING`].
+    happened: Vec<EventSpec>,
     /// What was asked of services lately.
     history: History,
     wake: Wake,
@@ -211,6 +218,7 @@ impl Zone {
             preload_refused: false,
             silence_due: false,
             in_doubt: false,
+            happened: Vec::new(),
             history: History::default(),
             wake: Wake::default(),
         }
@@ -301,7 +309,16 @@ impl Zone {
 
     fn ingresses_changed(&mut self, event: Result<WatchEvent<IngressSpec>, Problem>) {
         let is_complete = matches!(event, Ok(WatchEvent::InitDone { .. }));
+        let is_news = matches!(event, Ok(WatchEvent::Changes { .. }));
+        let known: BTreeSet<String> = self.ingresses.iter().map(|ingress| ingress.name.clone()).collect();
         let changed = apply(&mut self.ingresses, event);
+        let now = self.objects.clock().now();
+        for ingress in changed.iter().filter(|_| is_news) {
+            let is_there = self.ingresses.get(&ingress.name).is_some();
+            if is_there != known.contains(&ingress.name) && self.happened.len() < EVENTS_WAITING {
+                self.happened.push(happened::of_ingress(now, ingress, is_there));
+            }
+        }
         if is_complete {
             // Whoever left while another control led, or while the watch was broken, is told by no change.
             self.observed.only_ingresses(|name| self.ingresses.get(name).is_some());
@@ -353,6 +370,7 @@ impl Zone {
     async fn pass(&mut self) {
         let is_run = self.preload_due
             || self.silence_due
+            || !self.happened.is_empty()
             || self.wake.next().is_some_and(|next| next <= self.objects.clock().now());
         if is_run {
             self.pulse.begin();
@@ -402,6 +420,13 @@ impl Zone {
             self.pulse.fail("marks of silence", &problem);
             tracing::warn!(%problem, "what is silent will be marked later");
             self.in_doubt |= is_doubtful(&problem);
+        }
+        // Each by itself, since what it tells of was no write of this loop. What cannot be told now is not told.
+        for event in std::mem::take(&mut self.happened) {
+            if let Err(problem) = self.objects.write().tell(Some(event)).commit().await {
+                tracing::warn!(%problem, "an event is not told");
+                break;
+            }
         }
     }
 

@@ -209,6 +209,12 @@ fn each_counts_by_itself_and_goes_on_with_a_control_that_starts_anew() {
     ingresses(&cloud, 3);
     second.stop();
     ingresses(&cloud, 2);
+    wait_until("an ingress that leaves is told", || {
+        let text = cloud.ok(&["events"]);
+        let (came, left) =
+            (text.matches("registered  ingress front.").count(), text.contains("gone        ingress front."));
+        if came == 2 && left { Ok(()) } else { Err(text) }
+    });
     second.start_again(&cloud);
     ingresses(&cloud, 3);
     cloud.kill();
