@@ -77,8 +77,7 @@ pub struct Manifest {
     /// (wasm only). Its state is lost when it fails, and with its node.
     #[serde(skip_serializing_if = "is_false")]
     pub state: bool,
-    /// Whether no two instances of the service may ever run at once, whatever fails (processes only): each runs under a
-    /// [lease](crate::instance::LEASE), and the next one starts only when the last has surely ended.
+    /// Whether no two instances may ever run at once (processes only), each under a [lease](crate::instance::LEASE).
     #[serde(skip_serializing_if = "is_false")]
     pub singleton: bool,
     /// Hosts that a component may send requests to (wasm only).
@@ -394,10 +393,9 @@ impl Reader {
             min: self.integer(section, "min").unwrap_or(plain.min),
             // A floor alone lifts the default ceiling with it.
             max: self.integer(section, "max").unwrap_or_else(|| {
-                if section.get("singleton") == Some(&toml::Value::Boolean(true)) {
-                    return 1;
-                }
-                plain.max.max(
+                let is_singleton = section.get("singleton") == Some(&toml::Value::Boolean(true));
+                let most = if is_singleton { 1 } else { plain.max };
+                most.max(
                     section
                         .get("min")
                         .and_then(toml::Value::as_integer)

@@ -44,7 +44,6 @@ impl FromStr for PoolName {
 
 /// What was asked of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PoolSpec {
     /// Its name; the object's `name` is this as text.
     pub pool: PoolName,

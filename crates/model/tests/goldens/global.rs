@@ -81,6 +81,7 @@ fn manifest(probe: Probe, strategy: Strategy) -> Manifest {
         grace: Millis::seconds(40),
         timeout: Millis::seconds(10),
         state: true,
+        singleton: true,
         outgoing: vec![parse("api.example.org:443")],
         grpc: Grpc { max_message: ByteSize::mib(4) },
     }

@@ -5,7 +5,7 @@
 //! as the next `N` by
 //!
 //! ```text
-//! TUTTI_GOLDENS=write cargo nextest run --workspace -E 'package(tutti-model) and test(goldens)'
+//! TUTTI_GOLDENS=write cargo nextest run --workspace -E 'binary(goldens)'
 //! ```
 //!
 //! Old files stay: they are what older releases have stored.
@@ -21,9 +21,10 @@ use tutti_model::{
     Kind, Resource, assignment::AssignmentSpec, audit::AuditSpec, claim::AliasSpec, claim::ClaimSpec,
     cluster::AuthoritySpec, cluster::ClusterSpec, cluster::JoinTokenSpec, cluster::MemberSpec,
     control::LeaderSpec, control::PresenceSpec, deployment::DeploymentSpec, domain::DomainSpec,
-    ingress::IngressSpec, instance::InstanceSpec, node::NodeSpec, quota::QuotaSpec, report::ReportSpec,
-    resource::Object, route::RouteSpec, secret::SecretSpec, service::ServiceSpec, table::TableSpec,
-    token::TokenSpec, user::UserSpec, version::VersionSpec, zone::ZoneSpec,
+    event::EventSpec, ingress::IngressSpec, instance::InstanceSpec, node::NodeSpec, pool::PoolSpec,
+    quota::QuotaSpec, report::ReportSpec, resource::Object, route::RouteSpec, secret::SecretSpec,
+    service::ServiceSpec, table::TableSpec, token::TokenSpec, user::UserSpec, version::VersionSpec,
+    zone::ZoneSpec,
 };
 
 /// An object as it is stored today.
@@ -92,6 +93,8 @@ fn read_and_write(kind: Kind, stored: &Value) -> Result<Value, serde_json::Error
         Kind::Member => through::<MemberSpec>(stored),
         Kind::JoinToken => through::<JoinTokenSpec>(stored),
         Kind::Audit => through::<AuditSpec>(stored),
+        Kind::Event => through::<EventSpec>(stored),
+        Kind::Pool => through::<PoolSpec>(stored),
     }
 }
 

@@ -13,18 +13,84 @@ use tutti_model::{
         MemberStatus,
     },
     control::{LeaderSpec, LeaderStatus, PresenceSpec, PresenceStatus},
+    event::{EventSpec, What},
     ingress::{IngressSpec, IngressStatus},
     instance::{Goal, InstanceSpec, InstanceState, InstanceStatus},
     manifest::Manifest,
     member::MachineRole,
     node::{Fingerprint, Held, NodeSpec, NodeStatus, Readiness, Resources},
+    pool::{MachineFailure, MachineState, PoolMachine, PoolSpec, PoolStatus},
     quantity::{Bandwidth, ByteSize, MilliCpu},
     table::{Backend, Endpoint, TableSpec, TableStatus, VersionBackend},
     version::Isolate,
 };
 
 pub(super) fn samples() -> Vec<Sample> {
-    [assignments(), nodes(), instances(), tables(), members()].into_iter().flatten().collect()
+    [assignments(), nodes(), pools(), events(), instances(), tables(), members()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn pools() -> Vec<Sample> {
+    let least = PoolSpec {
+        pool: parse("burst"),
+        min: 0,
+        max: 3,
+        offers: Resources::default(),
+        isolates: vec![],
+        labels: Default::default(),
+        taints: vec![],
+        idle: Millis::seconds(600),
+    };
+    let whole = PoolSpec {
+        offers: Resources {
+            cpu: MilliCpu(4000),
+            memory: ByteSize::mib(8192),
+            bandwidth: Bandwidth(1_000_000_000),
+            disk: ByteSize::mib(65536),
+        },
+        isolates: vec![Isolate::Wasm, Isolate::Process],
+        labels: [(parse("spot"), parse("yes"))].into(),
+        taints: vec![parse("spot:NoSchedule")],
+        ..least.clone()
+    };
+    let states = [
+        MachineState::Making,
+        MachineState::Joining,
+        MachineState::Joined,
+        MachineState::Draining,
+        MachineState::Removing,
+    ];
+    let machine = |state: MachineState| PoolMachine {
+        name: parse(&format!("burst-{state}")),
+        state,
+        since: AT,
+        why: "example.com:web finds no node".into(),
+        by_hand: state == MachineState::Draining,
+        idle_since: (state == MachineState::Joined).then_some(AT),
+        failure: (state == MachineState::Making).then(|| MachineFailure {
+            attempts: 2,
+            reason: "it ended with 1".into(),
+            again_at: AT,
+        }),
+    };
+    vec![
+        Sample::new("least", &object("burst", least, PoolStatus::default())),
+        Sample::new("whole", &object("burst", whole, PoolStatus { machines: states.map(machine).into() })),
+    ]
+}
+
+fn events() -> Vec<Sample> {
+    let least = EventSpec::new(AT, What::Ready, "instance i-0123456789", "it answers");
+    let named = |what: &What| {
+        let event =
+            EventSpec::new(AT, *what, "instance i-0123456789", "in words").of(&parse(WEB)).on(&parse("n1"));
+        Sample::new(what.as_str(), &object("0000000000000001", event, Default::default()))
+    };
+    let mut all: Vec<Sample> = What::ALL.iter().map(named).collect();
+    all.push(Sample::new("least", &object("0000000000000001", least, Default::default())));
+    all
 }
 
 fn assignments() -> Vec<Sample> {
