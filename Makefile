@@ -1,7 +1,7 @@
 # `make help` says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-engines check fmt-check lint fmt tidy arrows sim guests bench fuzz
+.PHONY: help up down cluster cluster-down test test-engines check fmt-check lint fmt tidy arrows sim guests bench fuzz
 
 help: ## Shows this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -11,6 +11,12 @@ up: ## Installs what is missing, builds, starts a cloud with a sample service, p
 
 down: ## Stops what `make up` started; the data stays.
 	@scripts/down.sh
+
+cluster: ## Three members of etcd, three controls, two agents and an ingress on this machine.
+	@scripts/cluster.sh
+
+cluster-down: ## Ends that cluster and removes its folders.
+	@scripts/cluster.sh down
 
 test: ## Proves the whole thing. Runs beside `make up`.
 	@scripts/test.sh

@@ -9,6 +9,7 @@ mod admit;
 mod apply;
 mod init;
 mod inspect;
+mod nats;
 mod order;
 mod remote;
 mod spec;

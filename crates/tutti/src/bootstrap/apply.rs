@@ -57,9 +57,10 @@ pub(crate) async fn apply(order: &Order) -> Result<Applied, Problem> {
     if let Some(done) = enrol(order)? {
         changed.push(done);
     }
-    // The key is every control's; the rest is read by who it is named after.
-    let key = files.iter().any(|path| path.ends_with(".key"));
-    let is_changed = |unit: &Unit| is_new || key || files.contains(&unit.environment);
+    let is_changed = |unit: &Unit| {
+        let reads = |path: &String| *path == unit.environment || unit.reads.contains(path);
+        (is_new && unit.program == PROGRAM) || files.iter().any(reads)
+    };
     changed.extend(Init::of_this_host().run(&order.units, &is_changed)?);
     for unit in &order.units {
         serves(unit).await?;

@@ -4,7 +4,7 @@
 use super::{
     apply::membership,
     init::Init,
-    order::{DATA, Enrol, Order, Unit},
+    order::{DATA, Enrol, Order, PROGRAM, Unit},
 };
 use crate::{
     artifacts,
@@ -58,6 +58,8 @@ pub(crate) async fn inspect(order: &Order) -> Found {
         let missing = PROGRAMS.iter().filter(|program| !is_on_path(program));
         faults.extend(missing.map(|program| format!("the program {program} is missing (util-linux)")));
     }
+    let others = order.units.iter().filter(|unit| unit.program != PROGRAM && !is_on_path(&unit.program));
+    faults.extend(others.map(|unit| format!("the program {0} is missing (Debian: {0})", unit.program)));
     room(&mut faults);
     let member = membership().unwrap_or_else(|problem| {
         faults.push(problem.to_string());

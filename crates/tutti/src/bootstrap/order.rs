@@ -1,7 +1,10 @@
 //! What a host is to have and run, as it is told over ssh or by a script: files, and the programs that keep running. Pure;
 //! [`super::apply`] makes it so, [`super::inspect`] says whether it can be.
 
-use super::spec::{Host, Part, Spec};
+use super::{
+    nats,
+    spec::{Host, Part, Spec},
+};
 use crate::join::AGENT_PORT;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,10 +41,14 @@ pub(crate) struct Unit {
     pub(crate) name: String,
     /// What it is, in a few words.
     pub(crate) about: String,
-    /// What `tutti` is told.
+    /// The program: a path, or a name that is looked up.
+    pub(crate) program: String,
+    /// What it is told.
     pub(crate) arguments: Vec<String>,
     /// The file of its environment.
     pub(crate) environment: String,
+    /// Other files that it reads once, when it starts.
+    pub(crate) reads: Vec<String>,
     /// The port by which it shows that it serves.
     pub(crate) port: u16,
 }
@@ -73,7 +80,7 @@ impl Order {
             Part::Operator => {
                 let key = format!("{SETTINGS}/cluster.key");
                 files.insert(key.clone(), format!("{}\n", spec.key.0.as_str()));
-                let mut server = common(host, API_PORT);
+                let mut server = common(spec, host, API_PORT);
                 server.extend([
                     ("TUTTI_DATA_DIR", format!("{DATA}/server")),
                     ("TUTTI_SOCKET", format!("unix:{CONTROL_SOCKET}")),
@@ -88,22 +95,30 @@ impl Order {
                 if let Some(suffix) = &spec.host_suffix {
                     server.insert("TUTTI_HOST_SUFFIX", suffix.clone());
                 }
+                if spec.notices {
+                    server.insert(nats::CREDENTIALS, nats::credentials(spec, nats::Who::Control, &mut files));
+                }
                 let mut text = lines(&server);
                 for (name, value) in spec.environment.reveal() {
                     text.push_str(&format!("{name}={value}\n"));
                 }
                 files.insert(format!("{SETTINGS}/server.env"), text);
-                let mut ingress = common(host, API_PORT);
+                let mut ingress = common(spec, host, API_PORT);
                 ingress.extend([
                     ("TUTTI_INGRESS_DATA_DIR", format!("{DATA}/ingress")),
                     ("TUTTI_INGRESS_HTTP", format!("0.0.0.0:{HTTP_PORT}")),
                 ]);
                 files.insert(format!("{SETTINGS}/ingress.env"), lines(&ingress));
-                let server = unit("server", "control of the cloud", API_PORT);
-                (Enrol::Store, vec![server, unit("ingress", "way in to the cloud", HTTP_PORT)])
+                let mut server = unit("server", "control of the cloud", API_PORT);
+                server.reads.push(format!("{SETTINGS}/cluster.key"));
+                let mut units = vec![server, unit("ingress", "way in to the cloud", HTTP_PORT)];
+                if spec.notices {
+                    units.push(nats::unit(spec, &mut files));
+                }
+                (Enrol::Store, units)
             }
             Part::Worker => {
-                let mut agent = common(host, AGENT_PORT);
+                let mut agent = common(spec, host, AGENT_PORT);
                 let controls = spec.of(Part::Operator).map(|host| at(host, API_PORT).to_string());
                 agent.extend([
                     ("TUTTI_AGENT_DATA_DIR", format!("{DATA}/agent")),
@@ -120,6 +135,9 @@ impl Order {
                 (Enrol::Token, vec![unit("agent", "node of the cloud", AGENT_PORT)])
             }
         };
+        if spec.notices {
+            nats::credentials(spec, nats::Who::Other, &mut files);
+        }
         let (name, address) = (host.name.clone(), host.address.to_string());
         Order { name, address, enrol, files, units, token: SecretValues::default() }
     }
@@ -135,13 +153,18 @@ impl Order {
 }
 
 /// What every role of a machine is told.
-fn common(host: &Host, port: u16) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
+fn common(spec: &Spec, host: &Host, port: u16) -> BTreeMap<&'static str, String> {
+    let mut common = BTreeMap::from([
         ("TUTTI_MEMBER_DIR", format!("{DATA}/member")),
         ("TUTTI_ADVERTISE", at(host, port)),
         // Root's commands find the cloud by the context that the first control makes.
         ("HOME", "/root".to_owned()),
-    ])
+    ]);
+    if spec.notices {
+        common.insert("TUTTI_NOTICES", nats::address(spec));
+        common.insert(nats::CREDENTIALS, nats::file(nats::Who::Other));
+    }
+    common
 }
 
 /// A port of a host, as others reach it.
@@ -157,8 +180,10 @@ fn unit(role: &str, about: &str, port: u16) -> Unit {
     Unit {
         name: format!("tutti-{role}"),
         about: format!("Tutti: {about}"),
+        program: PROGRAM.to_owned(),
         arguments: vec![role.to_owned()],
         environment: format!("{SETTINGS}/{role}.env"),
+        reads: Vec::new(),
         port,
     }
 }
@@ -166,14 +191,14 @@ fn unit(role: &str, about: &str, port: u16) -> Unit {
 impl Unit {
     /// As systemd reads it.
     pub(crate) fn text(&self) -> String {
-        let Unit { about, arguments, environment, .. } = self;
+        let Unit { about, program, arguments, environment, .. } = self;
         let arguments = arguments.join(" ");
         // Ended and started again, an agent finds what it ran: only the main process is told to end, and the control groups
         // below are its own business.
         format!(
             "[Unit]\nDescription={about}\nWants=network-online.target\nAfter=network-online.target\n\
              StartLimitIntervalSec=0\n\n\
-             [Service]\nType=exec\nEnvironmentFile={environment}\nExecStart={PROGRAM} {arguments}\n\
+             [Service]\nType=exec\nEnvironmentFile={environment}\nExecStart={program} {arguments}\n\
              Restart=always\nRestartSec=1\nKillMode=process\nTimeoutStopSec=60\nDelegate=yes\n\
              LimitNOFILE=1048576\nUMask=0077\n\n\
              [Install]\nWantedBy=multi-user.target\n"

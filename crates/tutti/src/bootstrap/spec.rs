@@ -50,6 +50,8 @@ struct Cluster {
     host_suffix: Option<String>,
     #[serde(default)]
     vouch: bool,
+    #[serde(default)]
+    notices: bool,
 }
 
 fn default_key() -> PathBuf {
@@ -112,6 +114,8 @@ pub(crate) struct Spec {
     pub(crate) host_suffix: Option<String>,
     /// Whether domains that an admin creates need no proof.
     pub(crate) vouch: bool,
+    /// Whether operators run NATS, and notices of changes go over it.
+    pub(crate) notices: bool,
     pub(crate) ssh: Ssh,
     /// Operators first, each part in the order in which they are written.
     pub(crate) hosts: Vec<Host>,
@@ -166,8 +170,9 @@ impl Spec {
             identity: identity.as_deref().map(beside),
             known_hosts: known_hosts.as_deref().map(beside),
         };
-        let Cluster { store, blobs, names, host_suffix, vouch, .. } = written.cluster;
-        Ok(Spec { store, blobs, key: (key, file), environment, names, host_suffix, vouch, ssh, hosts })
+        let Cluster { store, blobs, names, host_suffix, vouch, notices, .. } = written.cluster;
+        let key = (key, file);
+        Ok(Spec { store, blobs, key, environment, names, host_suffix, vouch, notices, ssh, hosts })
     }
 
     /// The hosts of a part.

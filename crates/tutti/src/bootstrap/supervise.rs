@@ -3,10 +3,7 @@
 //!
 //! Which units there are is [`super::order`]'s to say.
 
-use super::{
-    init::LIST,
-    order::{PROGRAM, Unit},
-};
+use super::{init::LIST, order::Unit};
 use std::{
     collections::BTreeMap,
     fs,
@@ -58,14 +55,20 @@ pub(crate) fn running() -> Option<rustix::process::Pid> {
 struct Started {
     unit: Unit,
     environment: String,
+    /// Of the other files that it reads.
+    reads: Vec<String>,
     program: (u64, i64),
 }
 
 impl Started {
     fn now(unit: Unit) -> Started {
-        let environment = fs::read_to_string(&unit.environment).unwrap_or_default();
-        let program = fs::metadata(PROGRAM).map(|found| (found.ino(), found.mtime())).unwrap_or_default();
-        Started { unit, environment, program }
+        let text = |path: &String| fs::read_to_string(path).unwrap_or_default();
+        let environment = text(&unit.environment);
+        let reads = unit.reads.iter().map(text).collect();
+        // One that is looked up is the system's, and stays as it was started.
+        let program =
+            fs::metadata(&unit.program).map(|found| (found.ino(), found.mtime())).unwrap_or_default();
+        Started { unit, environment, reads, program }
     }
 }
 
@@ -170,7 +173,7 @@ fn start(started: &Started) -> std::io::Result<tokio::process::Child> {
     let variables = started.environment.lines().filter_map(|line| line.split_once('='));
     // Should the supervisor be killed, its units end in order, for the next one to start them.
     Command::new("setpriv")
-        .args(["--pdeathsig", "TERM", PROGRAM])
+        .args(["--pdeathsig", "TERM", &started.unit.program])
         .args(&started.unit.arguments)
         .env_clear()
         .env("PATH", super::PATH)

@@ -29,7 +29,7 @@ struct Hosts {
 
 impl Hosts {
     fn start() -> Option<Hosts> {
-        for program in ["/usr/sbin/sshd", "/usr/bin/ssh"] {
+        for program in ["/usr/sbin/sshd", "/usr/bin/ssh", "/usr/sbin/nats-server"] {
             if !Path::new(program).exists() {
                 println!(
                     "skipped: this test runs {program} (Debian: openssh-server), which is not installed"
@@ -130,7 +130,7 @@ impl Hosts {
     fn write(&self, store: &str, blobs: &str) {
         let mut text = format!(
             "[cluster]\nstore = \"{store}\"\nblobs = \"{blobs}\"\nenvironment = \"operators.env\"\n\
-             names = [\"{NAME}\"]\nvouch = true\n\n[ssh]\nidentity = \"user\"\nknown_hosts = \"known_hosts\"\n"
+             names = [\"{NAME}\"]\nvouch = true\nnotices = true\n\n[ssh]\nidentity = \"user\"\nknown_hosts = \"known_hosts\"\n"
         );
         for host in HOSTS {
             let part = if host.starts_with("op") { "operator" } else { "worker" };
@@ -306,6 +306,11 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
     hosts.ok(&["push", web.join("hello.wasm").to_str().unwrap(), "example.com:web@1.0"]);
     hosts.ok(&["deploy", "example.com:web@1.0", "100%"]);
     hosts.serves();
+
+    wait_until("all is well, NATS included", || {
+        let status = hosts.tutti(&["status"]);
+        if status.code == 0 && !status.out.contains("NATS") { Ok(()) } else { Err(format!("{status:?}")) }
+    });
 
     // The same again changes nothing.
     let again = hosts.bootstrap(hosts.address("op1"), "");

@@ -1,7 +1,8 @@
 //! Six machines under steady load, of which one after the other dies, hangs, is cut off or runs out of disk. Nothing that
 //! was acknowledged is lost, no singleton runs twice, and no request fails but those that what was harmed had.
 //!
-//! `c1` to `c3` have a member of etcd and a control each, `c1` and `c2` an ingress beside them; `w1` to `w3` are nodes.
+//! `c1` to `c3` have a member of etcd and a control each, `c1` and `c2` an ingress beside them, `c3` NATS; `w1` to `w3`
+//! are nodes.
 
 mod ledger;
 
@@ -75,11 +76,19 @@ impl Six {
         self.run(name, "etcd", command);
     }
 
+    fn nats(&mut self) {
+        let machine = self.net.machine("c3");
+        let mut command = machine.command("nats-server");
+        command.args(["-a", &machine.address.to_string(), "-p", "4222"]);
+        self.run("c3", "nats", command);
+    }
+
     /// A role of `tutti` on a machine, with the folders that it has there.
     fn start(&mut self, name: &str, role: &'static str, more: &[&str]) {
         let mut command = self.net.machine(name).command(binary());
+        let notices = format!("nats://{}:4222", self.net.machine("c3").address);
         command
-            .args([role, "-o", "json"])
+            .args([role, "-o", "json", "--notices", &notices])
             .args(["--data-dir", &self.text(&format!("{name}-{role}"))])
             .args(["--member-dir", &self.text(&format!("{name}-member"))])
             .args(more);
@@ -261,9 +270,11 @@ impl Drop for Six {
 
 /// Six machines that serve; `None`, which is said, where they cannot be made.
 fn six() -> Option<Six> {
-    if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: this test runs etcd (Debian: etcd-server), which is not installed");
-        return None;
+    for (program, package) in [("etcd", "etcd-server"), ("nats-server", "nats-server")] {
+        if Command::new(program).arg("--version").stdout(Stdio::null()).status().is_err() {
+            println!("skipped: this test runs {program} (Debian: {package}), which is not installed");
+            return None;
+        }
     }
     let net = Net::start(&[CONTROLS, WORKERS].concat())?;
     let folder = tempfile::Builder::new().prefix("tutti-six-").tempdir().unwrap();
@@ -279,6 +290,7 @@ fn six() -> Option<Six> {
             }
         });
     }
+    six.nats();
     CONTROLS.iter().for_each(|name| six.server(name, &["--init"]));
     for name in CONTROLS {
         let ready = six.of(name, "server").ready();
@@ -428,6 +440,12 @@ fn one_after_the_other_dies_hangs_or_is_cut_off_and_only_what_it_had_is_lost() {
     six.ok(&["user", "create", "while-etcd-lacks-one"]);
     six.etcd("c2");
     six.is_well(&WORKERS);
+
+    // What changes are told by.
+    load.harm("NATS is killed", &[], &[]);
+    six.of("c3", "nats").kill();
+    six.ok(&["deploy", &format!("{SERVICE}@1.0"), "100%"]);
+    six.nats();
 
     // A worker with all it runs: the one that has the singleton.
     let worker = six.has_singleton();

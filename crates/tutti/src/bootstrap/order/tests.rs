@@ -20,6 +20,7 @@ fn spec() -> Spec {
         names: Vec::new(),
         host_suffix: None,
         vouch: false,
+        notices: false,
         ssh: Ssh::default(),
         hosts: vec![
             host("op1", Part::Operator, "10.0.0.1"),
@@ -56,14 +57,14 @@ fn operators_have_the_key_and_the_secrets_and_workers_neither() {
 
 #[test]
 fn systemd_takes_every_unit() {
-    let spec = spec();
+    let spec = Spec { notices: true, ..spec() };
     let folder = tempfile::tempdir().unwrap();
     let units = spec.hosts.iter().flat_map(|host| Order::of(&spec, host).units);
     let paths: Vec<PathBuf> = units
         .map(|unit| {
             let path = folder.path().join(format!("{}.service", unit.name));
             // The program need not be there for its unit to be right.
-            std::fs::write(&path, unit.text().replace(PROGRAM, "/bin/true")).unwrap();
+            std::fs::write(&path, unit.text().replace(&unit.program, "/bin/true")).unwrap();
             path
         })
         .collect();
@@ -77,4 +78,20 @@ fn systemd_takes_every_unit() {
     std::fs::write(&paths[0], "[Service]\nExecStart=nothing\nRestrat=always\n").unwrap();
     let output = verify(&paths[..1]).unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("tutti-server.service"), "it takes anything");
+}
+
+#[test]
+fn with_nats_control_tells_and_all_others_only_hear() {
+    let spec = Spec { notices: true, ..spec() };
+    let orders: Vec<Order> = spec.hosts.iter().map(|host| Order::of(&spec, host)).collect();
+    let names: Vec<&str> = orders[0].units.iter().map(|unit| unit.name.as_str()).collect();
+    assert_eq!(names, ["tutti-server", "tutti-ingress", "tutti-nats"]);
+    let (operator, worker) = (files(&orders[0]), files(&orders[2]));
+    assert!(operator["/etc/tutti/server.env"].contains("CREDENTIALS=/etc/tutti/nats-control.credentials\n"));
+    assert!(operator["/etc/tutti/ingress.env"].contains("CREDENTIALS=/etc/tutti/nats-reader.credentials\n"));
+    assert!(worker["/etc/tutti/agent.env"].contains("TUTTI_NOTICES=nats://10.0.0.1:4222,[fd00::2]:4222\n"));
+    assert!(!worker.contains_key("/etc/tutti/nats-control.credentials"), "a worker could tell");
+    assert_eq!(worker["/etc/tutti/nats-reader.credentials"], operator["/etc/tutti/nats-reader.credentials"]);
+    let password = operator["/etc/tutti/nats-control.credentials"].trim().strip_prefix("control:").unwrap();
+    assert!(operator["/etc/tutti/nats.conf"].contains(password) && !password.contains(spec.key.0.as_str()));
 }
