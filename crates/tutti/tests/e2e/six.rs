@@ -122,7 +122,7 @@ impl Six {
         let mut last = None;
         for control in CONTROLS {
             let said = self.tutti_at(control, arguments);
-            let is_away = ["no control answers", "no answer", "cannot be reached"];
+            let is_away = ["no control answers", "no answer", "no connection to", "cannot be reached"];
             if !is_away.iter().any(|words| said.err.contains(words)) {
                 return said;
             }
