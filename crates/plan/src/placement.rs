@@ -5,7 +5,10 @@
 //! that the same snapshot always gives the same plan. A service that is packed goes to the fullest node instead, so that
 //! others stay empty.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+mod queue;
+
+use queue::Queue;
+use std::{collections::BTreeMap, sync::Arc};
 use tutti_model::{
     Digest, Resource,
     instance::{InstanceSpec, InstanceState},
@@ -13,7 +16,7 @@ use tutti_model::{
     name::NodeName,
     node::Resources,
     quantity::{Bandwidth, ByteSize, MilliCpu},
-    scheduling::{Effect, LabelValue, Labels, Strategy, Taint},
+    scheduling::{Effect, LabelValue, Labels, Taint},
     version::{Isolate, VersionSpec},
 };
 
@@ -82,6 +85,8 @@ pub struct Placed {
 
 /// Finds nodes for `count` new instances of a version. `spread` holds how many instances of the service each node has
 /// already. What is found is added to the nodes' promises and to `spread`.
+///
+/// Each node is looked at once, and again only when it was chosen.
 #[must_use]
 pub fn place(
     version: &VersionSpec,
@@ -90,48 +95,28 @@ pub fn place(
     spread: &mut BTreeMap<NodeName, u32>,
 ) -> Placed {
     let mut placed = Placed::default();
+    if count == 0 {
+        return placed;
+    }
+    let mut queue = Queue::new(version, nodes, spread);
     for _ in 0..count {
-        let candidates = nodes.iter().filter(|node| refusal(version, node).is_none()).count();
-        let groups = groups(&version.manifest, nodes, spread);
-        let best = nodes.iter_mut().filter(|node| refusal(version, node).is_none()).min_by_key(|node| {
-            let group = groups.get(&node.label(&version.manifest)).copied().unwrap_or(0);
-            let first = match version.manifest.placement.strategy {
-                Strategy::Spread => spread.get(&node.node).copied().unwrap_or(0),
-                Strategy::Pack => room_per_mille(node),
-            };
-            let cold = !node.holds.contains(&version.artifact);
-            let free = free(node);
-            (group, first, cold, Reverse((free.memory, free.bandwidth)), node.node.clone())
-        });
-        let Some(node) = best else {
+        let candidates = queue.len;
+        let Some((place, node)) = queue.take().and_then(|place| Some((place, nodes.get_mut(place.index)?)))
+        else {
             placed.refusals = nodes.iter().filter_map(|node| refusal(version, node)).collect();
             if placed.refusals.is_empty() {
                 placed.refusals.push("the zone has no nodes".into());
             }
             return placed;
         };
-        placed.why.push(why(version, node, spread.get(&node.node).copied().unwrap_or(0), candidates));
+        let here = spread.entry(node.node.clone()).or_default();
+        placed.why.push(why(version, node, *here, candidates));
         promise(node, &version.manifest);
-        *spread.entry(node.node.clone()).or_default() += 1;
+        *here += 1;
         placed.nodes.push(node.node.clone());
+        queue.put_back(version, place, node, *here);
     }
     placed
-}
-
-/// How many instances of the service run where the label that it spreads over has each value; empty where it names none.
-fn groups(
-    manifest: &Manifest,
-    nodes: &[NodeView],
-    spread: &BTreeMap<NodeName, u32>,
-) -> BTreeMap<Option<LabelValue>, u32> {
-    let mut groups = BTreeMap::new();
-    if manifest.placement.spread.is_some() {
-        for node in nodes {
-            let here = spread.get(&node.node).copied().unwrap_or(0);
-            *groups.entry(node.label(manifest)).or_default() += here;
-        }
-    }
-    groups
 }
 
 /// How much of a node is left, by whichever of memory and cpu is shorter, in thousandths.
@@ -286,6 +271,7 @@ mod tests {
     use super::*;
     use crate::zone::fixtures::{node, version};
     use proptest::{prop_assert, prop_assert_eq, proptest};
+    use tutti_model::scheduling::Strategy;
 
     #[test]
     fn spreads_before_it_shares() {
