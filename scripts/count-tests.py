@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Counts the tests of a stage from what it printed (cargo nextest or libtest) on standard input.
 
-    count-tests.py EXIT_CODE [JUNIT] <output      prints "PASSED FAILED SKIPPED"
+    count-tests.py EXIT_CODE [JUNIT [chosen]] <output      prints "PASSED FAILED SKIPPED"
     count-tests.py --self-test
 
 Exits with 1 if no test ran: a stage that tests nothing proves nothing. A stage that exited non-zero without a failed
@@ -9,6 +9,8 @@ test (it did not build, or it was killed) counts as one failure.
 
 A test that cannot run on this host passes, and prints a line that starts with "skipped: ". nextest keeps what passed
 tests print in its JUnit file; given that, such tests are counted as skipped and named on standard error.
+
+Of a stage whose tests are `chosen` from all, those that were not are not counted: another stage runs them.
 """
 
 import os
@@ -23,7 +25,7 @@ NEXTEST = re.compile(r"^\s*Summary \[[^\]]*\]\s+(?:\d+/)?\d+ tests? run: (.*)$")
 LIBTEST = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;")
 
 
-def count(text, code):
+def count(text, code, chosen=False):
     passed = failed = skipped = 0
     for line in COLOUR.sub("", text).splitlines():
         if found := NEXTEST.match(line):
@@ -32,7 +34,7 @@ def count(text, code):
                 word = word.strip()
                 if word == "passed":
                     passed += int(number)
-                elif word == "skipped":
+                elif word == "skipped" and not chosen:
                     skipped += int(number)
                 elif word in ("failed", "timed out", "exec failed", "flaky"):
                     failed += int(number)
@@ -60,6 +62,7 @@ def could_not_run(junit):
 def self_test():
     nextest = "\x1b[32m     Summary\x1b[0m [   1.204s] 15 tests run: 12 passed (1 slow, 2 flaky), 2 failed, 1 timed out, 4 skipped"
     assert count(nextest, 100) == (12, 3, 4), count(nextest, 100)
+    assert count(nextest, 100, chosen=True) == (12, 3, 0)
     cut = "     Summary [   0.004s] 3/15 tests run: 2 passed, 1 failed, 0 skipped"
     assert count(cut, 100) == (2, 1, 0)
     one = "     Summary [   0.004s] 1 test run: 1 passed, 0 skipped"
@@ -83,7 +86,7 @@ def main():
     if sys.argv[1:] == ["--self-test"]:
         self_test()
         return 0
-    passed, failed, skipped = count(sys.stdin.read(), int(sys.argv[1]))
+    passed, failed, skipped = count(sys.stdin.read(), int(sys.argv[1]), chosen="chosen" in sys.argv[3:])
     if len(sys.argv) > 2 and os.path.exists(sys.argv[2]):
         with open(sys.argv[2]) as junit:
             for line in could_not_run(junit.read()):

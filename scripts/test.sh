@@ -21,14 +21,19 @@ check() {
 }
 
 # suite NAME COMMAND... : a stage whose own tests are counted from what it prints.
-suite() {
-    local name=$1 output junit=$target/nextest/default/junit.xml code=0
-    shift
+suite() { counted "" "$@"; }
+
+# chosen NAME COMMAND... : the same for some of the tests, of which another stage runs the rest.
+chosen() { counted chosen "$@"; }
+
+counted() {
+    local how=$1 name=$2 output junit=$target/nextest/default/junit.xml code=0
+    shift 2
     output=$(mktemp)
     rm -f "$junit"
     stage "$name" run_logged "$output" "$@" || code=$?
     [ "$code" -eq 0 ] || failed=yes
-    if ! scripts/count-tests.py "$code" "$junit" <"$output" >>"$counts"; then
+    if ! scripts/count-tests.py "$code" "$junit" $how <"$output" >>"$counts"; then
         say "the stage \"$name\" ran no test"
         failed=yes
     fi
@@ -90,7 +95,7 @@ suite "tests" rust_tests
 # What holds state, again on the engines of clusters; `make test-engines` runs all of it on each.
 if command -v cargo-nextest >/dev/null; then
     for engine in etcd postgres; do
-        suite "tests on $engine" scripts/test-engines.sh state "$engine"
+        chosen "tests on $engine" scripts/test-engines.sh state "$engine"
     done
 fi
 check "clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
