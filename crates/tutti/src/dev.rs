@@ -9,7 +9,7 @@ use crate::{
     keys,
     notices::{self, Telling},
     parts::{bind, drivers, listen},
-    ready::{Access, Api, Ready},
+    ready::{self, Access, Api, Ready},
     settings::{Settings, capacity},
     stop::Stop,
 };
@@ -61,6 +61,7 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     leadership::start(settings.node.clone(), parts.0.reconciling(&settings, None), &tasks);
     let ingress = parts.ingress(&settings, listeners.http, &agent, &folder)?;
     let around = Around { telling, ..parts.around(&settings, &agent, &ingress) };
+    let token = ready::first_or_new(&parts.0.objects, folder.path(), first_token).await?;
     let router = parts.0.api(&settings, around, &tasks)?;
     tasks.spawn("api", server::serve(listeners.api, router.clone(), tasks.clone()));
     tasks.spawn("socket", server::serve_socket(listeners.socket, router, tasks.clone()));
@@ -86,8 +87,7 @@ pub(crate) async fn run(settings: Settings, print_json: bool) -> Result<(), Prob
     }
 
     let found = Api { base: format!("http://{api}"), root: None };
-    let access =
-        Access::grant(&parts.0.objects, &settings.context, folder.path(), &found, first_token).await?;
+    let access = Access::grant(&settings.context, folder.path(), &found, token)?;
     Ready { api, http, data_dir: folder.path().to_owned(), access }.print(print_json);
     stop.asked(&tasks).await;
     end(&agent, &ingress_tasks, &tasks).await

@@ -34,14 +34,12 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Keeps the admin token in the user's configuration folder, makes another if the one kept there does not work,
-    /// and writes the context that names it. Without such a folder it serves all the same: one that is made is shown on a
-    /// terminal, and else lost.
+    /// Keeps an admin token that is shown now for the first time in the user's configuration folder, and writes the context that names
+    /// the file. Without such a folder it serves all the same: the token is shown on a terminal, and else lost.
     ///
     /// # Errors
     /// `unavailable` if the folder cannot be written.
-    pub(crate) async fn grant(
-        objects: &Objects,
+    pub(crate) fn grant(
         context: &str,
         data_dir: &Path,
         api: &Api,
@@ -55,12 +53,7 @@ impl Access {
                 return Ok(Access { token_file: None, shown: first });
             }
         };
-        let shown = match first {
-            Some(first) => Some(first),
-            None if works(objects, &token_file).await? => None,
-            None => Some(make_admin_token(objects, &format!("admin-{}", objects.random().uid())).await?),
-        };
-        if let Some(secret) = &shown {
+        if let Some(secret) = &first {
             keep(&token_file, secret)?;
         }
         let ca = api.root.as_ref().map(Digest::as_str);
@@ -70,7 +63,25 @@ impl Access {
                 before.api
             );
         }
-        Ok(Access { token_file: Some(token_file), shown })
+        Ok(Access { token_file: Some(token_file), shown: first })
+    }
+}
+
+/// What the user of a data folder is to be known by, made unless the file of before holds what works. Before the API
+/// begins: it must know whoever comes with it, from the first request on.
+///
+/// # Errors
+/// The store's own.
+pub(crate) async fn first_or_new(
+    objects: &Objects,
+    data_dir: &Path,
+    first: Option<Secret<String>>,
+) -> Result<Option<Secret<String>>, Problem> {
+    match token_file(data_dir) {
+        Ok(file) if first.is_none() && !works(objects, &file).await? => {
+            make_admin_token(objects, &format!("admin-{}", objects.random().uid())).await.map(Some)
+        }
+        _ => Ok(first),
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) async fn run(settings: ServerSettings, begins: Begins, print_json: bo
     let found = Api { base: format!("https://{advertised}"), root: Some(cluster.fingerprint().clone()) };
     let context = &settings.control.context;
     let access = match &first_token {
-        Some(_) => Access::grant(&this.0.objects, context, folder.path(), &found, first_token).await?,
+        Some(_) => Access::grant(context, folder.path(), &found, first_token)?,
         // Whoever holds the cluster's token has it from the first control; each further one has its socket.
         None => Access { token_file: None, shown: None },
     };
