@@ -12,15 +12,14 @@ use tutti_model::{
     InstanceId, Millis, Problem, Resource, Timestamp,
     control::PresenceSpec,
     ingress::{IngressSpec, IngressStatus},
-    instance::{Goal, InstanceSpec, InstanceState, LEASES_PER_NODE},
+    instance::{InstanceSpec, LEASES_PER_NODE},
     name::NodeName,
     node::{NodeSpec, NodeStatus},
     pool::PoolSpec,
     resource::Object,
     table::TableSpec,
 };
-use tutti_plan::happened;
-use tutti_plan::pool::labels;
+use tutti_plan::{happened, pool::labels, zone::is_leased};
 use tutti_seal::Keyring;
 use tutti_store::StoreError;
 
@@ -138,11 +137,7 @@ impl LocalZone {
         let mut answer = HeartbeatAnswer::default();
         for instance in asked.iter().take(LEASES_PER_NODE) {
             let found = self.objects.find::<InstanceSpec>(instance.as_str()).await?;
-            let may_run = |found: Resource<InstanceSpec>| {
-                let is_over = found.spec.goal == Goal::Stop || found.deleted_at.is_some();
-                found.spec.node == *node && !is_over && found.status.state != InstanceState::Stopped
-            };
-            if found.is_some_and(may_run) {
+            if found.is_some_and(|found| is_leased(&found, node)) {
                 answer.leases.push(instance.clone());
             }
         }

@@ -20,6 +20,8 @@ mod progress;
 mod singleton;
 mod weights;
 
+pub use singleton::is_leased;
+
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]

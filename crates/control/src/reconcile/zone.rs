@@ -5,12 +5,13 @@
 mod pools;
 mod preload;
 mod quota;
+mod revoked;
 mod room;
 mod scaling;
 mod silence;
 mod write;
 
-use self::{preload::Preparing, scaling::History};
+use self::{preload::Preparing, revoked::Revoked, scaling::History};
 use super::{
     ReconcileOptions,
     global::{RETRY, apply, sleep_until},
@@ -28,7 +29,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tutti_api::{Cache, WatchEvent, WatchStream};
 use tutti_model::{
-    ErrorCode, InstanceId, Millis, Problem, Resource, Timestamp,
+    ErrorCode, Millis, Problem, Resource, Timestamp,
     assignment::AssignmentSpec,
     control::PresenceSpec,
     event::EventSpec,
@@ -148,9 +149,7 @@ struct Zone {
     /// What was written for each service and not told back by watch yet.
     written: BTreeMap<String, Written>,
     silent: BTreeSet<NodeName>,
-    /// Instances of singletons that are to stop, and when this control first knew of it. By its own clock, and after the
-    /// write: what another control knew, or what it took a write to take, does not matter.
-    revoked: BTreeMap<InstanceId, Timestamp>,
+    revoked: Revoked,
     /// What placement goes by of each node, to tell when it changes: what was asked of it, without what it holds ready,
     /// and what it is.
     known_nodes: BTreeMap<String, (NodeSpec, NodeStatus)>,
@@ -209,7 +208,7 @@ impl Zone {
             pool_notes: BTreeMap::new(),
             written: BTreeMap::new(),
             silent: BTreeSet::new(),
-            revoked: BTreeMap::new(),
+            revoked: Revoked::default(),
             known_nodes: BTreeMap::new(),
             views: None,
             promised: Vec::new(),
@@ -265,11 +264,8 @@ impl Zone {
             let service = instance.spec.version.service.to_string();
             let is_there = self.instances.get(&instance.name).is_some();
             if instance.spec.manifest.singleton {
-                let now = self.objects.clock().now();
-                match is_there && instance.spec.goal == Goal::Stop {
-                    true => _ = self.revoked.entry(instance.spec.instance.clone()).or_insert(now),
-                    false => _ = self.revoked.remove(&instance.spec.instance),
-                }
+                let is_to_stop = is_there && instance.spec.goal == Goal::Stop;
+                self.revoked.note(&instance.spec.instance, is_to_stop, self.objects.clock().as_ref());
             }
             self.by_service.set(&instance.name, is_there.then_some(service.as_str()));
             self.wake.now(service);
@@ -542,7 +538,7 @@ impl Zone {
             nodes: &nodes,
             ingresses,
             load: Load { running: self.observed.running(service) },
-            revoked: &self.revoked,
+            revoked: &self.revoked.by_time_of_day(self.objects.clock().as_ref()),
             spares: &spares,
         })
     }

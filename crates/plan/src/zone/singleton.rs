@@ -38,6 +38,14 @@ pub(super) fn patience(manifest: &Manifest) -> Millis {
     Millis(manifest.grace.0.saturating_sub(waits.0))
 }
 
+/// Whether an agent may be given one more lease for an instance, by what the store holds of it: it is that node's, is not
+/// to stop, and has not. Who decides it from anything older than the agent's question gives leases that nobody counts.
+#[must_use]
+pub fn is_leased(instance: &Resource<InstanceSpec>, node: &NodeName) -> bool {
+    let is_over = instance.spec.goal == Goal::Stop || instance.deleted_at.is_some();
+    instance.spec.node == *node && !is_over && instance.status.state != InstanceState::Stopped
+}
+
 fn said_to_have_ended(instance: &Resource<InstanceSpec>) -> bool {
     matches!(instance.status.state, InstanceState::Failed | InstanceState::Stopped)
 }

@@ -148,15 +148,17 @@ impl Truth {
         }
         for instance in world.instances.iter_mut().filter(|it| !self.cut.contains_key(it.spec.node.as_str()))
         {
-            let id = &instance.spec.instance;
+            let id = instance.spec.instance.clone();
             match instance.spec.goal {
                 Goal::Serve | Goal::Standby { .. } => {
                     instance.status.state = InstanceState::Ready;
-                    self.leases.insert(id.clone(), world.now.plus(LEASE));
+                    if is_leased(instance, &instance.spec.node) {
+                        self.leases.insert(id, world.now.plus(LEASE));
+                    }
                 }
                 Goal::Drain | Goal::Stop => {
                     instance.status.state = InstanceState::Stopped;
-                    self.leases.remove(id);
+                    self.leases.remove(&id);
                 }
             }
             instance.status.observed_generation = instance.generation;
