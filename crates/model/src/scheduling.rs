@@ -111,6 +111,21 @@ impl Constraint {
     pub const fn key(&self) -> &LabelKey {
         &self.key
     }
+
+    /// The values that it names.
+    #[must_use]
+    pub fn values(&self) -> &[LabelValue] {
+        match &self.wants {
+            Wants::Present | Wants::Absent => &[],
+            Wants::OneOf(values) | Wants::NoneOf(values) => values,
+        }
+    }
+
+    /// Whether it holds where the label is there with a value that it does not name.
+    #[must_use]
+    pub const fn holds_of_others(&self) -> bool {
+        matches!(self.wants, Wants::Present | Wants::NoneOf(_))
+    }
 }
 
 impl fmt::Display for Constraint {
@@ -329,6 +344,12 @@ mod tests {
         for (text, holds) in cases {
             let constraint: Constraint = text.parse().unwrap();
             assert_eq!(constraint.to_string(), text);
+            let other = labels(&[&format!("{}=other", constraint.key())]);
+            assert_eq!(constraint.holds(&other), constraint.holds_of_others(), "{text}");
+            assert_eq!(
+                constraint.values().len(),
+                text.split_once('=').map_or(0, |(_, of)| of.split('|').count())
+            );
             assert_eq!(constraint.holds(&here), holds, "{text}");
         }
     }

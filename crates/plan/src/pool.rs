@@ -9,7 +9,7 @@ mod retire;
 #[cfg(test)]
 mod tests;
 
-use crate::placement::{NodeView, place, refusal};
+use crate::placement::{Draft, NodeView, Nodes, place, refusal};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -52,7 +52,7 @@ pub struct PoolsView<'a> {
     /// Every pool of the zone, in name order.
     pub pools: &'a [Resource<PoolSpec>],
     /// Every node of the zone, with what is promised to all services.
-    pub nodes: &'a [NodeView],
+    pub nodes: &'a Nodes,
     /// Every instance of the zone.
     pub instances: &'a [&'a Resource<InstanceSpec>],
     /// What found no node.
@@ -176,14 +176,13 @@ struct Pass<'a> {
     view: PoolsView<'a>,
     pools: Vec<PoolPass<'a>>,
     /// Every node, and every machine on its way as if it were one, with what this pass has promised there.
-    nodes: Vec<NodeView>,
+    nodes: Draft<'a>,
     notes: BTreeMap<String, Vec<String>>,
 }
 
 impl<'a> Pass<'a> {
     fn new(view: PoolsView<'a>) -> Self {
-        let mut nodes: BTreeMap<NodeName, NodeView> =
-            view.nodes.iter().map(|node| (node.node.clone(), node.clone())).collect();
+        let mut nodes = Draft::new(view.nodes);
         let mut pools = Vec::new();
         for pool in view.pools {
             let follow = |machine: &PoolMachine| followed(&view, machine);
@@ -194,11 +193,11 @@ impl<'a> Pass<'a> {
             let pass = PoolPass { pool, plan, awaited: BTreeSet::new(), is_wanted: false };
             let coming = pass.plan.machines.iter().filter(|machine| machine.state.is_coming());
             for machine in coming.filter(|_| !pass.is_going()) {
-                nodes.insert(machine.name.clone(), ideal(&pool.spec, machine.name.clone()));
+                nodes.insert(ideal(&pool.spec, machine.name.clone()));
             }
             pools.push(pass);
         }
-        Pass { view, pools, nodes: nodes.into_values().collect(), notes: BTreeMap::new() }
+        Pass { view, pools, nodes, notes: BTreeMap::new() }
     }
 
     /// Finds a node for all that waits: one that there is or will be, one that drains, or one that is to be made.
@@ -244,10 +243,10 @@ impl<'a> Pass<'a> {
                     continue;
                 }
                 let name = machine.name.clone();
-                let Some(node) = self.nodes.iter_mut().find(|node| node.node == name) else { continue };
+                let Some(node) = self.nodes.get(&name) else { continue };
                 let kept = NodeView { cordoned: false, draining: false, ..node.clone() };
                 if refusal(&waiting.version, &kept).is_none() {
-                    *node = kept;
+                    self.nodes.insert(kept);
                     let why = format!("{} needs it again", waiting.service);
                     pool.set(index, MachineState::Joined, self.view.now, why);
                     pool.plan.keep.push(name);
@@ -276,11 +275,13 @@ impl<'a> Pass<'a> {
         let mut made = 0;
         while left > 0 && pool.may_make() {
             let Some(name) = placeholder(spec, pool.plan.make.len()) else { break };
-            let mut nodes = [ideal(spec, name)];
-            let placed = place(&waiting.version, left, &mut nodes, &mut BTreeMap::new());
+            let none = Nodes::default();
+            let mut alone = Draft::new(&none);
+            alone.insert(ideal(spec, name));
+            let placed = place(&waiting.version, left, &mut alone, &mut BTreeMap::new());
             left = left.saturating_sub(u32::try_from(placed.nodes.len()).unwrap_or(u32::MAX));
             pool.plan.make.push(format!("an instance of {} found no node", waiting.version.version));
-            self.nodes.extend(nodes);
+            alone.iter().for_each(|node| self.nodes.insert(node.clone()));
             made += 1;
         }
         let (most, has) = (spec.max, pool.plan.machines.len());
@@ -317,7 +318,7 @@ impl<'a> Pass<'a> {
 
 /// A machine, as far as its node has brought it.
 fn followed(view: &PoolsView<'_>, machine: &PoolMachine) -> PoolMachine {
-    let node = view.nodes.iter().find(|node| node.node == machine.name);
+    let node = view.nodes.get(&machine.name);
     let to = |state, why: &str| PoolMachine {
         state,
         since: view.now,

@@ -1,6 +1,6 @@
 //! Where a version that was pushed, and not deployed, is held ready to start, and how far that is.
 
-use crate::placement::{NodeView, Placed, place, unfit};
+use crate::placement::{Draft, NodeView, Nodes, Placed, place, unfit};
 use std::collections::{BTreeMap, BTreeSet};
 use tutti_model::{
     Digest, Millis,
@@ -15,20 +15,16 @@ const REASONS: usize = 8;
 /// The nodes that are to hold the version ready: those that run its service and could run it, else where its first
 /// instance would be placed.
 #[must_use]
-pub fn prepare(version: &VersionSpec, running: &BTreeSet<NodeName>, nodes: &[NodeView]) -> Placed {
+pub fn prepare(version: &VersionSpec, running: &BTreeSet<NodeName>, nodes: &Nodes) -> Placed {
     // What is promised there now is mostly what it is to replace, so room is not asked for.
     let could = |node: &&NodeView| unfit(version, node).is_none();
-    let here: Vec<NodeName> = nodes
-        .iter()
-        .filter(|node| running.contains(&node.node))
-        .filter(could)
-        .map(|node| node.node.clone())
-        .collect();
+    let here = running.iter().filter_map(|node| nodes.get(node)).filter(could);
+    let here: Vec<NodeName> = here.map(|node| node.node.clone()).collect();
     if !here.is_empty() {
         return Placed { nodes: here, ..Placed::default() };
     }
     // Why it is that node changes with every instance elsewhere, and nobody is told.
-    Placed { why: Vec::new(), ..place(version, 1, &mut nodes.to_vec(), &mut BTreeMap::new()) }
+    Placed { why: Vec::new(), ..place(version, 1, &mut Draft::new(nodes), &mut BTreeMap::new()) }
 }
 
 /// How far the nodes that are to hold an artifact ready are, by what each says.
@@ -81,13 +77,16 @@ mod tests {
     #[test]
     fn is_held_where_the_service_runs_else_where_it_would_be_placed() {
         let wanted = version("1.0");
-        let mut nodes = vec![node("a"), node("b"), node("c")];
+        let mut views = [node("a"), node("b"), node("c")];
+        let prepared = |views: &[NodeView], running: &BTreeSet<NodeName>| {
+            prepare(&wanted, running, &views.iter().cloned().collect())
+        };
         let running: BTreeSet<NodeName> = ["b", "c"].map(|name| name.parse().unwrap()).into();
-        assert_eq!(names(&prepare(&wanted, &running, &nodes)), ["b", "c"]);
-        nodes[1].heard = false;
-        assert_eq!(names(&prepare(&wanted, &running, &nodes)), ["c"]);
-        nodes[2].cordoned = true;
-        assert_eq!(names(&prepare(&wanted, &running, &nodes)), ["a"]);
+        assert_eq!(names(&prepared(&views, &running)), ["b", "c"]);
+        views[1].heard = false;
+        assert_eq!(names(&prepared(&views, &running)), ["c"]);
+        views[2].cordoned = true;
+        assert_eq!(names(&prepared(&views, &running)), ["a"]);
     }
 
     #[test]
@@ -95,9 +94,9 @@ mod tests {
         let wanted = version("1.0");
         let mut other = node("other");
         other.isolates = vec![Isolate::Process];
-        let placed = prepare(&wanted, &BTreeSet::new(), &[other]);
+        let placed = prepare(&wanted, &BTreeSet::new(), &[other].into_iter().collect());
         assert_eq!(placed.refusals, ["node other cannot run wasm isolates"]);
-        let placed = prepare(&wanted, &BTreeSet::new(), &[]);
+        let placed = prepare(&wanted, &BTreeSet::new(), &Nodes::default());
         assert_eq!(preparation(&wanted.artifact, &placed, |_| None).reasons, ["the zone has no nodes"]);
     }
 

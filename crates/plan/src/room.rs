@@ -12,7 +12,7 @@
 //! What a deployment that runs would take back at its rollback stays, whoever needs the room. How an instance leaves is
 //! left to the plan of its own service: it drains as if its time were over, acknowledged like any other.
 
-use crate::placement::{NodeView, place, promise, refusal, release};
+use crate::placement::{Draft, NodeView, place, promise, refusal, release};
 use std::collections::{BTreeMap, BTreeSet};
 use tutti_model::{
     Resource, ServiceRef, Share, Timestamp,
@@ -75,7 +75,7 @@ pub struct Room<'a> {
     /// The service that needs it.
     service: &'a ServiceRef,
     /// The nodes, as if all that leaves had left.
-    nodes: Vec<NodeView>,
+    nodes: Draft<'a>,
     spread: BTreeMap<NodeName, u32>,
     leaving: BTreeMap<&'a NodeName, Vec<&'a Resource<InstanceSpec>>>,
     /// What can go on each node, in the order in which it is to go.
@@ -87,7 +87,7 @@ impl<'a> Room<'a> {
     #[must_use]
     pub fn new(
         service: &'a ServiceRef,
-        mut nodes: Vec<NodeView>,
+        mut nodes: Draft<'a>,
         spread: BTreeMap<NodeName, u32>,
         spares: impl IntoIterator<Item = Spare<'a>>,
     ) -> Self {
@@ -98,7 +98,7 @@ impl<'a> Room<'a> {
             let of_node = if spare.leaving { &mut leaving } else { &mut standing_by };
             of_node.entry(node).or_default().push(spare.instance);
             if spare.leaving
-                && let Some(view) = nodes.iter_mut().find(|view| view.node == *node)
+                && let Some(view) = nodes.get_mut(node)
             {
                 release(view, &spare.instance.spec.manifest);
             }
@@ -117,7 +117,8 @@ impl<'a> Room<'a> {
             let leaving = self.leaving.get(&node).cloned().unwrap_or_default();
             return Some(Found { node, leaving, going: Vec::new() });
         }
-        let ways = self.nodes.iter().filter_map(|node| {
+        let with_spares = self.standing_by.keys().filter_map(|node| self.nodes.get(node));
+        let ways = with_spares.filter_map(|node| {
             let going = self.going(version, node).filter(|going| going.len() <= most)?;
             Some((node.node.clone(), going))
         });
@@ -127,7 +128,7 @@ impl<'a> Room<'a> {
             let here = self.spread.get(node).copied().unwrap_or(0);
             (others.count(), going.len(), youngest, here, node.clone())
         })?;
-        let node = self.nodes.iter_mut().find(|node| node.node == name)?;
+        let node = self.nodes.get_mut(&name)?;
         for instance in &going {
             release(node, &instance.spec.manifest);
         }

@@ -29,7 +29,7 @@ mod tests;
 
 use crate::{
     capacity::{Load, Need, need},
-    placement::NodeView,
+    placement::Nodes,
     room::Spare,
 };
 use std::{
@@ -69,7 +69,7 @@ pub struct ServiceView<'a> {
     /// Every instance of the service.
     pub instances: &'a [&'a Resource<InstanceSpec>],
     /// Every node of the zone, with what is promised to all services.
-    pub nodes: &'a [NodeView],
+    pub nodes: &'a Nodes,
     /// Every living ingress.
     pub ingresses: &'a [&'a Resource<IngressSpec>],
     /// What there is to serve now.
@@ -165,8 +165,6 @@ struct Pass<'a> {
     /// The weights that the table holds.
     serving: Split,
     versions: BTreeMap<VersionName, VersionPass<'a>>,
-    /// Nodes whose agents are heard.
-    alive: BTreeSet<&'a NodeName>,
     /// Instances that are to be elsewhere.
     leaving: BTreeSet<&'a InstanceId>,
     /// Instances that are not waited for any more: their nodes are gone, or have been silent for longer than their
@@ -186,17 +184,15 @@ impl<'a> Pass<'a> {
         let backends = view.table.map(|table| table.spec.versions()).unwrap_or_default();
         let serving = Split::new(backends.iter().map(|backend| (backend.version.clone(), backend.weight)))
             .unwrap_or_default();
-        let alive: BTreeSet<&NodeName> =
-            view.nodes.iter().filter(|node| node.heard).map(|node| &node.node).collect();
         let evicted = |instance: &&&'a Resource<InstanceSpec>| {
-            let node = view.nodes.iter().find(|node| node.node == instance.spec.node);
+            let node = view.nodes.get(&instance.spec.node);
             node.is_some_and(|node| node.evicts(&instance.spec.manifest).is_some())
         };
         let leaving = view.instances.iter().filter(evicted).map(|instance| &instance.spec.instance).collect();
         let mut wake = None;
         let mut lost = BTreeSet::new();
         for instance in view.instances {
-            match lost_at(&view, &alive, instance) {
+            match lost_at(&view, instance) {
                 Some(when) if when <= view.now => {
                     lost.insert(instance.spec.instance.clone());
                 }
@@ -234,7 +230,6 @@ impl<'a> Pass<'a> {
             view,
             serving,
             versions,
-            alive,
             leaving,
             lost,
             ousted: BTreeSet::new(),
@@ -253,7 +248,7 @@ impl<'a> Pass<'a> {
 
     /// Whether an instance can answer now.
     fn is_ready(&self, instance: &Resource<InstanceSpec>) -> bool {
-        instance.status.state.answers() && self.alive.contains(&instance.spec.node)
+        instance.status.state.answers() && self.view.nodes.is_heard(&instance.spec.node)
     }
 
     /// Whether an instance is to be replaced by one on another node, and serves until then.
@@ -299,16 +294,10 @@ fn rising_load(view: &ServiceView<'_>, serving: &Split, name: &VersionName) -> L
 
 /// When an instance of a node that is not heard counts as lost; `None` while its node is heard. How long a node has been
 /// silent stands in the instance itself, so that another control goes on from there.
-fn lost_at(
-    view: &ServiceView<'_>,
-    alive: &BTreeSet<&NodeName>,
-    instance: &Resource<InstanceSpec>,
-) -> Option<Timestamp> {
-    if alive.contains(&instance.spec.node) {
+fn lost_at(view: &ServiceView<'_>, instance: &Resource<InstanceSpec>) -> Option<Timestamp> {
+    let Some(node) = view.nodes.get(&instance.spec.node) else { return Some(view.now) };
+    if node.heard {
         return None;
-    }
-    if !view.nodes.iter().any(|node| node.node == instance.spec.node) {
-        return Some(view.now);
     }
     instance.silent_since().map(|since| since.plus(singleton::patience(&instance.spec.manifest)))
 }

@@ -11,7 +11,7 @@ mod scaling;
 mod silence;
 mod write;
 
-use self::{preload::Preparing, revoked::Revoked, scaling::History};
+use self::{preload::Preparing, revoked::Revoked, room::KnownRoom, scaling::History};
 use super::{
     ReconcileOptions,
     global::{RETRY, apply, sleep_until},
@@ -35,7 +35,6 @@ use tutti_model::{
     event::EventSpec,
     ingress::IngressSpec,
     instance::{Goal, InstanceSpec},
-    manifest::Manifest,
     name::NodeName,
     node::{Held, NodeSpec, NodeStatus},
     report::Progress,
@@ -45,7 +44,6 @@ use tutti_model::{
 use tutti_plan::{
     capacity::Load,
     happened,
-    placement::NodeView,
     room::Spare,
     scaling::workers,
     zone::{ServicePlan, ServiceView, plan_service},
@@ -153,11 +151,8 @@ struct Zone {
     /// What placement goes by of each node, to tell when it changes: what was asked of it, without what it holds ready,
     /// and what it is.
     known_nodes: BTreeMap<String, (NodeSpec, NodeStatus)>,
-    /// The nodes with their promises, as far as this pass has counted them.
-    views: Option<BTreeMap<NodeName, NodeView>>,
-    /// New instances, with the revision that made them, that have not come back by watch: another service must not be
-    /// promised the same room.
-    promised: Vec<(u64, NodeName, Manifest)>,
+    /// The nodes with their promises.
+    room: KnownRoom,
     /// Where versions are to be held ready though nothing runs them, by service.
     preparing: BTreeMap<String, Preparing>,
     preload_due: bool,
@@ -210,8 +205,7 @@ impl Zone {
             silent: BTreeSet::new(),
             revoked: Revoked::default(),
             known_nodes: BTreeMap::new(),
-            views: None,
-            promised: Vec::new(),
+            room: KnownRoom::default(),
             preparing: BTreeMap::new(),
             preload_due: false,
             preload_refused: false,
@@ -242,7 +236,7 @@ impl Zone {
         self.presences.doubt();
         self.written.clear();
         self.reported.clear();
-        self.promised.clear();
+        self.room.forget_promised();
     }
 
     fn assignments_changed(&mut self, event: Result<WatchEvent<AssignmentSpec>, Problem>) {
@@ -268,6 +262,7 @@ impl Zone {
                 self.revoked.note(&instance.spec.instance, is_to_stop, self.objects.clock().as_ref());
             }
             self.by_service.set(&instance.name, is_there.then_some(service.as_str()));
+            self.room.instance(&instance, is_there);
             self.wake.now(service);
             if !is_there || instance.spec.goal != Goal::Serve {
                 self.wake_waiting();
@@ -278,6 +273,7 @@ impl Zone {
     fn nodes_changed(&mut self, event: Result<WatchEvent<NodeSpec>, Problem>) {
         let mut is_news = false;
         for node in apply(&mut self.nodes, event) {
+            self.room.changed(&node.spec.node);
             // What refused the write may be anything: a mark of silence is no news to anybody else.
             self.preload_due |= std::mem::take(&mut self.preload_refused);
             let held_down = |version| node.spec.preload.contains(version);
@@ -380,7 +376,6 @@ impl Zone {
 
     async fn do_due(&mut self) {
         let now = self.objects.clock().now();
-        self.views = None;
         let mut due = self.wake.take(now);
         self.preload_due |= due.remove(PRELOAD);
         if self.preload_due {
@@ -519,7 +514,7 @@ impl Zone {
         ingresses: &[&Resource<IngressSpec>],
         makes_room: bool,
     ) -> ServicePlan {
-        let nodes = self.node_views();
+        self.enter_changed();
         let service = &assignment.spec.service;
         let instances: Vec<_> = self.instances_of(&assignment.name).collect();
         let now = self.objects.clock().now();
@@ -535,7 +530,7 @@ impl Zone {
             assignment: &scaled,
             table: self.tables.get(&assignment.name),
             instances: &instances,
-            nodes: &nodes,
+            nodes: &self.room.nodes,
             ingresses,
             load: Load { running: self.observed.running(service) },
             revoked: &self.revoked.by_time_of_day(self.objects.clock().as_ref()),

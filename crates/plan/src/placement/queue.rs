@@ -1,131 +1,248 @@
 //! The nodes that can take an instance, best first. What makes one better than another is here; why one cannot take any is
 //! [`super::refusal`]'s to say.
+//!
+//! Most nodes have nothing to do with a service. They lie in order already ([`Nodes`](super::Nodes)), and are read only as
+//! far as they are taken. Those apart from them are looked at one by one: where the service runs, where its version is held
+//! ready, what the plan has touched, and what the version's constraints name.
 
-use super::{NodeView, free, refusal, room_per_mille};
+use super::{
+    Draft, NodeView, free, lacks,
+    nodes::is_name,
+    ranking::{Key, Walk},
+    refusal, room_per_mille,
+};
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
 };
 use tutti_model::{
     name::NodeName,
-    quantity::{Bandwidth, ByteSize},
-    scheduling::{LabelValue, Strategy},
+    scheduling::{LabelKey, LabelValue, Strategy},
     version::VersionSpec,
 };
 
-/// What a node is chosen by among those of its group: the least is the best. The last tells equals apart, so that the same
-/// snapshot always gives the same plan.
-type Key = (u32, bool, Reverse<(ByteSize, Bandwidth)>, usize);
+/// A node that can take one more.
+#[derive(Debug)]
+struct Candidate {
+    key: Key,
+    node: Arc<NodeView>,
+    /// The walk that it was found on, which goes on once it is taken.
+    walk: Option<usize>,
+}
+
+impl Candidate {
+    fn rank(&self) -> (&Key, &NodeName) {
+        (&self.key, &self.node.node)
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Candidate {}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
 
 /// The nodes that share a value of the label that a service spreads over; all of them where it names none.
 #[derive(Debug, Default)]
 struct Group {
     /// Instances of the service that run there.
     here: u32,
-    /// The nodes that can take one more, with their index.
-    nodes: BinaryHeap<Reverse<(Key, usize)>>,
+    /// Its candidates but the best, as far as they have been looked at.
+    nodes: BinaryHeap<Reverse<Candidate>>,
 }
 
 /// A node that was chosen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Place {
     /// Which.
-    pub(super) index: usize,
+    pub(super) node: NodeName,
     group: usize,
-    rank: usize,
 }
 
 /// The nodes that can take an instance of one version.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct Queue<'a> {
+    version: &'a VersionSpec,
     groups: Vec<Group>,
+    /// The best candidate of each group that has any, with what runs in the group, and which group it is.
+    best: BinaryHeap<Reverse<(u32, Candidate, usize)>>,
+    /// Through the nodes of each kind that could run the version, with the group that they are of.
+    walks: Vec<(Walk<'a>, usize)>,
+    /// Nodes that the walks pass over.
+    apart: BTreeSet<&'a NodeName>,
     /// How many there are.
     pub(super) len: usize,
 }
 
-impl Queue {
-    pub(super) fn new(version: &VersionSpec, nodes: &[NodeView], spread: &BTreeMap<NodeName, u32>) -> Queue {
-        let ranks = ranks(nodes);
-        let is_shared_out = version.manifest.placement.spread.is_some();
-        let mut groups: Vec<Vec<Reverse<(Key, usize)>>> = Vec::new();
-        let mut here: Vec<u32> = Vec::new();
-        let mut known: BTreeMap<Option<LabelValue>, usize> = BTreeMap::new();
-        for (index, node) in nodes.iter().enumerate() {
-            let on_node = spread.get(&node.node).copied().unwrap_or(0);
-            let label = if is_shared_out { node.label(&version.manifest) } else { None };
-            // Without a label there is one group, and no need to look for it.
-            let group = if is_shared_out || groups.is_empty() {
-                *known.entry(label).or_insert_with(|| {
-                    groups.push(Vec::new());
-                    here.push(0);
-                    groups.len() - 1
-                })
-            } else {
-                0
-            };
-            if let Some(here) = here.get_mut(group) {
-                *here += on_node;
-            }
-            if refusal(version, node).is_none()
-                && let Some(group) = groups.get_mut(group)
-            {
-                let rank = ranks.as_ref().and_then(|ranks| ranks.get(index)).copied().unwrap_or(index);
-                group.push(Reverse((key(version, node, on_node, rank), index)));
-            }
+impl<'a> Queue<'a> {
+    pub(super) fn new(
+        version: &'a VersionSpec,
+        draft: &Draft<'a>,
+        spread: &BTreeMap<NodeName, u32>,
+    ) -> Queue<'a> {
+        let mut queue = Queue {
+            version,
+            groups: Vec::new(),
+            best: BinaryHeap::new(),
+            walks: Vec::new(),
+            apart: BTreeSet::new(),
+            len: 0,
+        };
+        let mut groups = Groups { over: version.manifest.placement.spread.as_ref(), known: BTreeMap::new() };
+        let running = spread.iter().filter(|(_, here)| **here > 0).map(|(node, _)| node);
+        let named = named(version);
+        let mut alone: BTreeSet<&NodeName> = running.chain(draft.changed()).chain(&named).collect();
+        alone.extend(draft.nodes.holders(&version.artifact));
+        if groups.over.is_some_and(is_name) {
+            // Each node is a group of its own.
+            alone.extend(draft.nodes.names());
+        } else {
+            queue.walk(draft, &mut groups, &alone);
         }
-        let len = groups.iter().map(Vec::len).sum();
-        let groups = groups.into_iter().zip(here);
-        Queue { groups: groups.map(|(nodes, here)| Group { here, nodes: nodes.into() }).collect(), len }
+        for node in alone.into_iter().filter_map(|node| draft.shared(node)) {
+            let here = spread.get(&node.node).copied().unwrap_or(0);
+            let group = groups.of(&mut queue.groups, groups.over.and_then(|key| node.labels.get(key)));
+            if let Some(group) = queue.groups.get_mut(group) {
+                group.here += here;
+            }
+            queue.add(node, here, group);
+        }
+        for walk in 0..queue.walks.len() {
+            queue.step(walk);
+        }
+        for group in 0..queue.groups.len() {
+            queue.put_best(group);
+        }
+        queue
     }
 
-    /// Takes the best out: of the group with the fewest of the service, and of equal ones the best node of all.
-    pub(super) fn take(&mut self) -> Option<Place> {
-        let best = |group: &Group| group.nodes.peek().map(|Reverse((key, _))| (group.here, *key));
-        let found = self.groups.iter().enumerate().filter_map(|(index, group)| Some((best(group)?, index)));
-        let (_, at) = found.min()?;
-        let group = self.groups.get_mut(at)?;
-        let Reverse(((.., rank), index)) = group.nodes.pop()?;
-        self.len -= 1;
-        Some(Place { index, group: at, rank })
+    /// Begins a walk through the nodes of each kind that could run the version, past those that are looked at alone.
+    fn walk(&mut self, draft: &Draft<'a>, groups: &mut Groups<'_>, alone: &BTreeSet<&NodeName>) {
+        let manifest = &self.version.manifest;
+        let mut walked = BTreeSet::new();
+        for (number, kind) in draft.nodes.kinds().filter(|(_, kind)| kind.could_run(self.version)) {
+            let group = groups.of(&mut self.groups, groups.over.and_then(|key| kind.label(key)));
+            let ranking = kind.ranking(manifest.placement.strategy);
+            self.len += ranking.count(manifest);
+            self.walks.push((ranking.walk(), group));
+            walked.insert(number);
+        }
+        for (node, kind) in alone.iter().filter_map(|node| draft.nodes.kept(node)) {
+            let is_counted = kind.is_some_and(|kind| walked.contains(&kind));
+            if is_counted && draft.nodes.get(node).is_some_and(|node| lacks(manifest, node).is_none()) {
+                self.len -= 1;
+            }
+            self.apart.insert(node);
+        }
     }
 
-    /// Puts a node back that was given one more and now has `here` of the service, if it can take yet another.
-    pub(super) fn put_back(&mut self, version: &VersionSpec, place: Place, node: &NodeView, here: u32) {
-        let Some(group) = self.groups.get_mut(place.group) else { return };
-        group.here += 1;
-        if refusal(version, node).is_none() {
-            group.nodes.push(Reverse((key(version, node, here, place.rank), place.index)));
+    /// Adds a node to its group, if it can take an instance.
+    fn add(&mut self, node: &Arc<NodeView>, here: u32, group: usize) {
+        if refusal(self.version, node).is_some() {
+            return;
+        }
+        let holds = node.holds.contains(&self.version.artifact);
+        let key = key(self.version.manifest.placement.strategy, node, here, holds);
+        if let Some(group) = self.groups.get_mut(group) {
+            group.nodes.push(Reverse(Candidate { key, node: node.clone(), walk: None }));
             self.len += 1;
         }
     }
-}
 
-/// The place of each node in the order of their names; `None` if that is the order they are in.
-fn ranks(nodes: &[NodeView]) -> Option<Vec<usize>> {
-    if nodes.is_sorted_by(|one, next| one.node <= next.node) {
-        return None;
-    }
-    let mut order: Vec<(usize, &NodeName)> = nodes.iter().map(|node| &node.node).enumerate().collect();
-    order.sort_by_key(|(_, name)| *name);
-    let mut ranks = vec![0; nodes.len()];
-    for (rank, (index, _)) in order.into_iter().enumerate() {
-        if let Some(place) = ranks.get_mut(index) {
-            *place = rank;
+    /// Goes on to the next node on a walk.
+    fn step(&mut self, at: usize) {
+        let Some((walk, group)) = self.walks.get_mut(at) else { return };
+        while let Some(entry) = walk.next(&self.version.manifest) {
+            if !self.apart.contains(&entry.node.node) {
+                if let Some(group) = self.groups.get_mut(*group) {
+                    let (key, node) = (entry.key, entry.node.clone());
+                    group.nodes.push(Reverse(Candidate { key, node, walk: Some(at) }));
+                }
+                return;
+            }
         }
     }
-    Some(ranks)
+
+    /// Puts the best of a group among the best.
+    fn put_best(&mut self, at: usize) {
+        if let Some(group) = self.groups.get_mut(at)
+            && let Some(Reverse(best)) = group.nodes.pop()
+        {
+            self.best.push(Reverse((group.here, best, at)));
+        }
+    }
+
+    /// Takes the best out: of the group with the fewest of the service, and of equal ones the best node of all. Whether it
+    /// can take another one is to be [said](Self::put_back) before the next is taken.
+    pub(super) fn take(&mut self) -> Option<Place> {
+        let Reverse((_, candidate, group)) = self.best.pop()?;
+        self.len -= 1;
+        if let Some(walk) = candidate.walk {
+            self.step(walk);
+        }
+        Some(Place { node: candidate.node.node.clone(), group })
+    }
+
+    /// Puts a node back that was given one more and now has `here` of the service, if it can take yet another.
+    pub(super) fn put_back(&mut self, place: &Place, node: &Arc<NodeView>, here: u32) {
+        if let Some(group) = self.groups.get_mut(place.group) {
+            group.here += 1;
+        }
+        self.add(node, here, place.group);
+        self.put_best(place.group);
+    }
+}
+
+/// The groups by the label that is spread over.
+struct Groups<'a> {
+    over: Option<&'a LabelKey>,
+    known: BTreeMap<Option<LabelValue>, usize>,
+}
+
+impl Groups<'_> {
+    /// The group of a value; of none, if the label is not there or none is spread over.
+    fn of(&mut self, groups: &mut Vec<Group>, value: Option<&LabelValue>) -> usize {
+        // Without a label there is one group, and no need to look for it.
+        if self.over.is_none() && !groups.is_empty() {
+            return 0;
+        }
+        *self.known.entry(value.cloned()).or_insert_with(|| {
+            groups.push(Group::default());
+            groups.len() - 1
+        })
+    }
+}
+
+/// The nodes that a version's constraints name.
+fn named(version: &VersionSpec) -> BTreeSet<NodeName> {
+    let constraints = version.manifest.placement.constraints.iter().filter(|it| is_name(it.key()));
+    constraints.flat_map(|it| it.values()).filter_map(|value| value.as_str().parse().ok()).collect()
 }
 
 /// Instances of a service spread over nodes, or fill one after the other; then one that holds the version ready wins, then
 /// the one with the most free memory, then the most free bandwidth, then the name.
-fn key(version: &VersionSpec, node: &NodeView, here: u32, rank: usize) -> Key {
-    let first = match version.manifest.placement.strategy {
+pub(super) fn key(strategy: Strategy, node: &NodeView, here: u32, holds: bool) -> Key {
+    let first = match strategy {
         Strategy::Spread => here,
         Strategy::Pack => room_per_mille(node),
     };
-    let cold = !node.holds.contains(&version.artifact);
     let free = free(node);
-    (first, cold, Reverse((free.memory, free.bandwidth)), rank)
+    (first, !holds, Reverse((free.memory, free.bandwidth)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Which machines of a pool go: those above its most, and the emptiest of those that nothing has needed for long.
 
 use super::{Pass, wide};
-use crate::placement::{NodeView, place};
+use crate::placement::{Draft, place};
 use std::collections::BTreeMap;
 use tutti_model::{
     Timestamp, VersionRef,
@@ -45,16 +45,15 @@ fn serving(pass: &Pass<'_>, node: &NodeName) -> Option<Vec<VersionSpec>> {
 }
 
 /// The nodes as they would be if this one were empty; `None` if not all that it runs would fit elsewhere.
-fn without(pass: &Pass<'_>, node: &NodeName) -> Option<Vec<NodeView>> {
+fn without<'a>(pass: &Pass<'a>, node: &NodeName) -> Option<Draft<'a>> {
     let serving = serving(pass, node)?;
     let mut nodes = pass.nodes.clone();
-    nodes.retain(|other| other.node != *node);
+    nodes.remove(node);
     let mut spread: BTreeMap<&VersionRef, BTreeMap<NodeName, u32>> = BTreeMap::new();
     for version in &serving {
         let placed = place(version, 1, &mut nodes, spread.entry(&version.version).or_default());
         // One that would only fit a machine that is not there yet does not fit.
-        let is_there =
-            |node: &NodeName| pass.view.nodes.iter().any(|known| known.node == *node && known.ready);
+        let is_there = |node: &NodeName| pass.view.nodes.get(node).is_some_and(|known| known.ready);
         if !placed.nodes.first().is_some_and(is_there) {
             return None;
         }
@@ -64,8 +63,7 @@ fn without(pass: &Pass<'_>, node: &NodeName) -> Option<Vec<NodeView>> {
 
 /// How much is promised on a node, to tell which is the emptiest.
 fn fullness(pass: &Pass<'_>, name: &NodeName) -> (u64, u32) {
-    let node = pass.nodes.iter().find(|node| node.node == *name);
-    node.map_or((0, 0), |node| (node.promised.memory.0, node.promised.cpu.0))
+    pass.nodes.get(name).map_or((0, 0), |node| (node.promised.memory.0, node.promised.cpu.0))
 }
 
 /// An admin said that there are to be fewer: the emptiest go, wherever what they run finds room. What finds none runs on
@@ -156,7 +154,7 @@ fn go(pass: &mut Pass<'_>, at: usize, index: usize, now: Timestamp, (node, why):
         Some(node) => {
             pool.set(index, MachineState::Draining, now, why);
             pool.plan.keep.retain(|kept| *kept != node);
-            for view in pass.nodes.iter_mut().filter(|view| view.node == node) {
+            if let Some(view) = pass.nodes.get_mut(&node) {
                 (view.cordoned, view.draining) = (true, true);
             }
             pool.plan.drain.push(node);

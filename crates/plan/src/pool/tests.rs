@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     placement::promise,
-    zone::fixtures::{node, version},
+    zone::fixtures::{node, place_on, version},
 };
 use proptest::prelude::*;
 use tutti_model::{
@@ -74,7 +74,7 @@ impl World {
         plan_pools(PoolsView {
             now: self.now,
             pools: std::slice::from_ref(&self.pool),
-            nodes: &self.views(),
+            nodes: &self.views().into_iter().collect(),
             instances: &self.instances.iter().collect::<Vec<_>>(),
             waiting: &waiting,
         })
@@ -96,7 +96,7 @@ impl World {
     /// The zone's own loop: what waits is placed, and what drains is replaced elsewhere.
     fn zone(&mut self) {
         let mut views = self.views();
-        let placed = place(&version("1.0"), self.waiting, &mut views, &mut BTreeMap::new());
+        let placed = place_on(&version("1.0"), self.waiting, &mut views, &mut BTreeMap::new());
         for node in placed.nodes {
             self.waiting -= 1;
             self.start(node);
@@ -105,7 +105,7 @@ impl World {
             self.nodes.iter().filter(|node| node.draining).map(|node| node.node.clone()).collect();
         for at in 0..self.instances.len() {
             if draining.contains(&self.instances[at].spec.node) {
-                let placed = place(&version("1.0"), 1, &mut self.views(), &mut BTreeMap::new());
+                let placed = place_on(&version("1.0"), 1, &mut self.views(), &mut BTreeMap::new());
                 if let Some(node) = placed.nodes.into_iter().next() {
                     self.instances[at].spec.node = node;
                 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::placement::Nodes;
 use crate::zone::fixtures::{node, standing_by, version};
 use proptest::prelude::*;
 use tutti_model::{DeploymentId, InstanceId, Split, quantity::ByteSize};
@@ -100,7 +101,8 @@ fn its_own_go_first_then_as_few_as_will_do_then_the_oldest() {
         let spares =
             instances.iter().zip(&pieces).filter_map(|(one, of)| spare(NOW, one, &assigned[of.service]));
         let service = assigned[0].service.clone();
-        let mut room = Room::new(&service, nodes(&instances, [0; 3]), BTreeMap::new(), spares);
+        let nodes: Nodes = nodes(&instances, [0; 3]).into_iter().collect();
+        let mut room = Room::new(&service, Draft::new(&nodes), BTreeMap::new(), spares);
         let going = room.find(&version("9.0"), 16).map(|found| found.going).unwrap_or_default();
         let going: Vec<_> = going.iter().map(|one| one.name.clone()).collect();
         let expected: Vec<_> = expected.iter().map(|at: &usize| instances[*at].name.clone()).collect();
@@ -137,7 +139,8 @@ proptest! {
         let spares = instances.iter().zip(&pieces).filter_map(|(one, of)| spare(NOW, one, &assigned[of.service]));
         let service = assigned[0].service.clone();
         let mut views = nodes(&instances, free);
-        let mut room = Room::new(&service, views.clone(), BTreeMap::new(), spares);
+        let nodes: Nodes = views.iter().cloned().collect();
+        let mut room = Room::new(&service, Draft::new(&nodes), BTreeMap::new(), spares);
         let version = version("9.0");
         // The nodes as they will be when all that leaves has left.
         for one in instances.iter().filter(|one| one.spec.goal == Goal::Drain) {

@@ -68,6 +68,6 @@ fn candidates(pass: &Pass<'_>, name: &VersionName, version: &VersionPass<'_>) ->
 
 /// Whether a node holds a version ready though nothing of it has started there.
 fn holds(pass: &Pass<'_>, node: &NodeName, version: &VersionPass<'_>) -> bool {
-    let view = pass.view.nodes.iter().find(|view| view.node == *node);
+    let view = pass.view.nodes.get(node);
     view.is_some_and(|view| view.holds.contains(&version.spec.artifact))
 }

@@ -3,7 +3,7 @@
 
 use super::{BATCH, NewInstance, Pass, REPLACE_AFTER, earlier, is_standing_by};
 use crate::{
-    placement::{NodeView, place},
+    placement::{Draft, place},
     room::{Room, Spare},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ impl<'a> Pass<'a> {
         if missing.is_empty() {
             return;
         }
-        let mut nodes = self.view.nodes.to_vec();
+        let mut nodes = Draft::new(self.view.nodes);
         let mut spread: BTreeMap<NodeName, u32> = BTreeMap::new();
         for instance in self.view.instances.iter().filter(|instance| instance.spec.goal.runs()) {
             *spread.entry(instance.spec.node.clone()).or_default() += 1;
@@ -51,7 +51,7 @@ impl<'a> Pass<'a> {
             .instances
             .iter()
             .filter(|instance| instance.spec.version.version == *name && is_standing_by(instance))
-            .filter(|instance| self.alive.contains(&instance.spec.node))
+            .filter(|instance| self.view.nodes.is_heard(&instance.spec.node))
             .filter(|instance| !self.leaving.contains(&instance.spec.instance))
             .copied()
             .collect();
@@ -104,7 +104,7 @@ impl<'a> Pass<'a> {
         &mut self,
         name: &VersionName,
         missing: u32,
-        nodes: &mut [NodeView],
+        nodes: &mut Draft<'_>,
         spread: &mut BTreeMap<NodeName, u32>,
     ) -> Vec<String> {
         let Some(version) = self.versions.get_mut(name) else { return Vec::new() };
@@ -126,7 +126,7 @@ impl<'a> Pass<'a> {
     /// Lets standing-by instances go for those that found no node. They keep what they hold until they have drained, so
     /// the new ones are placed by a later plan; this one says what they wait for. One that fits is worth it even if
     /// others do not: it serves, and what stands by only might.
-    fn make_room(&mut self, nodes: Vec<NodeView>, spread: BTreeMap<NodeName, u32>) {
+    fn make_room(&mut self, nodes: Draft<'a>, spread: BTreeMap<NodeName, u32>) {
         let view = self.view;
         let taken_back = |spare: &&Spare<'a>| self.goal(spare.instance) == Goal::Serve;
         let spares = view.spares.iter().filter(|spare| !taken_back(spare)).copied();

@@ -1,10 +1,12 @@
 //! Objects for the tests of this crate.
 
-use crate::placement::NodeView;
+use crate::placement::{Draft, NodeView, Nodes, Placed, place};
+use std::collections::BTreeMap;
 use tutti_model::{
     Digest, InstanceId, Resource, Timestamp, Uid, VersionRef,
     instance::{Goal, InstanceSpec, InstanceState},
     manifest::Manifest,
+    name::NodeName,
     node::Resources,
     quantity::{ByteSize, MilliCpu},
     version::{Isolate, VersionSpec},
@@ -42,6 +44,22 @@ pub(crate) fn node(name: &str) -> NodeView {
         labels: Default::default(),
         taints: Default::default(),
     }
+}
+
+/// Places instances on these nodes, and promises them there.
+pub(crate) fn place_on(
+    version: &VersionSpec,
+    count: u32,
+    views: &mut [NodeView],
+    spread: &mut BTreeMap<NodeName, u32>,
+) -> Placed {
+    let nodes: Nodes = views.iter().cloned().collect();
+    let mut draft = Draft::new(&nodes);
+    let placed = place(version, count, &mut draft, spread);
+    for view in views {
+        view.clone_from(draft.get(&view.node).unwrap());
+    }
+    placed
 }
 
 /// A ready instance of another version that stands by since this moment on a node.

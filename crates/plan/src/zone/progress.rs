@@ -84,7 +84,7 @@ fn is_gone(pass: &Pass<'_>, instance: &Resource<InstanceSpec>) -> bool {
     if instance.spec.manifest.singleton && pass.may_run(instance) {
         return false;
     }
-    if !pass.view.nodes.iter().any(|node| node.node == instance.spec.node) {
+    if pass.view.nodes.get(&instance.spec.node).is_none() {
         return true;
     }
     let knows = !pass.goal(instance).runs() || instance.status.observed_generation >= instance.generation;

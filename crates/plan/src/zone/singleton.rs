@@ -4,7 +4,7 @@
 //! What gives leases and what ends an instance without one is not here (`control`, `agent`, and the shims).
 
 use super::{Pass, ServiceView, earlier};
-use crate::placement::{NodeView, place, release};
+use crate::placement::{Draft, place, release};
 use std::{borrow::Cow, collections::BTreeMap};
 use tutti_model::{
     Millis, Resource, Timestamp, VersionName,
@@ -74,7 +74,7 @@ impl<'a> Pass<'a> {
     pub(super) fn await_others(
         &mut self,
         name: &VersionName,
-        nodes: &[NodeView],
+        nodes: &Draft<'_>,
         spread: &BTreeMap<NodeName, u32>,
     ) -> bool {
         let Some(version) = self.versions.get(name) else { return false };
@@ -85,10 +85,10 @@ impl<'a> Pass<'a> {
         if others.is_empty() {
             return false;
         }
-        let mut without = nodes.to_vec();
+        let mut without = nodes.clone();
         // What sleeps holds no room.
         for other in others.iter().filter(|it| it.status.state != InstanceState::Asleep) {
-            if let Some(node) = without.iter_mut().find(|node| node.node == other.spec.node) {
+            if let Some(node) = without.get_mut(&other.spec.node) {
                 release(node, &other.spec.manifest);
             }
         }

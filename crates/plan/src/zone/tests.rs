@@ -5,7 +5,7 @@ mod singleton;
 
 use super::*;
 use crate::{
-    placement::promise,
+    placement::{NodeView, promise},
     room::spare,
     zone::fixtures::{node, version},
 };
@@ -102,7 +102,7 @@ impl World {
             assignment: &self.assignment,
             table: self.table.as_ref(),
             instances: &instances,
-            nodes: &nodes,
+            nodes: &nodes.into_iter().collect(),
             ingresses: &[&self.ingress],
             load: self.load,
             revoked: &self.revoked,

@@ -41,14 +41,13 @@ impl Zone {
                 })
             })
             .collect();
-        self.views = None;
-        let nodes = self.node_views();
+        self.enter_changed();
         let instances: Vec<&Resource<InstanceSpec>> = self.instances.iter().collect();
         let now = self.objects.clock().now();
         let plan = plan_pools(PoolsView {
             now,
             pools: &pools,
-            nodes: &nodes,
+            nodes: &self.room.nodes,
             instances: &instances,
             waiting: &waiting,
         });

@@ -27,13 +27,13 @@ impl Zone {
     /// Finds where pushed, not yet deployed versions are to be held ready, and gives the services for which that is
     /// news.
     pub(super) fn plan_preload(&mut self) -> Vec<String> {
-        let views = self.node_views();
+        self.enter_changed();
         let mut next: BTreeMap<String, Preparing> = BTreeMap::new();
         for assignment in self.assignments.iter().filter(|assignment| !assignment.spec.removed) {
             let Some(version) = &assignment.spec.preload else { continue };
             let running: BTreeSet<NodeName> =
                 self.instances_of(&assignment.name).map(|instance| instance.spec.node.clone()).collect();
-            let placed = prepare(version, &running, &views);
+            let placed = prepare(version, &running, &self.room.nodes);
             next.insert(assignment.name.clone(), Preparing { version: version.clone(), placed });
         }
         let before = std::mem::replace(&mut self.preparing, next);

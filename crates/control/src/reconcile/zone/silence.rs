@@ -28,6 +28,7 @@ impl Zone {
             .collect();
         if silent != self.silent {
             tracing::info!(?silent, "nodes that are not heard have changed");
+            silent.symmetric_difference(&self.silent).for_each(|node| self.room.changed(node));
             self.silent = silent;
             self.preload_due = true;
             self.wake_all();

@@ -12,10 +12,7 @@ use tutti_model::{
     manifest::Manifest,
     name::NodeName,
 };
-use tutti_plan::{
-    placement::promise,
-    zone::{NewInstance, ServicePlan, TablePlan},
-};
+use tutti_plan::zone::{NewInstance, ServicePlan, TablePlan};
 
 /// A plan as a transaction, with what it writes.
 struct Transaction {
@@ -46,10 +43,7 @@ impl Zone {
             let written = Written { table: written(table), instances: written(instances) };
             self.written.insert(assignment.name.clone(), written);
             for (node, manifest) in promises {
-                if let Some(view) = self.views.as_mut().and_then(|views| views.get_mut(&node)) {
-                    promise(view, &manifest);
-                }
-                self.promised.push((revision, node, manifest));
+                self.room.promise(revision, node, manifest);
             }
         }
         Ok(())
