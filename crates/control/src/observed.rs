@@ -185,6 +185,14 @@ impl Observed {
         heard.max()
     }
 
+    /// When what each node last measured came.
+    #[must_use]
+    pub fn measured_at(&self) -> Vec<(NodeName, Timestamp)> {
+        let state = self.state();
+        let at = |node: &Node| node.measured.as_ref().map(|(at, _)| *at);
+        state.nodes.iter().filter_map(|(name, node)| Some((name.clone(), at(node)?))).collect()
+    }
+
     /// What a node last measured, and when that came.
     #[must_use]
     pub fn measured(&self, node: &NodeName) -> Option<(Timestamp, NodeFigures)> {

@@ -239,6 +239,7 @@ fn zone(nodes: usize, case: Case) -> Result<Zone, Box<dyn Error>> {
                 disk: ByteSize(0),
             },
             promised: Resources::default(),
+            beside: Default::default(),
             isolates: vec![Isolate::Wasm, Isolate::Process],
             ports: Vec::new(),
             holds: Vec::new(),

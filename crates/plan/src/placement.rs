@@ -1,16 +1,21 @@
 //! Finds a node for each new instance, with the reason for every node that was refused.
 //!
-//! Instances of a service spread over the values of the label that it names, then over nodes; among equals one that
-//! holds the version ready wins, then the one with the most free memory, then the most free bandwidth, then the name, so
-//! that the same snapshot always gives the same plan. A service that is packed goes to the fullest node instead, so that
-//! others stay empty.
+//! Instances of a service spread over the values of the label that it names, then over nodes; among equals one that is
+//! not busy wins, then one that holds the version ready, then the one with the most free memory, then the most free
+//! bandwidth, then the name, so that the same snapshot always gives the same plan. A service that is packed goes to the
+//! fullest node instead, so that others stay empty.
 
 mod draft;
+mod measure;
 mod nodes;
 mod queue;
 mod ranking;
 
-pub use self::{draft::Draft, nodes::Nodes};
+pub use self::{
+    draft::Draft,
+    measure::{Beside, MEASURE_HOLDS, Measure},
+    nodes::Nodes,
+};
 
 use queue::Queue;
 use std::{collections::BTreeMap, sync::Arc};
@@ -43,6 +48,8 @@ pub struct NodeView {
     pub capacity: Resources,
     /// What the manifests of its instances add up to.
     pub promised: Resources,
+    /// What was measured to be in use beside that.
+    pub beside: Beside,
     /// The isolates that it can run.
     pub isolates: Vec<Isolate>,
     /// Ports that instances insist on there.
@@ -144,6 +151,9 @@ fn why(version: &VersionSpec, node: &NodeView, here: u32, candidates: usize) -> 
         why.push_str(&format!(" and {} of bandwidth", free.bandwidth));
     }
     why.push_str(" free");
+    if node.beside.is_busy {
+        why.push_str(", is busy");
+    }
     if node.holds.contains(&version.artifact) {
         why.push_str(", holds it ready");
     }
@@ -194,14 +204,27 @@ fn has_room(free: &Resources, manifest: &Manifest) -> bool {
         && free.disk >= manifest.disk
 }
 
-/// What a node has left.
+/// What a node has left: neither promised nor, of memory and disk, in use beside that.
 fn free(node: &NodeView) -> Resources {
+    let NodeView { capacity, promised, beside, .. } = node;
+    let left = |all: ByteSize, promised: ByteSize, beside: ByteSize| {
+        ByteSize(all.0.saturating_sub(promised.0).saturating_sub(beside.0))
+    };
     Resources {
-        cpu: MilliCpu(node.capacity.cpu.0.saturating_sub(node.promised.cpu.0)),
-        memory: ByteSize(node.capacity.memory.0.saturating_sub(node.promised.memory.0)),
-        bandwidth: Bandwidth(node.capacity.bandwidth.0.saturating_sub(node.promised.bandwidth.0)),
-        disk: ByteSize(node.capacity.disk.0.saturating_sub(node.promised.disk.0)),
+        cpu: MilliCpu(capacity.cpu.0.saturating_sub(promised.cpu.0)),
+        memory: left(capacity.memory, promised.memory, beside.memory),
+        bandwidth: Bandwidth(capacity.bandwidth.0.saturating_sub(promised.bandwidth.0)),
+        disk: left(capacity.disk, promised.disk, beside.disk),
     }
+}
+
+/// What takes the room that is lacking, where it is not promises alone.
+fn taken(promised: ByteSize, beside: ByteSize) -> String {
+    if beside.0 == 0 {
+        return String::new();
+    }
+    let (promised, beside) = (mebibytes(promised), mebibytes(beside));
+    format!(": {promised} are promised, and {beside} were measured to be in use beside that")
 }
 
 /// Why a node cannot take an instance of this version.
@@ -241,10 +264,11 @@ fn lacks(manifest: &Manifest, node: &NodeView) -> Option<String> {
     if free.memory < manifest.memory {
         let capacity = node.capacity.memory;
         return Some(format!(
-            "node {name} has {} of memory free of {}, and {} is needed",
+            "node {name} has {} of memory free of {}, and {} is needed{}",
             mebibytes(free.memory),
             mebibytes(capacity),
-            manifest.memory
+            manifest.memory,
+            taken(node.promised.memory, node.beside.memory)
         ));
     }
     if free.cpu < manifest.cpu {
@@ -267,10 +291,11 @@ fn lacks(manifest: &Manifest, node: &NodeView) -> Option<String> {
     }
     if free.disk < manifest.disk {
         return Some(format!(
-            "node {name} has {} of disk free of {}, and {} is needed",
+            "node {name} has {} of disk free of {}, and {} is needed{}",
             mebibytes(free.disk),
             mebibytes(node.capacity.disk),
-            manifest.disk
+            manifest.disk,
+            taken(node.promised.disk, node.beside.disk)
         ));
     }
     let taken = manifest.port.filter(|port| node.ports.contains(port));

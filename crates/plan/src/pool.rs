@@ -113,6 +113,7 @@ pub fn ideal(spec: &PoolSpec, name: NodeName) -> NodeView {
         draining: false,
         capacity: spec.offers,
         promised: Resources::default(),
+        beside: Default::default(),
         isolates: spec.isolates.clone(),
         ports: Vec::new(),
         holds: Vec::new(),

@@ -11,6 +11,9 @@ mod scaling;
 mod silence;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use self::{preload::Preparing, revoked::Revoked, room::KnownRoom, scaling::History};
 use super::{
     ReconcileOptions,
@@ -49,7 +52,7 @@ use tutti_plan::{
     zone::{ServicePlan, ServiceView, plan_service},
 };
 
-/// How often marks of silence that could not be written are tried again, and how soon it is noticed that a node has
+/// How often marks of silence that could not be written are tried again, what was measured is taken in, and how soon it is noticed that a node has
 /// never been heard at all.
 const SILENCE_CHECK: Millis = Millis::seconds(2);
 
@@ -91,6 +94,7 @@ pub async fn run(options: ReconcileOptions, stop: CancellationToken) {
             check = objects.clock().now().plus(SILENCE_CHECK);
             tier.check_silence();
             tier.silence_due = true;
+            tier.look_at_measures();
             tier.look_at_load().await;
             if let Err(problem) = tier.look_at_pools().await {
                 tracing::warn!(%problem, "node pools are looked at later");

@@ -13,8 +13,9 @@ use super::{
     subject::Subject,
 };
 use crate::Objects;
+use tutti_api::zone::NodeFigures;
 use tutti_model::{
-    Problem, Resource, ServiceRef, VersionRef,
+    Millis, Problem, Resource, ServiceRef, VersionRef,
     deployment::{DeploymentSpec, Phase, Target},
     domain::DomainSpec,
     instance::InstanceSpec,
@@ -39,8 +40,8 @@ pub(super) enum About {
     Instance(Box<Resource<InstanceSpec>>),
     /// A route to it.
     Route(Box<Resource<RouteSpec>>),
-    /// A node, with how many instances it has.
-    Node(Box<Resource<NodeSpec>>, usize),
+    /// A node, with how many instances it has, and what was last measured there how long ago.
+    Node(Box<Resource<NodeSpec>>, usize, Option<(Millis, NodeFigures)>),
     /// A domain, with its services.
     Domain(Box<Resource<DomainSpec>>, Vec<String>),
 }
@@ -80,7 +81,10 @@ async fn read(call: &Call) -> Result<Snapshot, Problem> {
         Subject::Node(node) => {
             let instances = objects.list::<InstanceSpec>("").await?.items;
             let here = instances.iter().filter(|instance| instance.spec.node == node.spec.node).count();
-            (About::Node(node.clone(), here), None)
+            let now = objects.clock().now();
+            let measured = call.app.observed.measured(&node.spec.node);
+            let measured = measured.map(|(at, figures)| (now.since(at), figures));
+            (About::Node(node.clone(), here, measured), None)
         }
         Subject::Domain(domain) => {
             let services = objects.list::<ServiceSpec>(&format!("{}:", domain.name)).await?.items;

@@ -234,15 +234,15 @@ fn named(version: &VersionSpec) -> BTreeSet<NodeName> {
     constraints.flat_map(|it| it.values()).filter_map(|value| value.as_str().parse().ok()).collect()
 }
 
-/// Instances of a service spread over nodes, or fill one after the other; then one that holds the version ready wins, then
-/// the one with the most free memory, then the most free bandwidth, then the name.
+/// Instances of a service spread over nodes, or fill one after the other; then one that is not busy wins, then one that
+/// holds the version ready, then the one with the most free memory, then the most free bandwidth, then the name.
 pub(super) fn key(strategy: Strategy, node: &NodeView, here: u32, holds: bool) -> Key {
     let first = match strategy {
         Strategy::Spread => here,
         Strategy::Pack => room_per_mille(node),
     };
     let free = free(node);
-    (first, !holds, Reverse((free.memory, free.bandwidth)))
+    (first, node.beside.is_busy, !holds, Reverse((free.memory, free.bandwidth)))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const BLOCK: usize = 64;
 
 /// What a node is chosen by: the least is the best. The name tells equals apart, so that the same nodes always give the
 /// same plan.
-pub(super) type Key = (u32, bool, Reverse<(ByteSize, Bandwidth)>);
+pub(super) type Key = (u32, bool, bool, Reverse<(ByteSize, Bandwidth)>);
 
 /// A node in its place.
 #[derive(Debug, Clone)]
@@ -215,7 +215,7 @@ mod tests {
         let mut view = node(&format!("n{name}"));
         (view.capacity.memory, view.capacity.cpu) = (ByteSize::mib(memory), MilliCpu(cpu));
         view.ports.extend(port.then_some(9000));
-        let key = (0, true, Reverse((view.capacity.memory, Bandwidth(0))));
+        let key = (0, false, true, Reverse((view.capacity.memory, Bandwidth(0))));
         Entry::new(key, Arc::new(view))
     }
 

@@ -38,6 +38,7 @@ pub(crate) fn node(name: &str) -> NodeView {
             ..Resources::default()
         },
         promised: Resources::default(),
+        beside: Default::default(),
         isolates: vec![Isolate::Wasm, Isolate::Process],
         ports: Vec::new(),
         holds: Vec::new(),

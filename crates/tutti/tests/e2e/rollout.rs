@@ -254,28 +254,24 @@ fn a_failed_health_gate_changes_nothing_and_says_why() {
     }
 }
 
-/// A size as the API writes it, in MiB.
-fn mebibytes(size: &Value) -> u64 {
-    let text = size.as_str().expect("a size");
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 = number.parse().expect("a number");
-    match unit {
-        "Gi" => number * 1024,
-        "Mi" => number,
-        "Ki" => number / 1024,
-        _ => number / (1024 * 1024),
+/// Cpus as the API writes them, in thousandths.
+fn thousandths(text: &str) -> u64 {
+    match text.strip_suffix('m') {
+        Some(thousandths) => thousandths.parse().expect("a number"),
+        None => text.parse::<u64>().expect("whole cpus") * 1000,
     }
 }
 
 #[test]
 fn on_a_full_node_what_stands_by_makes_room_for_a_deploy() {
     let cloud = Cloud::start();
-    // Room for two instances, and not for three.
-    let each = mebibytes(&cloud.items("nodes")[0]["status"]["capacity"]["memory"]) * 2 / 5;
-    let memory = format!("memory = \"{each}Mi\"");
+    // Room for two instances, and not for three: by cpu, since of memory there is as much as others leave.
+    let capacity = cloud.items("nodes")[0]["status"]["capacity"]["cpu"].clone();
+    let each = thousandths(capacity.as_str().expect("cpus")) * 2 / 5;
+    let cpu = format!("cpu = \"{each}m\"");
     for version in ["1.0", "2.0", "3.0"] {
         let name = format!("example.com:web@{version}");
-        cloud.push_python(&name, &memory, &[]);
+        cloud.push_python(&name, &cpu, &[]);
         cloud.ok(&["deploy", &name, "100%"]);
         assert_eq!(cloud.get("web.example.com.localhost", "/").header("tutti-version"), Some(version));
     }

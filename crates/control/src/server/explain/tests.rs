@@ -9,12 +9,13 @@ use tutti_model::{
     instance::{Goal, InstanceState},
     manifest::Manifest,
     name::ZoneName,
+    quantity::ByteSize,
     report::{Progress, ReportSpec, VersionReport},
     resource::Object,
     table::{Backend, Endpoint, TableSpec, VersionBackend},
     version::{Isolate, Preparation},
 };
-use tutti_model::{Millis, Timestamp, Uid};
+use tutti_model::{Timestamp, Uid};
 
 fn object<S: Object>(name: &str, spec: S) -> Resource<S> {
     Resource::new(name, Uid::from_bits(1), Timestamp(1), spec)
@@ -258,10 +259,20 @@ fn nothing_was_deployed() {
 fn every_kind_has_words() {
     let mut snapshot = well();
     let mut node = snapshot.zone.nodes[0].clone();
-    snapshot.about = About::Node(Box::new(node.clone()), 3);
-    assert!(explain(&snapshot).well);
+    let said = |measured| {
+        let about = About::Node(Box::new(node.clone()), 3, measured);
+        let explanation = explain(&Snapshot { about, ..snapshot.clone() });
+        assert!(explanation.well);
+        explanation.reasons[1].text.clone()
+    };
+    let figures = NodeFigures { memory: ByteSize::mib(3500), ..NodeFigures::default() };
+    assert_eq!(said(None), "has not said yet what its machine uses, so placement goes by promises alone");
+    let text = "its machine uses 3.4 GiB of memory, 0.0 MiB of disk and 0 cpu, measured";
+    assert_eq!(said(Some((Millis(4200), figures.clone()))), format!("{text} 4 s ago"));
+    let old = said(Some((Millis::seconds(40), figures)));
+    assert_eq!(old, format!("{text} 40 s ago: too long for placement to go by it"));
     node.status.ready = false;
-    snapshot.about = About::Node(Box::new(node), 3);
+    snapshot.about = About::Node(Box::new(node), 3, None);
     assert!(!explain(&snapshot).well);
     snapshot.about =
         About::Domain(Box::new(object("example.com", DomainSpec::default())), vec!["example.com:web".into()]);

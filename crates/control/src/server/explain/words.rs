@@ -1,6 +1,7 @@
 //! The words of an explanation, as a pure function of what was read.
 
 mod domain;
+mod node;
 
 use super::{About, Snapshot};
 use crate::server::{
@@ -12,7 +13,6 @@ use tutti_model::{
     Resource, Share,
     deployment::{DeploymentSpec, Intent, Phase, Target},
     instance::{Goal, InstanceSpec, InstanceState},
-    node::NodeSpec,
     quantity::ByteSize,
     report::{Progress, ReportSpec},
     route::RouteSpec,
@@ -35,7 +35,7 @@ pub(in crate::server) fn explain(snapshot: &Snapshot) -> Explanation {
         About::Version(version) => words.version(version),
         About::Instance(instance) => words.instance(instance),
         About::Route(route) => words.route(route),
-        About::Node(node, instances) => words.node(node, *instances),
+        About::Node(node, instances, measured) => words.node(node, *instances, measured.as_ref()),
         About::Domain(domain, services) => words.domain(domain, services),
     };
     Explanation { object, summary, well, reasons: words.reasons, hints: words.hints }
@@ -369,55 +369,6 @@ impl<'a> Words<'a> {
         }
         let (_, well, text) = self.service();
         (object, well, format!("it reaches {}; {text}", facts.service.object()))
-    }
-
-    fn node(&mut self, node: &Resource<NodeSpec>, instances: usize) -> Head {
-        let object = node.object();
-        let (spec, status) = (&node.spec, &node.status);
-        self.say(
-            &object,
-            format!(
-                "has {}, and {} of memory and {} cpu in all",
-                count(instances, "instance"),
-                amount(status.capacity.memory),
-                status.capacity.cpu
-            ),
-        );
-        for fingerprint in &status.isolates {
-            let can = if fingerprint.usable { "can be used here" } else { "cannot be used here" };
-            let notes = if fingerprint.notes.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", fingerprint.notes.join("; "))
-            };
-            self.say(format!("isolate {}", fingerprint.isolate), format!("{can}{notes}"));
-        }
-        if node.silent_since().is_some() {
-            self.hint(format!("start its agent again, or see why control does not reach {}", node.name));
-            return (
-                object,
-                false,
-                "its agent is silent: what it last said may be out of date, and what it ran starts on others with room"
-                    .to_owned(),
-            );
-        }
-        if !status.ready {
-            self.hint(format!("see whether tutti runs on {}, and what it logs", node.name));
-            return (object, false, "its agent is still taking up what it ran before".to_owned());
-        }
-        if spec.draining {
-            self.hint(format!("let it take instances again with: tutti node uncordon {}", node.name));
-            return (object, true, "it drains: what runs there is to run elsewhere".to_owned());
-        }
-        if spec.cordoned {
-            self.hint(format!("let it take instances again with: tutti node uncordon {}", node.name));
-            return (
-                object,
-                true,
-                "it is ready, and takes no new instances because it is cordoned".to_owned(),
-            );
-        }
-        (object, true, "it is ready and takes instances".to_owned())
     }
 
     fn zone_says(&mut self, report: Option<&Resource<ReportSpec>>) {

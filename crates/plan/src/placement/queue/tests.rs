@@ -93,6 +93,8 @@ fn drawn(drawn: &Drawn, artifact: &Digest) -> NodeView {
         4 => view.isolates = vec![Isolate::Process],
         5 | 6 => view.taints = vec!["spot:NoSchedule".parse().unwrap()].into(),
         7 | 8 => view.ports.push(9000),
+        9 | 10 => view.beside.is_busy = true,
+        11 => view.beside.memory = ByteSize::mib(96),
         _ => {}
     }
     view
