@@ -136,10 +136,11 @@ class Control:
         self.environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "NO_COLOR": "1"}
         command = [tutti, "server", "--init", "-o", "json", "--data-dir", folder / "data", "--member-dir", folder / "member"]
         command += ["--store", f"sqlite:{folder}/tutti.db", "--key", folder / "key", "--node", "control"]
-        command += ["--api", "127.0.0.1:0", "--advertise", "127.0.0.1:0", "--vouch", "true"]
+        command += ["--api", "127.0.0.1:0", "--vouch", "true"]
         self.server = Process(command, folder / "server.log", stdout=subprocess.PIPE, env=self.environment)
         line = self.server.process.stdout.readline()
         if not line:
+            self.server.process.wait(60)
             self.server.alive()
         ready = json.loads(line)
         self.address = ready["api"].removeprefix("https://")
