@@ -1,7 +1,7 @@
 //! Finds a node for each new instance, with the reason for every node that was refused.
 //!
-//! Instances of a service spread over the values of the label that it names, then over nodes; among equals one that is
-//! not busy wins, then one that holds the version ready, then the one with the most free memory, then the most free
+//! Instances of a service spread over the values of the label that it names, then over nodes; among equals one that
+//! holds the version ready wins, then one that is not busy, then the one with the most free memory, then the most free
 //! bandwidth, then the name, so that the same snapshot always gives the same plan. A service that is packed goes to the
 //! fullest node instead, so that others stay empty.
 
@@ -136,7 +136,7 @@ pub fn place(
 
 /// How much of a node is left, by whichever of memory and cpu is shorter, in thousandths.
 fn room_per_mille(node: &NodeView) -> u32 {
-    let free = free(node);
+    let free = compared(node);
     let part = |free: u64, all: u64| free.saturating_mul(1000).checked_div(all).unwrap_or(0);
     let memory = part(free.memory.0, node.capacity.memory.0);
     let cpu = part(free.cpu.0.into(), node.capacity.cpu.0.into());
@@ -216,6 +216,14 @@ fn free(node: &NodeView) -> Resources {
         bandwidth: Bandwidth(capacity.bandwidth.0.saturating_sub(promised.bandwidth.0)),
         disk: left(capacity.disk, promised.disk, beside.disk),
     }
+}
+
+/// What a node has left, as nodes are compared: of what was measured only what is no chance.
+fn compared(node: &NodeView) -> Resources {
+    let NodeView { capacity, promised, beside, .. } = node;
+    let in_use = (capacity.memory.0 / 4).saturating_mul(beside.quarters.into());
+    let memory = ByteSize(capacity.memory.0.saturating_sub(promised.memory.0).saturating_sub(in_use));
+    Resources { memory, ..free(node) }
 }
 
 /// What takes the room that is lacking, where it is not promises alone.

@@ -1,6 +1,6 @@
 //! Where a version that was pushed, and not deployed, is held ready to start, and how far that is.
 
-use crate::placement::{Draft, NodeView, Nodes, Placed, place, unfit};
+use crate::placement::{Draft, NodeView, Nodes, Placed, place, refusal, unfit};
 use std::collections::{BTreeMap, BTreeSet};
 use tutti_model::{
     Digest, Millis,
@@ -12,16 +12,26 @@ use tutti_model::{
 /// Most reasons in a preparation: as many as a person reads.
 const REASONS: usize = 8;
 
-/// The nodes that are to hold the version ready: those that run its service and could run it, else where its first
-/// instance would be placed.
+/// The nodes that are to hold the version ready: those that run its service and could run it, else where it was to be
+/// held `before` if it would still fit there, else where its first instance would be placed. What is being prepared makes a
+/// node busy, and must not chase the version away for it.
 #[must_use]
-pub fn prepare(version: &VersionSpec, running: &BTreeSet<NodeName>, nodes: &Nodes) -> Placed {
+pub fn prepare(
+    version: &VersionSpec,
+    running: &BTreeSet<NodeName>,
+    before: &[NodeName],
+    nodes: &Nodes,
+) -> Placed {
     // What is promised there now is mostly what it is to replace, so room is not asked for.
     let could = |node: &&NodeView| unfit(version, node).is_none();
     let here = running.iter().filter_map(|node| nodes.get(node)).filter(could);
     let here: Vec<NodeName> = here.map(|node| node.node.clone()).collect();
     if !here.is_empty() {
         return Placed { nodes: here, ..Placed::default() };
+    }
+    let stays = |node: &&NodeName| nodes.get(node).is_some_and(|node| refusal(version, node).is_none());
+    if let Some(node) = before.iter().find(stays) {
+        return Placed { nodes: vec![node.clone()], ..Placed::default() };
     }
     // Why it is that node changes with every instance elsewhere, and nobody is told.
     Placed { why: Vec::new(), ..place(version, 1, &mut Draft::new(nodes), &mut BTreeMap::new()) }
@@ -79,7 +89,7 @@ mod tests {
         let wanted = version("1.0");
         let mut views = [node("a"), node("b"), node("c")];
         let prepared = |views: &[NodeView], running: &BTreeSet<NodeName>| {
-            prepare(&wanted, running, &views.iter().cloned().collect())
+            prepare(&wanted, running, &[], &views.iter().cloned().collect())
         };
         let running: BTreeSet<NodeName> = ["b", "c"].map(|name| name.parse().unwrap()).into();
         assert_eq!(names(&prepared(&views, &running)), ["b", "c"]);
@@ -90,13 +100,27 @@ mod tests {
     }
 
     #[test]
+    fn stays_where_it_was_to_be_held_while_it_fits_there() {
+        let wanted = version("1.0");
+        let mut views = [node("a"), node("b")];
+        let before = ["b".parse().unwrap()];
+        let mut prepared = |change: &dyn Fn(&mut NodeView)| {
+            change(&mut views[1]);
+            names(&prepare(&wanted, &BTreeSet::new(), &before, &views.iter().cloned().collect())).join(",")
+        };
+        assert_eq!(prepared(&|_| {}), "b");
+        assert_eq!(prepared(&|b| b.beside.is_busy = true), "b");
+        assert_eq!(prepared(&|b| b.cordoned = true), "a");
+    }
+
+    #[test]
     fn where_no_node_could_run_it_each_says_why() {
         let wanted = version("1.0");
         let mut other = node("other");
         other.isolates = vec![Isolate::Process];
-        let placed = prepare(&wanted, &BTreeSet::new(), &[other].into_iter().collect());
+        let placed = prepare(&wanted, &BTreeSet::new(), &[], &[other].into_iter().collect());
         assert_eq!(placed.refusals, ["node other cannot run wasm isolates"]);
-        let placed = prepare(&wanted, &BTreeSet::new(), &Nodes::default());
+        let placed = prepare(&wanted, &BTreeSet::new(), &[], &Nodes::default());
         assert_eq!(preparation(&wanted.artifact, &placed, |_| None).reasons, ["the zone has no nodes"]);
     }
 

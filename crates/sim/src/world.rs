@@ -14,7 +14,7 @@ use crate::{
 use std::{collections::BTreeMap, sync::Arc};
 use tutti_api::{
     ZoneApi as _,
-    zone::{IngressReport, InstanceReport, NodeHeartbeat},
+    zone::{IngressReport, InstanceReport, NodeFigures, NodeHeartbeat},
 };
 use tutti_base::{Clock as _, Random, Tasks, clock::VirtualClock};
 use tutti_control::{Objects, leadership, observed::Observed, reconcile::ReconcileOptions, zone::LocalZone};
@@ -71,6 +71,8 @@ pub struct World {
     broken: u64,
     /// The most requests of one version that run at one ingress.
     load: u64,
+    /// Says what else runs on the machines of nodes, while something does.
+    neighbours: Option<Random>,
     temper: Temper,
     planted: Option<Planted>,
     authors: Authors,
@@ -155,6 +157,7 @@ impl World {
             started: 0,
             broken: 0,
             load: temper.load(),
+            neighbours: None,
             temper,
             planted,
             authors,
@@ -276,8 +279,9 @@ impl World {
         }
     }
 
-    /// Faults from now on happen so often, in a thousandth.
+    /// Faults from now on happen so often, in a thousandth; if ever, machines have others' programs on them, too.
     pub fn set_faults(&mut self, rate: u64) {
+        self.neighbours = (rate > 0).then(|| Random::seeded(self.seed ^ (0xfb << 32)));
         self.rates = Rates {
             before: rate,
             after: rate,
@@ -402,7 +406,14 @@ impl World {
         let now = self.clock.now();
         let Some(Control { zone, .. }) = &self.control else { return };
         for node in self.nodes.iter().filter(|node| node.silent_until <= now) {
-            if zone.heartbeat(&node.name, NodeHeartbeat::default()).await.is_ok() {
+            // Now and then what else runs there takes the room of up to three instances.
+            let neighbours = self.neighbours.as_ref().filter(|random| random.below(4) == 0);
+            let measured = neighbours.map(|random| NodeFigures {
+                memory: ByteSize::mib(random.below(400)),
+                ..NodeFigures::default()
+            });
+            let heartbeat = NodeHeartbeat { measured, ..NodeHeartbeat::default() };
+            if zone.heartbeat(&node.name, heartbeat).await.is_ok() {
                 self.checker.heard(&node.name, now);
             }
         }

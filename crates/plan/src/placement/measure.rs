@@ -42,6 +42,8 @@ pub struct Beside {
     pub memory: ByteSize,
     /// Disk.
     pub disk: ByteSize,
+    /// The memory in whole quarters of the node's: by these nodes are compared, since smaller differences are chance.
+    pub quarters: u8,
     /// Whether its cpus or its link are busy: new instances go elsewhere if they can.
     pub is_busy: bool,
 }
@@ -87,8 +89,10 @@ impl Measure {
         }
         // What ended since is in use no longer.
         memory = gone.values().fold(memory, |memory, used| memory.saturating_add(used.0));
+        let memory = in_steps(self.used.memory.0.saturating_sub(memory));
         Beside {
-            memory: in_steps(self.used.memory.0.saturating_sub(memory)),
+            memory,
+            quarters: quarters(memory, capacity.memory, was.quarters),
             disk: in_steps(self.used.disk.0.saturating_sub(disk)),
             is_busy: self.is_busy(capacity, was.is_busy),
         }
@@ -100,6 +104,14 @@ impl Measure {
         let most = part(cpu.into(), capacity.cpu.0.into()).max(part(link, capacity.bandwidth.0));
         most >= if was_busy { CALM } else { BUSY }
     }
+}
+
+/// How many quarters this much is of all. It stays what it `was` within a sixteenth of the border, so that nodes do not
+/// change places with every look.
+fn quarters(memory: ByteSize, all: ByteSize, was: u8) -> u8 {
+    let sixteenths = memory.0.saturating_mul(16).checked_div(all.0).unwrap_or(0).min(16);
+    let quarters = |sixteenths: u64| u8::try_from(sixteenths / 4).unwrap_or(4);
+    was.clamp(quarters(sixteenths.saturating_sub(1)), quarters(sixteenths + 1))
 }
 
 fn in_steps(bytes: u64) -> ByteSize {

@@ -2,9 +2,9 @@
 //!
 //! Nodes that answer alike to what is asked whatever room they have, since their isolates, labels and taints are the same,
 //! are of one kind. A kind is asked once for a plan, and its nodes lie in the order in which each strategy takes them. A
-//! zone has few kinds, however many nodes: its racks times what it has of machines. Every node has its name as a label,
-//! which therefore makes no kind; another label that is different on each node makes each a kind, and a plan then reads
-//! one line of each node, as if there were no order.
+//! zone has few kinds, however many nodes: its racks times what it has of machines. A label that tells too many nodes
+//! apart, as that with a node's name does, makes no kinds. It is loose: the nodes of each of its values are known by
+//! themselves, and a constraint on it is answered by those.
 
 use super::{
     NodeView, is_tolerated, promise,
@@ -24,17 +24,26 @@ use tutti_model::{
     version::{Isolate, VersionSpec},
 };
 
+/// Most kinds. With more, a plan asks each and is no faster than if it looked at many nodes, so the label that makes most
+/// of them becomes loose.
+const KINDS: usize = 2_000;
+
 /// The nodes of a zone by name, in an order for each strategy. A node that changes is put in anew; the others stay where
 /// they are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Nodes {
     known: BTreeMap<NodeName, Known>,
     /// The kinds; those without nodes wait to be used again.
     kinds: Vec<Kind>,
     by_traits: BTreeMap<Arc<Traits>, usize>,
     vacant: Vec<usize>,
+    most_kinds: usize,
     /// The nodes that hold an artifact ready.
     holders: BTreeMap<Digest, BTreeSet<NodeName>>,
+    /// The nodes with each value of each label.
+    labelled: BTreeMap<LabelKey, BTreeMap<LabelValue, BTreeSet<NodeName>>>,
+    /// Labels that make no kinds, beside that with the name.
+    loose: BTreeSet<LabelKey>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,12 +58,13 @@ struct Known {
 struct Traits {
     isolates: Vec<Isolate>,
     taints: Arc<[Taint]>,
-    /// Their labels, without their names if they have those as a label.
+    /// Their labels, but for those that are loose.
     labels: Labels,
-    has_name: bool,
+    /// The loose labels that they have, each with whatever value.
+    loose: BTreeSet<LabelKey>,
 }
 
-/// Nodes that differ only in their names, their room, and what they hold.
+/// Nodes that differ only in their names and other loose labels, their room, and what they hold.
 #[derive(Debug, Clone)]
 pub(super) struct Kind {
     traits: Arc<Traits>,
@@ -62,7 +72,27 @@ pub(super) struct Kind {
     pack: Ranking,
 }
 
+impl Default for Nodes {
+    fn default() -> Self {
+        Nodes::with_kinds(KINDS)
+    }
+}
+
 impl Nodes {
+    /// None, of so many kinds at most.
+    pub(super) const fn with_kinds(most_kinds: usize) -> Nodes {
+        Nodes {
+            known: BTreeMap::new(),
+            kinds: Vec::new(),
+            by_traits: BTreeMap::new(),
+            vacant: Vec::new(),
+            most_kinds,
+            holders: BTreeMap::new(),
+            labelled: BTreeMap::new(),
+            loose: BTreeSet::new(),
+        }
+    }
+
     /// Puts a node in, or puts it where it now belongs.
     pub fn set(&mut self, view: NodeView) {
         let known = self.known.get(&view.node);
@@ -73,20 +103,28 @@ impl Nodes {
         if let Some(before) = &before {
             self.leave_kind(before);
         }
-        if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(kind)) {
-            kind.spread.insert(entry(Strategy::Spread, &view));
-            kind.pack.insert(entry(Strategy::Pack, &view));
-        }
+        self.join_kind(&view, kind);
         if let Some(kind) = before.as_ref().and_then(|before| before.kind) {
             self.vacate(kind);
         }
-        let held = before.as_ref().map(|before| before.view.holds.as_slice()).unwrap_or_default();
+        let before = before.map(|before| before.view);
+        let held = before.as_ref().map(|before| before.holds.as_slice()).unwrap_or_default();
         if held != view.holds {
             self.let_go(&view.node, held);
             for artifact in &view.holds {
                 self.holders.entry(artifact.clone()).or_default().insert(view.node.clone());
             }
         }
+        if before.as_ref().map(|before| &before.labels) != Some(&view.labels) {
+            if let Some(before) = &before {
+                self.unlabel(before);
+            }
+            for (key, value) in view.labels.iter() {
+                let values = self.labelled.entry(key.clone()).or_default();
+                values.entry(value.clone()).or_default().insert(view.node.clone());
+            }
+        }
+        while self.by_traits.len() > self.most_kinds && self.loosen() {}
     }
 
     /// Takes a node out.
@@ -97,6 +135,7 @@ impl Nodes {
             self.vacate(kind);
         }
         self.let_go(node, &before.view.holds);
+        self.unlabel(&before.view);
     }
 
     /// Counts an instance with this manifest among a node's promises.
@@ -147,8 +186,43 @@ impl Nodes {
         self.holders.get(artifact).into_iter().flatten()
     }
 
+    /// Whether a label makes no kinds.
+    pub(super) fn is_loose(&self, key: &LabelKey) -> bool {
+        key.as_str() == NODE_LABEL || self.loose.contains(key)
+    }
+
+    /// The nodes that a version's constraints on loose labels name.
+    pub(super) fn named<'a>(&'a self, version: &VersionSpec) -> BTreeSet<&'a NodeName> {
+        let constraints = version.manifest.placement.constraints.iter();
+        let loose = constraints.filter(|constraint| self.is_loose(constraint.key()));
+        let values = loose.filter_map(|constraint| Some((constraint, self.labelled.get(constraint.key())?)));
+        let named = values
+            .flat_map(|(constraint, nodes)| constraint.values().iter().filter_map(|value| nodes.get(value)));
+        named.flatten().collect()
+    }
+
+    /// Makes the label loose that tells most nodes apart, and sorts all nodes anew. Says whether there was one.
+    fn loosen(&mut self) -> bool {
+        let values = self.labelled.iter().filter(|(key, values)| values.len() > 1 && !self.is_loose(key));
+        let Some((key, _)) = values.max_by_key(|(_, values)| values.len()) else { return false };
+        self.loose.insert(key.clone());
+        (self.kinds, self.by_traits, self.vacant) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for Known { view, .. } in std::mem::take(&mut self.known).into_values() {
+            let kind = takes_any(&view).then(|| self.kind_of(&view));
+            self.join_kind(&view, kind);
+            self.known.insert(view.node.clone(), Known { view, kind });
+        }
+        true
+    }
+
     fn kind_of(&mut self, view: &NodeView) -> usize {
-        let traits = Traits::of(view);
+        let (loose, labels) = view.labels.iter().partition::<Vec<_>, _>(|(key, _)| self.is_loose(key));
+        let traits = Traits {
+            isolates: view.isolates.clone(),
+            taints: view.taints.clone(),
+            labels: labels.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            loose: loose.into_iter().map(|(key, _)| key.clone()).collect(),
+        };
         if let Some(kind) = self.by_traits.get(&traits) {
             return *kind;
         }
@@ -168,6 +242,13 @@ impl Nodes {
         at
     }
 
+    fn join_kind(&mut self, view: &Arc<NodeView>, kind: Option<usize>) {
+        if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(kind)) {
+            kind.spread.insert(entry(Strategy::Spread, view));
+            kind.pack.insert(entry(Strategy::Pack, view));
+        }
+    }
+
     fn leave_kind(&mut self, node: &Known) {
         if let Some(kind) = node.kind.and_then(|kind| self.kinds.get_mut(kind)) {
             kind.spread.remove(&entry(Strategy::Spread, &node.view));
@@ -181,6 +262,21 @@ impl Nodes {
             && self.by_traits.remove(&kind.traits).is_some()
         {
             self.vacant.push(at);
+        }
+    }
+
+    fn unlabel(&mut self, node: &NodeView) {
+        for (key, value) in node.labels.iter() {
+            let Some(values) = self.labelled.get_mut(key) else { continue };
+            if let Some(nodes) = values.get_mut(value) {
+                nodes.remove(&node.node);
+                if nodes.is_empty() {
+                    values.remove(value);
+                }
+            }
+            if values.is_empty() {
+                self.labelled.remove(key);
+            }
         }
     }
 
@@ -213,10 +309,10 @@ impl Kind {
         }
     }
 
-    /// Whether its nodes could run a version, but for those whose names the version's constraints name.
+    /// Whether its nodes could run a version, but for those that the version's constraints on loose labels name.
     pub(super) fn could_run(&self, version: &VersionSpec) -> bool {
         let (traits, manifest) = (&self.traits, &version.manifest);
-        let holds = |constraint: &Constraint| match traits.has_name && is_name(constraint.key()) {
+        let holds = |constraint: &Constraint| match traits.loose.contains(constraint.key()) {
             true => constraint.holds_of_others(),
             false => constraint.holds(&traits.labels),
         };
@@ -225,30 +321,10 @@ impl Kind {
             && traits.taints.iter().all(|taint| is_tolerated(taint, manifest))
     }
 
-    /// Their value of a label, which is not the one with their names.
+    /// Their value of a label that is not loose.
     pub(super) fn label(&self, key: &LabelKey) -> Option<&LabelValue> {
         self.traits.labels.get(key)
     }
-}
-
-impl Traits {
-    fn of(view: &NodeView) -> Traits {
-        let mut labels = Labels::clone(&view.labels);
-        let name = labels.iter().find(|(key, value)| is_name(key) && value.as_str() == view.node.as_str());
-        let name = name.map(|(key, _)| key.clone());
-        name.iter().for_each(|key| _ = labels.remove(key));
-        Traits {
-            isolates: view.isolates.clone(),
-            taints: view.taints.clone(),
-            labels,
-            has_name: name.is_some(),
-        }
-    }
-}
-
-/// Whether this is the label with a node's name.
-pub(super) fn is_name(key: &LabelKey) -> bool {
-    key.as_str() == NODE_LABEL
 }
 
 /// Whether a node takes new instances at all.

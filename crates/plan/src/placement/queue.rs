@@ -6,8 +6,7 @@
 //! ready, what the plan has touched, and what the version's constraints name.
 
 use super::{
-    Draft, NodeView, free, lacks,
-    nodes::is_name,
+    Draft, NodeView, compared, lacks,
     ranking::{Key, Walk},
     refusal, room_per_mille,
 };
@@ -105,11 +104,11 @@ impl<'a> Queue<'a> {
         };
         let mut groups = Groups { over: version.manifest.placement.spread.as_ref(), known: BTreeMap::new() };
         let running = spread.iter().filter(|(_, here)| **here > 0).map(|(node, _)| node);
-        let named = named(version);
-        let mut alone: BTreeSet<&NodeName> = running.chain(draft.changed()).chain(&named).collect();
+        let mut alone: BTreeSet<&NodeName> = running.chain(draft.changed()).collect();
         alone.extend(draft.nodes.holders(&version.artifact));
-        if groups.over.is_some_and(is_name) {
-            // Each node is a group of its own.
+        alone.extend(draft.nodes.named(version));
+        if groups.over.is_some_and(|key| draft.nodes.is_loose(key)) {
+            // Hardly two nodes are of one group.
             alone.extend(draft.nodes.names());
         } else {
             queue.walk(draft, &mut groups, &alone);
@@ -228,21 +227,15 @@ impl Groups<'_> {
     }
 }
 
-/// The nodes that a version's constraints name.
-fn named(version: &VersionSpec) -> BTreeSet<NodeName> {
-    let constraints = version.manifest.placement.constraints.iter().filter(|it| is_name(it.key()));
-    constraints.flat_map(|it| it.values()).filter_map(|value| value.as_str().parse().ok()).collect()
-}
-
-/// Instances of a service spread over nodes, or fill one after the other; then one that is not busy wins, then one that
-/// holds the version ready, then the one with the most free memory, then the most free bandwidth, then the name.
+/// Instances of a service spread over nodes, or fill one after the other; then one that holds the version ready wins, then
+/// one that is not busy, then the one with the most free memory, then the most free bandwidth, then the name.
 pub(super) fn key(strategy: Strategy, node: &NodeView, here: u32, holds: bool) -> Key {
     let first = match strategy {
         Strategy::Spread => here,
         Strategy::Pack => room_per_mille(node),
     };
-    let free = free(node);
-    (first, node.beside.is_busy, !holds, Reverse((free.memory, free.bandwidth)))
+    let free = compared(node);
+    (first, !holds, node.beside.is_busy, Reverse((free.memory, free.bandwidth)))
 }
 
 #[cfg(test)]

@@ -33,7 +33,9 @@ impl Zone {
             let Some(version) = &assignment.spec.preload else { continue };
             let running: BTreeSet<NodeName> =
                 self.instances_of(&assignment.name).map(|instance| instance.spec.node.clone()).collect();
-            let placed = prepare(version, &running, &self.room.nodes);
+            let before = self.preparing.get(&assignment.name).filter(|it| it.version == *version);
+            let before = before.map(|preparing| preparing.placed.nodes.as_slice()).unwrap_or_default();
+            let placed = prepare(version, &running, before, &self.room.nodes);
             next.insert(assignment.name.clone(), Preparing { version: version.clone(), placed });
         }
         let before = std::mem::replace(&mut self.preparing, next);

@@ -60,21 +60,21 @@ impl Zone {
         node: &NodeName,
         object: &Resource<S>,
     ) -> Option<Resource<S>> {
-        // Another control may have heard it last.
-        let heard = self.observed.last_heartbeat(node).map_or(now, |(at, _)| at);
+        // Another control may have heard it last. It is asked only where something is to be marked: most never are.
+        let heard = || self.observed.last_heartbeat(node).map_or(now, |(at, _)| at);
         let is_present = self.presences.get(node.as_str()).is_some();
         let condition = match (self.silent.contains(node), object.silent_since()) {
             (true, None) => Condition {
                 r#type: HEARD.to_owned(),
                 met: false,
                 reason: format!("the agent of node {node} is silent"),
-                since: heard,
+                since: heard(),
             },
             (false, Some(_)) if is_present => Condition {
                 r#type: HEARD.to_owned(),
                 met: true,
                 reason: format!("the agent of node {node} is heard again"),
-                since: heard,
+                since: heard(),
             },
             _ => return None,
         };

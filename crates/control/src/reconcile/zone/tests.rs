@@ -80,36 +80,17 @@ impl World {
 
     /// Hands down that so many instances are to run, and gives how many are on each node then.
     async fn run(&self, workers: u32) -> [usize; 2] {
-        let version = VersionSpec {
-            version: format!("{SERVICE}@1.0").parse().unwrap(),
-            artifact: Digest::from_sha256(&[7; 32]),
-            size: 1,
-            isolate: Isolate::Wasm,
-            manifest: Default::default(),
-        };
-        let spec = AssignmentSpec {
-            scales: false,
-            service: SERVICE.parse().unwrap(),
-            handed_down: u64::from(workers),
-            round: u64::from(workers),
-            matches: Vec::new(),
-            split: Split::new([("1.0".parse().unwrap(), "100%".parse().unwrap())]).unwrap(),
-            hold: false,
-            versions: vec![version],
-            preload: None,
-            upstreams: Vec::new(),
-            workers,
-            deployment: None,
-            from: Split::empty(),
-            removed: false,
-        };
+        self.hand_down(assignment(workers)).await;
+        self.look(None).await;
+        self.placed().await
+    }
+
+    async fn hand_down(&self, spec: AssignmentSpec) {
         let write = match self.objects.find::<AssignmentSpec>(SERVICE).await.unwrap() {
             Some(known) => self.objects.write().update(&Resource { spec, ..known }),
             None => self.objects.write().create(&self.objects.make(SERVICE, spec)),
         };
         write.commit().await.unwrap().unwrap();
-        self.look(None).await;
-        self.placed().await
     }
 
     async fn placed(&self) -> [usize; 2] {
@@ -118,7 +99,39 @@ impl World {
     }
 
     async fn reasons(&self) -> String {
-        self.objects.get::<ReportSpec>(SERVICE).await.unwrap().spec.reasons.join("\n")
+        let reports = self.objects.list::<ReportSpec>("").await.unwrap().items;
+        reports.iter().flat_map(|report| report.spec.reasons.clone()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn version() -> VersionSpec {
+    VersionSpec {
+        version: format!("{SERVICE}@1.0").parse().unwrap(),
+        artifact: Digest::from_sha256(&[7; 32]),
+        size: 1,
+        isolate: Isolate::Wasm,
+        manifest: Default::default(),
+    }
+}
+
+/// That so many instances are to run.
+fn assignment(workers: u32) -> AssignmentSpec {
+    let whole = Split::new([("1.0".parse().unwrap(), "100%".parse().unwrap())]).unwrap();
+    AssignmentSpec {
+        scales: false,
+        service: SERVICE.parse().unwrap(),
+        handed_down: u64::from(workers),
+        round: u64::from(workers),
+        matches: Vec::new(),
+        split: if workers > 0 { whole } else { Split::empty() },
+        hold: false,
+        versions: if workers > 0 { vec![version()] } else { Vec::new() },
+        preload: None,
+        upstreams: Vec::new(),
+        workers,
+        deployment: None,
+        from: Split::empty(),
+        removed: false,
     }
 }
 
@@ -145,13 +158,38 @@ async fn a_node_with_a_hungry_neighbour_is_passed_over_until_that_is_gone() {
 async fn what_was_measured_long_ago_counts_no_longer() {
     let world = World::new().await;
     world.look(None).await;
+    let measured = world.clock.now();
     world.look(Some(1000)).await;
     assert_eq!(world.run(9).await, [0, 8]);
-    let measured = world.clock.now();
     while world.clock.now().since(measured).0 <= MEASURE_HOLDS.0 {
         assert_eq!(world.placed().await, [0, 8]);
         world.look(None).await;
     }
     world.look(None).await;
     assert_eq!(world.placed().await, [1, 8]);
+}
+
+#[tokio::test]
+async fn what_a_node_is_to_hold_ready_stays_there_while_measures_change() {
+    let world = World::new().await;
+    world.look(None).await;
+    let version = version();
+    let held = async |node: &str| {
+        let node = world.objects.get::<NodeSpec>(node).await.unwrap();
+        node.spec.preload.iter().map(|version| version.version.to_string()).collect::<Vec<_>>()
+    };
+    let assigned = AssignmentSpec { preload: Some(version.clone()), ..assignment(0) };
+    world.hand_down(assigned.clone()).await;
+    world.look(None).await;
+    assert_eq!((held("a").await, held("b").await), (vec![version.version.to_string()], vec![]));
+    // It prepares the version, and is the busier for it.
+    world.look(Some(700)).await;
+    world.hand_down(AssignmentSpec { round: 2, ..assigned.clone() }).await;
+    world.look(None).await;
+    assert_eq!((held("a").await.len(), held("b").await.len()), (1, 0));
+    // Where it finds no room any more, it is to go elsewhere.
+    world.look(Some(1000)).await;
+    world.hand_down(AssignmentSpec { round: 3, ..assigned }).await;
+    world.look(None).await;
+    assert_eq!((held("a").await.len(), held("b").await.len()), (0, 1));
 }

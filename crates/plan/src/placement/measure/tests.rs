@@ -88,6 +88,25 @@ fn a_machine_stays_busy_until_it_is_calm() {
     );
 }
 
+#[test]
+fn nodes_are_compared_by_quarters_that_small_changes_do_not_change() {
+    let all = ByteSize::mib(1600);
+    let of = |memory: u64, was: u8| quarters(ByteSize::mib(memory), all, was);
+    assert_eq!([0, 300, 499, 500, 1600].map(|memory| of(memory, 0)), [0, 0, 0, 1, 3]);
+    // Back only when it is clearly less.
+    assert_eq!([399, 300, 299].map(|memory| of(memory, 1)), [1, 1, 0]);
+    assert_eq!((of(9999, 4), quarters(all, ByteSize(0), 0)), (4, 0));
+    let (mut used, mut less, mut free) = (node("a"), node("b"), node("c"));
+    (used.beside.quarters, less.beside.memory, free.promised.memory) =
+        (1, ByteSize::mib(16), ByteSize::mib(128));
+    let views = [used, less, free];
+    assert_eq!(
+        names(views.to_vec(), 3).0,
+        ["b", "c", "a"],
+        "what is little is chance, and what is promised is not"
+    );
+}
+
 fn names(views: Vec<NodeView>, count: u32) -> (Vec<String>, Vec<String>) {
     let nodes: Nodes = views.into_iter().collect();
     let placed = place(&version("1.0"), count, &mut Draft::new(&nodes), &mut BTreeMap::new());

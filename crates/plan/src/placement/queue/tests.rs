@@ -94,7 +94,7 @@ fn drawn(drawn: &Drawn, artifact: &Digest) -> NodeView {
         5 | 6 => view.taints = vec!["spot:NoSchedule".parse().unwrap()].into(),
         7 | 8 => view.ports.push(9000),
         9 | 10 => view.beside.is_busy = true,
-        11 => view.beside.memory = ByteSize::mib(96),
+        11 => (view.beside.memory, view.beside.quarters) = (ByteSize::mib(96), drawn.rack),
         _ => {}
     }
     view
@@ -147,10 +147,11 @@ proptest! {
     #[test]
     fn the_same_nodes_in_the_same_order_as_by_looking_at_all(
         first in proptest::collection::vec(any_node(), 0..12),
+        kinds in prop::sample::select(vec![1usize, 3, 1000]),
         steps in proptest::collection::vec(any_step(), 1..14),
     ) {
         let artifact = version("1.0").artifact;
-        let (mut nodes, mut views, mut spread) = (Nodes::default(), BTreeMap::new(), BTreeMap::new());
+        let (mut nodes, mut views, mut spread) = (Nodes::with_kinds(kinds), BTreeMap::new(), BTreeMap::new());
         for step in first.into_iter().map(Step::Set).chain(steps) {
             match step {
                 Step::Set(node) => {
