@@ -39,6 +39,7 @@ mod load;
 mod logs;
 mod machines;
 mod members;
+mod metrics;
 mod notices;
 mod placement;
 mod pool;
