@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 # What reads and writes most of the state, in all the ways there are: which tests those are is said here alone.
-state='test(/^(first_deploy|rollout|domains|quota|secrets|explain|recovery|audit|members|placement)::/)'
+state='test(/^(first_deploy|rollout|domains|quota|secrets|explain|recovery|audit|members|placement|backup)::/)'
 
 case ${1:-} in
     whole) filter='binary(e2e)' ;;

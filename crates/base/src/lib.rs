@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod body;
 pub mod clock;
 pub mod crashpoint;
+pub mod metrics;
 pub mod random;
 pub mod secret;
 pub mod sha256;

@@ -8,9 +8,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
-use tutti_api::zone::{Figures, IngressReport, NodeFigures, NodeHeartbeat};
+use tutti_api::zone::{Figures, IngressReport, InstanceFigures, NodeFigures, NodeHeartbeat};
 use tutti_model::{
-    DeploymentId, Millis, ServiceRef, Timestamp, VersionName,
+    DeploymentId, InstanceId, Millis, ServiceRef, Timestamp, VersionName,
     ingress::IngressSpec,
     name::NodeName,
     stats::{ServiceStats, VersionStats},
@@ -197,6 +197,20 @@ impl Observed {
     #[must_use]
     pub fn measured(&self, node: &NodeName) -> Option<(Timestamp, NodeFigures)> {
         self.state().nodes.get(node)?.measured.clone()
+    }
+
+    /// What an instance of a node used when that last measured, and when that came.
+    #[must_use]
+    pub fn instance_measured(
+        &self,
+        node: &NodeName,
+        instance: &InstanceId,
+    ) -> Option<(Timestamp, InstanceFigures)> {
+        let state = self.state();
+        let (at, figures) = state.nodes.get(node)?.measured.as_ref()?;
+        // They are told in the order of their ids.
+        let found = figures.instances.binary_search_by(|one| one.instance.cmp(instance)).ok()?;
+        Some((*at, figures.instances.get(found)?.clone()))
     }
 
     /// Another control tells what it was told. What was heard here lately is as new, and stays.

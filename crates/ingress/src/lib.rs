@@ -8,11 +8,12 @@
 //! - [`table`]: tables, as requests find them; [`balance`]: one service's versions and instances; [`request`]: what
 //!   happens to one request; [`watch`]: how tables come in; [`nodes`]: where nodes are
 //!   reached; [`report`]: what is said to control; [`stats`]: what is
-//!   counted, and as metrics.
+//!   counted; [`metrics`]: the same, for Prometheus.
 
 mod balance;
 mod identity;
 mod inspect;
+mod metrics;
 mod nodes;
 mod report;
 mod request;
@@ -24,16 +25,26 @@ mod tests;
 mod turn;
 mod watch;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch::Sender},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tutti_api::ZoneApi;
 use tutti_base::{Clock, Random, Tasks};
-use tutti_model::{Problem, stats::ServiceStats};
-use tutti_proxy::{ConnInfo, Hop, Limits, Pool, PoolOptions, resolve::Resolver, serve, wire::NodeBook};
+use tutti_model::{Problem, Timestamp, stats::ServiceStats};
+use tutti_proxy::{
+    ConnInfo, Hop, Limits, Pool, PoolOptions, resolve::Resolver, serve_tracked, wire::NodeBook,
+};
 
 /// How long leaving may take; after it control learns from the ended lease.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -84,7 +95,11 @@ struct Edge {
     pool: Pool,
     resolver: Resolver,
     identities: identity::Identities,
-    failures: stats::Failures,
+    own: stats::Own,
+    /// When the tables were last known to be control's newest.
+    confirmed: Confirmed,
+    /// Clients' connections.
+    connections: TaskTracker,
     /// The store revision up to which every table is applied.
     reached: Sender<u64>,
     /// Told when a table was found to be behind what is.
@@ -94,6 +109,38 @@ struct Edge {
     /// Told when what is kept for a start without control has changed.
     dirty: Notify,
     snapshot: Option<PathBuf>,
+}
+
+/// When the tables were last known to be control's newest: when one came, and whenever control took a report while they
+/// are followed. Those of the file are as old as it is.
+#[derive(Debug, Default)]
+struct Confirmed {
+    /// Milliseconds; 0 for never.
+    at: AtomicU64,
+    /// Whether the watch of tables is open and has told all there are.
+    followed: AtomicBool,
+}
+
+impl Confirmed {
+    fn at(&self, at: Timestamp) {
+        self.at.store(at.0, Ordering::Relaxed);
+    }
+
+    /// Tables are followed from now on, or no longer.
+    fn follow(&self, followed: bool) {
+        self.followed.store(followed, Ordering::Relaxed);
+    }
+
+    /// Control lives: what it had told would have come.
+    fn heard(&self, now: Timestamp) {
+        if self.followed.load(Ordering::Relaxed) {
+            self.at(now);
+        }
+    }
+
+    fn last(&self) -> Option<Timestamp> {
+        Some(Timestamp(self.at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
+    }
 }
 
 impl Ingress {
@@ -117,7 +164,9 @@ impl Ingress {
             pool: Pool::new(PoolOptions::default()),
             resolver: Resolver::new(),
             identities: identity::Identities::new(&options.random),
-            failures: stats::Failures::default(),
+            own: stats::Own::default(),
+            confirmed: Confirmed::default(),
+            connections: TaskTracker::new(),
             reached: Sender::new(0),
             resync: Notify::new(),
             nodes_known: Sender::new(false),
@@ -126,7 +175,8 @@ impl Ingress {
         };
         if let Some(path) = &edge.snapshot {
             match snapshot::read(path) {
-                Ok(last) => {
+                Ok((last, at)) => {
+                    edge.confirmed.at(at);
                     edge.tables.replace(last.tables);
                     edge.nodes.replace(last.nodes);
                 }
@@ -173,7 +223,7 @@ impl Ingress {
     /// The same and its own state, in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        stats::metrics(&self.edge)
+        metrics::text(&self.edge)
     }
 
     /// Serves until `tasks` is to stop and running requests have ended, then leaves. Tables are followed and reported
@@ -190,7 +240,7 @@ impl Ingress {
         tasks.spawn("ingress report", report::report(Arc::clone(&self.edge), ended.clone()));
         let edge = Arc::clone(&self.edge);
         let service = move |request, info: ConnInfo| request::handle(Arc::clone(&edge), request, info);
-        serve(listener, service, self.limits, tasks).await;
+        serve_tracked(listener, service, self.limits, self.edge.connections.clone(), tasks).await;
         ended.cancel();
         match tokio::time::timeout(LEAVE, self.edge.zone.leave_ingress(&self.edge.name)).await {
             Ok(Ok(())) => {}

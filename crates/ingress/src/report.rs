@@ -27,12 +27,16 @@ pub(crate) async fn report(edge: Arc<Edge>, ended: CancellationToken) {
         if *reached.borrow_and_update() == 0 {
             continue;
         }
+        let asked = edge.clock.now();
         let told = tokio::select! {
             told = tokio::time::timeout(PATIENCE, tell(&edge)) => told,
             () = ended.cancelled() => return,
         };
         let fault = match told {
-            Ok(Ok(())) => None,
+            Ok(Ok(())) => {
+                edge.confirmed.heard(asked);
+                None
+            }
             Ok(Err(problem)) => Some(problem.detail),
             Err(_) => Some("no answer".to_owned()),
         };

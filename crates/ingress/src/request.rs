@@ -34,7 +34,7 @@ pub(crate) async fn handle(edge: Arc<Edge>, mut request: Request<Body>, info: Co
     match answered {
         Ok(response) => response,
         Err(failure) => {
-            edge.failures.count(failure.problem.code);
+            edge.own.failure(failure.problem.code);
             failure.respond(caller, id.to_str().ok())
         }
     }

@@ -7,8 +7,9 @@ use std::{
     io::{self, Write as _},
     path::Path,
     sync::Arc,
+    time::UNIX_EPOCH,
 };
-use tutti_model::{Resource, name::NodeName, node::RoleAddress, table::TableSpec};
+use tutti_model::{Resource, Timestamp, name::NodeName, node::RoleAddress, table::TableSpec};
 
 /// One table as the watch gave it.
 pub(crate) type Table = Arc<Resource<TableSpec>>;
@@ -33,19 +34,21 @@ struct Document {
 
 const FORM: u32 = 1;
 
-/// What is in the file.
+/// What is in the file, and when it was written.
 ///
 /// # Errors
 /// What the host said, or `InvalidData` if the file is not such a one.
-pub(crate) fn read(path: &Path) -> io::Result<Last> {
+pub(crate) fn read(path: &Path) -> io::Result<(Last, Timestamp)> {
     let document: Document = serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)?;
+    let written = fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let written = Timestamp(u64::try_from(written.as_millis()).unwrap_or(u64::MAX));
     if document.form != FORM {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("form {} is not known here", document.form),
         ));
     }
-    Ok(document.last)
+    Ok((document.last, written))
 }
 
 /// Replaces the file as a whole: after a crash there is the old or the new one.

@@ -38,7 +38,9 @@ async fn follow_on(edge: &Edge) {
     let mut backoff = retries(edge);
     loop {
         let began = edge.clock.now();
-        match follow_once(edge, began, &mut backoff).await {
+        let ended = follow_once(edge, began, &mut backoff).await;
+        edge.confirmed.follow(false);
+        match ended {
             Ended::Behind => {}
             Ended::Lost(why) => {
                 tracing::warn!(why, "the watch of tables ended; serving from the last ones");
@@ -81,6 +83,8 @@ async fn follow_once(edge: &Edge, began: Timestamp, backoff: &mut Backoff) -> En
                     backoff.succeed();
                     // A table is of no use before it is known where its nodes are: control is to wait for both.
                     let _ = edge.nodes_known.subscribe().wait_for(|known| *known).await;
+                    edge.confirmed.follow(true);
+                    edge.confirmed.at(edge.clock.now());
                     edge.reached.send_replace(revision);
                     edge.dirty.notify_one();
                 }

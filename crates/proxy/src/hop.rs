@@ -58,4 +58,20 @@ pub trait Hop: Send + Sync + Debug + 'static {
         target: &HopTarget,
         request: Request<Body>,
     ) -> Result<Response<Body>, HopError>;
+
+    /// The nodes that it has connections to, or tries to, in the order of their names. A hop in one process has none.
+    fn links(&self) -> Vec<NodeLink> {
+        Vec::new()
+    }
+}
+
+/// The way to one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeLink {
+    /// The node.
+    pub node: NodeName,
+    /// Connections that are open.
+    pub connections: usize,
+    /// Why nothing is sent there now.
+    pub out: Option<String>,
 }

@@ -18,8 +18,8 @@ pub mod upgrade;
 pub mod upload;
 pub mod wire;
 
-pub use hop::{Hop, HopError, HopTarget};
+pub use hop::{Hop, HopError, HopTarget, NodeLink};
 pub use pool::{ForwardError, Pool, PoolOptions, Protocol, Timeouts};
 pub use replay::Replay;
 pub use respond::{Caller, Failure};
-pub use serve::{ConnInfo, Limits, serve};
+pub use serve::{ConnInfo, Limits, serve, serve_tracked};

@@ -97,7 +97,21 @@ where
     S: Fn(Request<Body>, ConnInfo) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let (abort, connections) = (CancellationToken::new(), TaskTracker::new());
+    serve_tracked(listener, service, limits, TaskTracker::new(), tasks).await;
+}
+
+/// The same as [`serve`], with its connections and tunnels in `connections`, for who wants to know how many are open.
+pub async fn serve_tracked<S, F>(
+    listener: TcpListener,
+    service: S,
+    limits: Limits,
+    connections: TaskTracker,
+    tasks: &Tasks,
+) where
+    S: Fn(Request<Body>, ConnInfo) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let abort = CancellationToken::new();
     let serving = Arc::new(Serving { service, limits, stopping: tasks.stopping(), abort, connections });
     let places = Arc::new(Semaphore::new(limits.connections));
     loop {

@@ -15,6 +15,7 @@ pub mod contract;
 pub mod etcd;
 pub mod faulty;
 mod leases;
+pub mod measured;
 pub mod memory;
 pub mod migrate;
 pub mod postgres;

@@ -103,7 +103,8 @@ fn serve(
         let (agent, control) = (inspected.clone(), control.clone());
         async move { agent.inspect(control).await.map(Inspection::Agent) }.boxed()
     });
-    let others = node_api::with_inspection(others, inspect);
+    let counting = agent.clone();
+    let others = node_api::with_inspection(others, inspect, Arc::new(move || counting.metrics()));
     serving.spawn("node socket", wire::serve(listener, hop, node, others, tasks));
 }
 

@@ -180,9 +180,10 @@ impl ServerArgs {
 #[command(after_help = "\
 Then start what the machine was admitted for: tutti agent, tutti ingress, tutti server. The token \
 comes from tutti token create --node and is given with --token, where others see it in the list of \
-processes while this runs, or in TUTTI_JOIN_TOKEN.")]
+processes while this runs, or in TUTTI_JOIN_TOKEN. On a control's own machine its owner needs none: \
+tutti join unix:/PATH/control.sock --role ROLE admits it for more, or another of its member folders.")]
 pub(crate) struct JoinArgs {
-    /// Addresses of controls, as HOST:PORT[,HOST:PORT…] [env: TUTTI_JOIN_CONTROLS]
+    /// Addresses of controls, as HOST:PORT[,HOST:PORT…], or unix:/PATH of a control's socket here [env: TUTTI_JOIN_CONTROLS]
     #[arg(value_name = "URL")]
     controls: Option<String>,
     /// What this machine will run: server, agent, ingress, dns, registry, builder [env: TUTTI_JOIN_ROLE] [default: agent,ingress]

@@ -1,17 +1,23 @@
 //! `tutti backup` and `tutti restore`: the state of a cluster in one encrypted file, and back.
 //!
-//! [`format`] has the file's form, the store how it is read as of one moment and filled again, [`crate::recovery`] the
-//! second key. Artifacts are not in the file: they are copied as the folder they are in.
+//! [`format`] has the file's form, [`pieces`] what is in it, the store how it is read as of one moment and filled again,
+//! [`crate::recovery`] the second key. With `--artifacts` the blobs that the state refers to are in the file too
+//! ([`artifacts`]); without, they are copied as the folder or bucket that they are in.
 
+mod artifacts;
 mod format;
+mod pieces;
+mod told;
 
 use crate::{
     keys,
-    parts::open_store,
+    parts::{open_store, say},
     recovery,
     settings::{Settings, StoreAddress},
 };
-use format::{Header, Reader, Writer, unwritten};
+use artifacts::{Carried, Incoming, References};
+use format::{Header, PLAIN, Reader, WITH_ARTIFACTS, Writer, unwritten};
+use pieces::Piece;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -23,6 +29,7 @@ use std::{
 use tutti_base::{Clock, Random, SystemClock};
 use tutti_control::{Objects, secrets::key_of_all};
 use tutti_model::{Digest, ErrorCode, Problem, Timestamp, name::ZoneName};
+use tutti_registry::Blobs;
 use tutti_seal::{Keyring, SealingKey};
 use tutti_store::{
     SqliteStore, Store,
@@ -47,77 +54,114 @@ struct Totals {
     digest: Digest,
 }
 
+/// What `tutti backup` was told.
+#[derive(Debug)]
+pub(crate) struct Backup {
+    /// The file, or `-`.
+    pub(crate) file: String,
+    /// Whether artifacts go into it.
+    pub(crate) artifacts: bool,
+    /// Whether what was done is told as JSON.
+    pub(crate) print_json: bool,
+}
+
 /// Writes a backup to a file, or to standard output for `-`.
 ///
 /// # Errors
 /// `already_exists` for a file that is there; `unavailable` if the key or the store cannot be read, or the file not be
 /// written, of which nothing is left then; `conflict` if the store is not whole.
-pub(crate) async fn run(settings: Settings, file: &str) -> Result<(), Problem> {
-    let path = (file != "-").then(|| PathBuf::from(file));
+pub(crate) async fn run(settings: Settings, asked: Backup) -> Result<(), Problem> {
+    let path = (asked.file != "-").then(|| PathBuf::from(&asked.file));
     if let Some(path) = path.as_ref().filter(|path| path.exists()) {
         return Err(Problem::new(ErrorCode::AlreadyExists, format!("{} is there already", path.display()))
             .hint("name a file that is not there yet"));
     }
     let store = Source::open(&settings.store).await?;
+    let objects = objects(&store.store);
     // Another key would seal as well, and a backup under it open nothing.
-    let key = key_of_all(&objects(&store.store), &keyring(&settings)).await?;
+    let key = key_of_all(&objects, &keyring(&settings)).await?;
+    let blobs = if asked.artifacts { Some(artifacts::open(&settings).await?) } else { None };
+    let taking = Taking { store: &*store.store, objects: &objects, key: &key, blobs: blobs.as_deref() };
     let Some(path) = path else {
-        let (totals, _) = write(&*store.store, &key, BufWriter::new(io::stdout().lock())).await?;
-        eprintln!("backed up {} keys, {} bytes, {}", totals.keys, totals.bytes, totals.digest);
+        let (taken, _) = taking.write(BufWriter::new(io::stdout().lock())).await?;
+        // Standard output is the backup.
+        eprintln!("{}", told::backed_up(&taken, None, asked.print_json));
         return Ok(());
     };
-    let partial = PathBuf::from(format!("{file}.partial"));
-    let written = to_file(&*store.store, &key, &partial, &path).await;
+    let partial = PathBuf::from(format!("{}.partial", asked.file));
+    let written = taking.to_file(&partial, &path).await;
     if written.is_err() {
         // It is of no use to anyone. That it cannot be removed either is no news beside what was wrong.
         let _ = fs::remove_file(&partial);
     }
-    let totals = written?;
-    println!("backed up {} keys, {} bytes, to {file}", totals.keys, totals.bytes);
-    println!("it has {}; check it with: tutti restore --check {file}", totals.digest);
+    say(&told::backed_up(&written?, Some(&asked.file), asked.print_json));
     Ok(())
 }
 
-async fn to_file(
-    store: &dyn Store,
-    key: &SealingKey,
-    partial: &Path,
-    path: &Path,
-) -> Result<Migrated, Problem> {
-    let mut options = OpenOptions::new();
-    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(partial);
-    let out = BufWriter::new(opened.map_err(|error| unwritten(&error))?);
-    let (totals, out) = write(store, key, out).await?;
-    let file = out.into_inner().map_err(|error| unwritten(error.error()))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let kept = file
-        .sync_all()
-        .and_then(|()| fs::rename(partial, path))
-        .and_then(|()| File::open(folder)?.sync_all());
-    kept.map_err(|error| unwritten(&error))?;
-    Ok(totals)
+/// What was put into a file.
+#[derive(Debug)]
+struct Taken {
+    state: Migrated,
+    /// How many artifacts the state refers to.
+    referred: usize,
+    /// Those that are in it, if any are to be.
+    carried: Option<Carried>,
 }
 
-async fn write<W: Write>(store: &dyn Store, key: &SealingKey, out: W) -> Result<(Migrated, W), Problem> {
-    if migrate::is_unfinished(store).await? {
-        return Err(Problem::conflict("the store is the target of a copy or restore that was cut off")
-            .hint("finish that one first"));
+/// What a backup is made of.
+struct Taking<'a> {
+    store: &'a dyn Store,
+    objects: &'a Objects,
+    key: &'a SealingKey,
+    blobs: Option<&'a dyn Blobs>,
+}
+
+impl Taking<'_> {
+    async fn to_file(&self, partial: &Path, path: &Path) -> Result<Taken, Problem> {
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create(true).truncate(true).mode(0o600).open(partial);
+        let out = BufWriter::new(opened.map_err(|error| unwritten(&error))?);
+        let (taken, out) = self.write(out).await?;
+        let file = out.into_inner().map_err(|error| unwritten(error.error()))?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let kept = file
+            .sync_all()
+            .and_then(|()| fs::rename(partial, path))
+            .and_then(|()| File::open(folder)?.sync_all());
+        kept.map_err(|error| unwritten(&error))?;
+        Ok(taken)
     }
-    let recovery = store.get(recovery::STORED).await?;
-    let recovery = recovery.and_then(|entry| String::from_utf8(entry.value.to_vec()).ok());
-    let mut reading = Reading::begin(store).await?;
-    let mut writer = Writer::begin(out, key, recovery, &Random::from_os())?;
-    writer.piece(&json(&Manifest {
-        release: crate::dev::RELEASE.to_owned(),
-        taken_at: SystemClock.now(),
-        revision: reading.revision(),
-    })?)?;
-    while let Some(pairs) = reading.next().await? {
-        writer.piece(&encode(&pairs))?;
+
+    async fn write<W: Write>(&self, out: W) -> Result<(Taken, W), Problem> {
+        if migrate::is_unfinished(self.store).await? {
+            return Err(Problem::conflict("the store is the target of a copy or restore that was cut off")
+                .hint("finish that one first"));
+        }
+        let recovery = self.store.get(recovery::STORED).await?;
+        let recovery = recovery.and_then(|entry| String::from_utf8(entry.value.to_vec()).ok());
+        let mut reading = Reading::begin(self.store).await?;
+        let form = if self.blobs.is_some() { WITH_ARTIFACTS } else { PLAIN };
+        let mut writer = Writer::begin(out, form, self.key, recovery, &Random::from_os())?;
+        writer.first(&json(&Manifest {
+            release: crate::dev::RELEASE.to_owned(),
+            taken_at: SystemClock.now(),
+            revision: reading.revision(),
+        })?)?;
+        let mut references = References::new(self.objects);
+        while let Some(pairs) = reading.next().await? {
+            references.see(&pairs)?;
+            writer.piece(&Piece::Keys(pairs))?;
+        }
+        let state = reading.finish();
+        // Behind the state, so that what it refers to was there before it: an artifact is pushed before its version is.
+        let carried = match self.blobs {
+            Some(blobs) => Some(artifacts::write(blobs, &references, &mut writer).await?),
+            None => None,
+        };
+        let last = Totals { keys: state.keys, bytes: state.bytes, digest: state.digest.clone() };
+        let out = writer.last(&json(&last)?)?;
+        Ok((Taken { state, referred: references.count(), carried }, out))
     }
-    let totals = reading.finish();
-    let last = Totals { keys: totals.keys, bytes: totals.bytes, digest: totals.digest.clone() };
-    Ok((totals, writer.last(&json(&last)?)?))
 }
 
 /// What `tutti restore` was told.
@@ -129,6 +173,8 @@ pub(crate) struct Restore {
     pub(crate) recovery_key: Option<String>,
     /// Whether it is only read.
     pub(crate) check: bool,
+    /// Whether what was done is told as JSON.
+    pub(crate) print_json: bool,
 }
 
 /// Fills an empty store from a backup, or only reads that.
@@ -149,30 +195,39 @@ pub(crate) async fn restore(settings: Settings, asked: Restore) -> Result<(), Pr
     let mut reader = Reader::begin(from, &first, &key)?;
     let (piece, _) = reader.next()?;
     let manifest: Manifest = serde_json::from_slice(&piece).map_err(unknown)?;
+    let form = first.0.form;
     if asked.check {
-        let mut keys = 0u64;
-        let totals = each(&mut reader, async |pairs: Vec<Pair>| {
-            keys += u64::try_from(pairs.len()).unwrap_or(u64::MAX);
-            Ok(())
-        })
-        .await?;
-        println!("whole: {keys} keys, {} bytes, {}", totals.bytes, totals.digest);
-        println!("taken {} by release {}", ago(manifest.taken_at), manifest.release);
+        let mut incoming = Incoming::new(None);
+        let totals = each(&mut reader, form, &mut incoming, async |_| Ok(())).await?;
+        say(&told::checked(&totals, &manifest, &incoming.carried, form, asked.print_json));
         return Ok(());
     }
+    let blobs = if form == WITH_ARTIFACTS { Some(artifacts::open(&settings).await?) } else { None };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     make_folder_of(&settings.store)?;
     let store = open_store(&settings.store, &clock, &Random::from_os()).await?;
+    let mut references = References::new(&objects(&store));
     let restoring = Restoring::begin(&*store, &first.0.id, manifest.revision).await?;
-    let totals = each(&mut reader, async |pairs| restoring.put(pairs).await).await?;
+    let mut incoming = Incoming::new(blobs);
+    let totals = each(&mut reader, form, &mut incoming, async |pairs| {
+        references.see(&pairs)?;
+        restoring.put(pairs).await
+    })
+    .await?;
     // Before the store is whole: a control that starts then has the key.
     if let Some(text) = recovered.filter(|_| keyring.is_missing()) {
         keyring.take_over(&text).await?;
     }
     let Totals { keys, bytes, digest } = totals;
-    restoring.finish(&Migrated { keys, bytes, digest, revision: manifest.revision }).await?;
-    println!("restored {keys} keys, {bytes} bytes, taken {}", ago(manifest.taken_at));
-    println!("put the artifacts in their place, then start a control over this store");
+    let state = Migrated { keys, bytes, digest, revision: manifest.revision };
+    restoring.finish(&state).await?;
+    // The state is whole whatever comes of this, and its artifacts may still be put in their place.
+    let missing = match artifacts::open(&settings).await {
+        Ok(blobs) => references.missing(&*blobs).await,
+        Err(problem) => Err(problem),
+    };
+    let restored = told::Restored { state, referred: references.count(), carried: incoming.carried, missing };
+    say(&told::restored(&restored, &manifest, asked.print_json));
     Ok(())
 }
 
@@ -197,9 +252,11 @@ async fn opening(
     Ok((Arc::new(key), Some(text)))
 }
 
-/// Gives all pairs on, and the last piece back.
+/// Gives all pairs on, and what belongs to artifacts to those; the last piece back.
 async fn each<R: BufRead>(
     reader: &mut Reader<R>,
+    form: u32,
+    incoming: &mut Incoming,
     mut take: impl AsyncFnMut(Vec<Pair>) -> Result<(), Problem>,
 ) -> Result<Totals, Problem> {
     loop {
@@ -207,8 +264,13 @@ async fn each<R: BufRead>(
         if last {
             return serde_json::from_slice(&piece).map_err(unknown);
         }
-        take(decode(&piece).ok_or_else(|| Problem::invalid("a piece of the backup has another form"))?)
-            .await?;
+        match Piece::decode(&piece, form)? {
+            Piece::Keys(pairs) => take(pairs).await?,
+            Piece::Blob(head) => incoming.begin(head).await?,
+            Piece::Bytes(bytes) => incoming.bytes(bytes).await?,
+            Piece::BlobEnd { whole } => incoming.end(whole).await?,
+            Piece::Shown(shown) => incoming.shown(&shown).await?,
+        }
     }
 }
 
@@ -221,41 +283,8 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(value).map_err(|error| Problem::internal(error.to_string()))
 }
 
-/// How long ago, for people.
-fn ago(then: Timestamp) -> String {
-    format!("{} s ago", SystemClock.now().0.saturating_sub(then.0) / 1000)
-}
-
 fn unknown(error: serde_json::Error) -> Problem {
     Problem::invalid(format!("a piece of the backup has another form: {error}"))
-}
-
-/// Keys and values, each behind its length.
-fn encode(pairs: &[Pair]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for part in pairs.iter().flat_map(|(key, value)| [key.as_bytes(), value]) {
-        bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        bytes.extend_from_slice(part);
-    }
-    bytes
-}
-
-fn decode(mut bytes: &[u8]) -> Option<Vec<Pair>> {
-    let mut part = || {
-        let (length, rest) = bytes.split_first_chunk::<4>()?;
-        let (part, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-        bytes = rest;
-        Some((part, rest.is_empty()))
-    };
-    let mut pairs = Vec::new();
-    let mut end = false;
-    while !end {
-        let Some((key, _)) = part() else { return pairs.is_empty().then_some(pairs) };
-        let (value, is_last) = part()?;
-        pairs.push((String::from_utf8(key.to_vec()).ok()?, Arc::from(value)));
-        end = is_last;
-    }
-    Some(pairs)
 }
 
 fn make_folder_of(address: &StoreAddress) -> Result<(), Problem> {
@@ -326,7 +355,7 @@ pub(crate) async fn new_recovery_key(settings: Settings) -> Result<(), Problem> 
     key_of_all(&objects(&store), &keyring).await?;
     let made = recovery::make(&*store, &keyring, &random, false).await?;
     let made = made.ok_or_else(|| Problem::internal("the recovery key was not made"))?;
-    println!("{}", made.as_str());
+    say(made.as_str());
     eprintln!(
         "That opens backups made from now on, and is shown this once. The one before opens older ones alone."
     );
@@ -334,16 +363,4 @@ pub(crate) async fn new_recovery_key(settings: Settings) -> Result<(), Problem> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pairs_come_back_and_half_of_them_do_not() {
-        let pairs: Vec<Pair> = vec![("k".into(), Arc::from(*b"v")), ("é".into(), Arc::from(*b""))];
-        let bytes = encode(&pairs);
-        assert_eq!(decode(&bytes), Some(pairs));
-        assert_eq!(decode(b""), Some(Vec::new()));
-        assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(decode(&bytes[..7]), None);
-    }
-}
+mod tests;

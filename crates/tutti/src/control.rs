@@ -12,7 +12,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tutti_api::logs::LogSource;
-use tutti_base::{Clock, Random, Tasks};
+use tutti_base::{Clock, Random, Tasks, metrics::Exposition};
 use tutti_control::{
     Objects,
     cluster::Cluster,
@@ -29,6 +29,7 @@ use tutti_pki::MemberTable;
 use tutti_registry::Registry;
 use tutti_resolve::TxtResolver;
 use tutti_seal::Keyring;
+use tutti_store::measured::Measured;
 
 /// What control is made of.
 pub(crate) struct Control {
@@ -41,6 +42,8 @@ pub(crate) struct Control {
     pub(crate) observed: Observed,
     /// How its loops fare.
     pub(crate) loops: Loops,
+    /// The store, for its figures.
+    measured: Measured,
 }
 
 /// What the API is told of by others than control.
@@ -49,7 +52,7 @@ pub(crate) struct Around {
     pub(crate) control: NodeName,
     /// The lines of all nodes.
     pub(crate) logs: Arc<dyn LogSource>,
-    /// Figures of the roles in this process.
+    /// Figures of the other roles in this process.
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether notices are told.
     pub(crate) telling: Telling,
@@ -68,13 +71,15 @@ impl Control {
         clock: Arc<dyn Clock>,
     ) -> Result<Control, Problem> {
         let random = Random::from_os();
-        let store = store(&settings.store, folder, &clock, &random).await?;
+        let measured = Measured::new(store(&settings.store, folder, &clock, &random).await?);
+        let store = Arc::new(measured.clone());
         let opened = artifacts::open(settings, folder).await?;
         let objects = Objects::new(store, ZoneName::local(), Arc::clone(&clock), random.clone());
         let observed = Observed::new();
         let keyring = keys::of_control(settings.key.as_ref(), folder.path());
         let zone = Arc::new(LocalZone::new(objects.clone(), observed.clone(), keyring.clone()));
-        Ok(Control { clock, random, objects, zone, keyring, opened, observed, loops: Loops::default() })
+        let loops = Loops::default();
+        Ok(Control { clock, random, objects, zone, keyring, opened, observed, loops, measured })
     }
 
     /// What its loops work on. `root` is what the root of its cluster is pinned by, if there is one.
@@ -117,7 +122,7 @@ impl Control {
             blobs: Arc::new(ToAgents(Arc::clone(blobs))),
             logs: around.logs,
             registry: registry.router(),
-            metrics: around.telling.metrics(around.metrics),
+            metrics: self.metrics(around.telling.clone(), around.metrics),
             troubles: around.telling.troubles(),
             artifacts: Arc::new(Pushed(Arc::clone(blobs))),
             release: RELEASE.to_owned(),
@@ -128,5 +133,20 @@ impl Control {
             host_suffixes: vec![settings.host_suffix.clone()],
             tasks: tasks.clone(),
         }))
+    }
+
+    /// Figures of this process beside those that the API has of the cloud.
+    fn metrics(
+        &self,
+        telling: Telling,
+        others: Arc<dyn Fn() -> String + Send + Sync>,
+    ) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let measured = self.measured.clone();
+        Arc::new(move || {
+            let mut text = Exposition::default();
+            measured.metrics(&mut text);
+            telling.metrics(&mut text);
+            format!("{}{}", text.into_text(), others())
+        })
     }
 }

@@ -204,7 +204,7 @@ impl Parts {
         Around {
             control: settings.node.clone(),
             logs: Arc::new(ZoneLogs::new(self.0.objects.clone(), here)),
-            metrics: Arc::new(move || format!("{}{}# EOF\n", of_agent.metrics(), of_ingress.metrics())),
+            metrics: Arc::new(move || format!("{}{}", of_agent.metrics(), of_ingress.metrics())),
             telling: Telling::none(),
             cluster: None,
         }

@@ -7,7 +7,7 @@ use crate::{
     dev::RELEASE,
     folder::DataFolder,
     membership::Membership,
-    notices,
+    node_api, notices,
     parts::{bind, listen, no_socket, say},
     settings::IngressSettings,
     stop::Stop,
@@ -176,14 +176,20 @@ async fn end(tasks: &Tasks) -> Result<(), Problem> {
     if broken { Err(Problem::internal("a part of tutti failed; the log says which")) } else { Ok(()) }
 }
 
-/// What is answered on the ingress's own socket: what it routes by.
+/// What is answered on the ingress's own socket: what it routes by, and what it counts.
 fn inspected(ingress: &Arc<Ingress>, hop: Arc<WireHop>, control: &str) -> axum::Router {
-    let (ingress, control) = (Arc::clone(ingress), control.to_owned());
+    let (counting, ingress, control) = (Arc::clone(ingress), Arc::clone(ingress), control.to_owned());
+    let metrics = move || {
+        let kind = [(axum::http::header::CONTENT_TYPE, node_api::METRICS_TYPE)];
+        std::future::ready((kind, node_api::metrics(&counting.metrics())))
+    };
     let inspect = move || {
         let inspection = Inspection::Ingress(ingress.inspect(RELEASE, &control, hop.out()));
         std::future::ready(axum::Json(inspection))
     };
-    axum::Router::new().route(INSPECT, axum::routing::get(inspect))
+    axum::Router::new()
+        .route(INSPECT, axum::routing::get(inspect))
+        .route(node_api::METRICS, axum::routing::get(metrics))
 }
 
 fn ingress(

@@ -120,17 +120,20 @@ fn main() -> ExitCode {
             }
         }
         Command::Backup(asked) => {
-            match asked.of.effective().and_then(|effective| Settings::try_from(&effective)) {
+            let json = globals.output == tutti_cli::Format::Json;
+            match asked.effective().and_then(|effective| Settings::try_from(&effective)) {
                 Ok(settings) => {
-                    runtime.block_on(role("warn", Format::Text, backup::run(settings, &asked.file)))
+                    let run = backup::run(settings, asked.asked(json));
+                    runtime.block_on(role("warn", Format::Text, run))
                 }
                 Err(faults) => refuse(&faults),
             }
         }
         Command::Restore(asked) => {
-            match asked.of.effective().and_then(|effective| Settings::try_from(&effective)) {
+            let json = globals.output == tutti_cli::Format::Json;
+            match asked.effective().and_then(|effective| Settings::try_from(&effective)) {
                 Ok(settings) => {
-                    let run = backup::restore(settings, asked.asked());
+                    let run = backup::restore(settings, asked.asked(json));
                     runtime.block_on(role("warn", Format::Text, run))
                 }
                 Err(faults) => refuse(&faults),

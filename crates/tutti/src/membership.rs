@@ -127,8 +127,9 @@ impl Membership {
         let text = format!("member {} was not admitted for the role {role}", self.kept.member);
         Err(Problem::new(ErrorCode::Forbidden, text)
             .hint(format!(
-                "a machine's roles are those it joins with: tutti node remove {}, and then, with an empty {}, tutti join \
-                 URL --token TOKEN --role {role}",
+                "a machine's roles are those it joins with. On a control's own machine: tutti join \
+                 unix:/PATH/control.sock --role {role}; elsewhere: tutti node remove {}, and then, with an empty {}, \
+                 tutti join URL --token TOKEN --role {role}",
                 self.kept.member,
                 self.folder.display()
             )))
@@ -143,6 +144,23 @@ impl Membership {
             self.kept.roles.extend(more);
             write(&self.folder, MEMBERSHIP, &self.kept)?;
         }
+        Ok(self)
+    }
+
+    /// With more roles that control has admitted it for: its new certificate, and where it is reached then.
+    ///
+    /// # Errors
+    /// What cannot be written, with its place.
+    pub(crate) fn admit(
+        mut self,
+        roles: &BTreeSet<MachineRole>,
+        addresses: Vec<HostPort>,
+        chain: Chain,
+    ) -> Result<Membership, Problem> {
+        self.identity.take(chain)?;
+        self.kept.roles.extend(roles);
+        self.kept.addresses = addresses;
+        write(&self.folder, MEMBERSHIP, &self.kept)?;
         Ok(self)
     }
 
@@ -194,8 +212,10 @@ impl Membership {
         if controls.is_empty() || controls == self.kept.controls {
             return;
         }
-        // Read again by whoever starts next; a running client has those that it began with.
-        let kept = Kept { controls, ..self.kept.clone() };
+        // Read again by whoever starts next; a running client has those that it began with. The machine may have been
+        // admitted for more meanwhile.
+        let kept = read::<Kept>(&self.folder.join(MEMBERSHIP)).ok().flatten();
+        let kept = Kept { controls, ..kept.unwrap_or_else(|| self.kept.clone()) };
         if let Err(problem) = write(&self.folder, MEMBERSHIP, &kept) {
             tracing::warn!(%problem, "where controls are is not kept for the next start");
         }

@@ -1,6 +1,7 @@
 //! What an agent answers beside the requests for its instances: the logs of its node, and on its socket, to whoever owns
-//! the machine, what it runs.
+//! the machine, what it runs and its metrics.
 
+use crate::dev::RELEASE;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Method, Request, Response, StatusCode, header};
@@ -13,21 +14,47 @@ use tutti_api::{
     logs::LogSource,
     node_logs,
 };
-use tutti_base::{Body, body};
+use tutti_base::{
+    Body, body,
+    metrics::{END, Exposition},
+};
 use tutti_model::{Problem, log::LogQuery};
 use tutti_proxy::wire::Others;
 
 /// What [`INSPECT`] is answered with.
 pub(crate) type Inspect = Arc<dyn Fn() -> BoxFuture<'static, Result<Inspection, Problem>> + Send + Sync>;
 
-/// The same as `others`, and what the agent runs.
-pub(crate) fn with_inspection(others: Others, inspect: Inspect) -> Others {
-    Arc::new(move |request| {
-        if (request.method(), request.uri().path()) != (&Method::GET, INSPECT) {
-            return others(request);
+/// Where a role answers on its own socket with what it counts.
+pub(crate) const METRICS: &str = "/metrics";
+
+/// What a role answers there: its own families, and the release of its process.
+pub(crate) fn metrics(own: &str) -> String {
+    let mut text = Exposition::default();
+    text.build(RELEASE);
+    format!("{}{own}{END}", text.into_text())
+}
+
+/// The kind of that text.
+pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The same as `others`, and what the agent runs and counts.
+pub(crate) fn with_inspection(
+    others: Others,
+    inspect: Inspect,
+    counted: Arc<dyn Fn() -> String + Send + Sync>,
+) -> Others {
+    Arc::new(move |request| match (request.method(), request.uri().path()) {
+        (&Method::GET, INSPECT) => {
+            let inspecting = inspect();
+            async move { json(&inspecting.await).unwrap_or_else(|problem| refused(&problem)) }.boxed()
         }
-        let inspecting = inspect();
-        async move { json(&inspecting.await).unwrap_or_else(|problem| refused(&problem)) }.boxed()
+        (&Method::GET, METRICS) => {
+            let mut response = Response::new(body::full(metrics(&counted())));
+            let kind = header::HeaderValue::from_static(METRICS_TYPE);
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            std::future::ready(response).boxed()
+        }
+        _ => others(request),
     })
 }
 

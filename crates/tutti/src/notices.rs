@@ -5,7 +5,10 @@ use crate::settings::NoticesSettings;
 use futures_util::FutureExt as _;
 use std::sync::Arc;
 use tutti_api::ZoneApi;
-use tutti_base::{Random, Tasks};
+use tutti_base::{
+    Random, Tasks,
+    metrics::{Exposition, MetricKind},
+};
 use tutti_control::Objects;
 use tutti_model::{
     Problem,
@@ -52,26 +55,20 @@ pub(crate) async fn tell(
 #[derive(Debug, Clone)]
 pub(crate) struct Telling(Option<Arc<dyn Carrier>>);
 
-/// Figures of a process, as text.
-type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
-
 impl Telling {
     /// None are.
     pub(crate) const fn none() -> Telling {
         Telling(None)
     }
 
-    /// These figures, and whether NATS is reached.
-    pub(crate) fn metrics(&self, others: Metrics) -> Metrics {
-        let Some(carrier) = self.0.clone() else { return others };
-        Arc::new(move || {
-            let connected = u8::from(carrier.is_connected());
-            let own = format!(
-                "# HELP tutti_notices_connected Whether NATS, which notices of changes go over, is reached.\n\
-                 # TYPE tutti_notices_connected gauge\ntutti_notices_connected {connected}\n"
-            );
-            format!("{own}{}", others())
-        })
+    /// Whether NATS is reached; nothing where there is none.
+    pub(crate) fn metrics(&self, text: &mut Exposition) {
+        let help =
+            "Whether NATS, which notices of changes go over, is reached; left out where none is named.";
+        let mut connected = text.family("tutti_notices_connected", MetricKind::Gauge, help);
+        if let Some(carrier) = &self.0 {
+            connected.put(&[], u8::from(carrier.is_connected()));
+        }
     }
 
     /// What is not as it should be.
@@ -141,15 +138,18 @@ mod tests {
 
     #[test]
     fn whether_nats_is_reached_is_a_figure_and_when_it_is_not_a_trouble() {
-        let others: Metrics = Arc::new(|| "tutti_up 1\n# EOF\n".to_owned());
+        let said = |telling: &Telling| {
+            let mut text = Exposition::default();
+            telling.metrics(&mut text);
+            text.into_text()
+        };
         for reached in [true, false] {
             let telling = Telling(Some(Arc::new(Reached(reached))));
-            let text = telling.metrics(Arc::clone(&others))();
-            let own = format!("\ntutti_notices_connected {}\ntutti_up 1\n# EOF\n", u8::from(reached));
-            assert!(text.starts_with("# HELP tutti_notices_connected ") && text.ends_with(&own), "{text}");
+            let own = format!("\ntutti_notices_connected {}\n", u8::from(reached));
+            assert!(said(&telling).ends_with(&own), "{}", said(&telling));
             assert_eq!(telling.troubles()().is_empty(), reached);
         }
-        assert_eq!(Telling::none().metrics(others)(), "tutti_up 1\n# EOF\n");
+        assert!(!said(&Telling::none()).contains("\ntutti_notices_connected"));
         assert!(Telling::none().troubles()().is_empty());
     }
 }

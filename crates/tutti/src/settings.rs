@@ -16,7 +16,7 @@ mod server;
 pub(crate) use agent::AgentSettings;
 pub(crate) use blobs::BlobsAddress;
 pub(crate) use ingress::IngressSettings;
-pub(crate) use join::JoinSettings;
+pub(crate) use join::{Admission, JoinSettings};
 pub(crate) use node::capacity;
 pub(crate) use notices::NoticesSettings;
 pub(crate) use server::ServerSettings;

@@ -24,6 +24,7 @@ mod lists;
 mod logs;
 mod machines;
 mod members;
+mod metrics;
 mod names;
 mod newest;
 mod nodes;
@@ -103,7 +104,8 @@ pub struct ServerOptions {
     pub logs: Arc<dyn LogSource>,
     /// The routes below `/v2`. They are called only once the caller's right is checked.
     pub registry: axum::Router,
-    /// What `/metrics` answers.
+    /// What `/metrics` answers beside what control knows itself: families of other roles of this process and of its
+    /// store, without the closing line.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What else of this control is not as it should be, one sentence each, for `/v1/status`.
     pub troubles: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
@@ -170,6 +172,8 @@ struct App {
     stopping: CancellationToken,
     /// When it began to answer.
     started: Timestamp,
+    /// Figures are gathered for one asker at a time.
+    gathering: tokio::sync::Mutex<()>,
 }
 
 /// The whole API. It must be called inside a runtime: the watch over tokens starts at once.
@@ -206,5 +210,6 @@ pub fn router(options: ServerOptions) -> axum::Router {
         openapi: OnceLock::new(),
         stopping: options.tasks.stopping(),
         started,
+        gathering: tokio::sync::Mutex::default(),
     }))
 }

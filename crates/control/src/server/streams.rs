@@ -59,6 +59,11 @@ impl Streams {
         Streams { open: Arc::default(), most: usize::MAX, most_of_one: REQUESTS_PER_TOKEN, what, hint }
     }
 
+    /// How many places are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     /// Takes a place for an account, which is a user with all tokens, or a token.
     ///
     /// # Errors

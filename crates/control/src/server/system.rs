@@ -24,12 +24,6 @@ pub(super) async fn openapi(call: Call) -> Answer {
     Ok(reply::ok(app.openapi.get_or_init(|| tutti_api::openapi::document(&app.release))))
 }
 
-/// `GET /metrics`
-pub(super) async fn metrics(call: Call) -> Answer {
-    let text = (call.app.metrics)();
-    Ok(reply::text("application/openmetrics-text; version=1.0.0; charset=utf-8", text))
-}
-
 /// `GET /v1/whoami`
 pub(super) async fn whoami(call: Call) -> Answer {
     let mut who = WhoAmI {

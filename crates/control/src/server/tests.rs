@@ -11,6 +11,7 @@ mod faults;
 mod isolation;
 mod joining;
 mod machines;
+mod metrics;
 mod pools;
 mod quotas;
 mod secrets;
@@ -177,7 +178,7 @@ fn options(objects: &Objects, lines: Arc<Lines>, tasks: &Tasks) -> ServerOptions
         logs: lines,
         registry: axum::Router::new()
             .fallback(|request: axum::extract::Request| async move { request.uri().path().to_owned() }),
-        metrics: Arc::new(|| "tutti_up 1\n# EOF\n".to_owned()),
+        metrics: Arc::new(|| "tutti_up 1\n".to_owned()),
         troubles: Arc::new(|| vec!["a wheel squeaks".to_owned()]),
         artifacts: Arc::new(Pushed),
         release: "0.0.0".to_owned(),

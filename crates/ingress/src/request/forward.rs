@@ -46,6 +46,7 @@ pub(super) async fn to_instance(
             if limit.is_zero() {
                 break;
             }
+            edge.own.retry();
         }
         let (running, busy) = (version.counters.start(), place.load.enter());
         request.headers_mut().insert(TUTTI_VERSION, version.header.clone());
@@ -119,6 +120,9 @@ pub(super) async fn to_upstream(
     let protocol = Protocol::of(request.headers());
     let mut failure = None;
     for address in in_turn(addresses, turn, || edge.clock.now()).take(ATTEMPTS) {
+        if failure.is_some() {
+            edge.own.retry();
+        }
         let resolved = match edge.resolver.resolve(&address.upstream.host, address.upstream.port).await {
             Ok(resolved) => resolved,
             Err(error) => {

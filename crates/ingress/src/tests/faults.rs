@@ -247,6 +247,8 @@ async fn misdirection_is_bounded_and_asks_for_the_tables_anew() {
     .await;
     let (status, _) = problem(world.send(get("web.test", "/")).await).await;
     assert_eq!((status, sent.load(Ordering::SeqCst)), (StatusCode::SERVICE_UNAVAILABLE, 3));
+    let metrics = world.ingress.metrics();
+    assert!(metrics.contains("\ntutti_ingress_retries_total 2\n"), "{metrics}");
     until("the tables are asked for anew", || world.zone.watches.load(Ordering::SeqCst) >= 2).await;
 }
 

@@ -81,6 +81,6 @@ async fn a_file_from_before_there_were_nodes_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tables.json");
     std::fs::write(&file, r#"{"form":1,"tables":[]}"#).unwrap();
-    let last = crate::snapshot::read(&file).unwrap();
+    let (last, _) = crate::snapshot::read(&file).unwrap();
     assert!(last.nodes.is_empty() && last.tables.is_empty());
 }

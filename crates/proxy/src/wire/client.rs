@@ -7,7 +7,7 @@ use super::{
     pieces,
 };
 use crate::{
-    Hop, HopError, HopTarget,
+    Hop, HopError, HopTarget, NodeLink,
     attempt::{self, Attempt},
     upgrade,
 };
@@ -52,11 +52,7 @@ impl WireHop {
     /// The nodes that are out now, and why.
     #[must_use]
     pub fn out(&self) -> Vec<(NodeName, String)> {
-        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        let mut out: Vec<_> =
-            links.values().filter_map(|link| Some((link.node.clone(), link.out()?))).collect();
-        out.sort();
-        out
+        self.links().into_iter().filter_map(|link| Some((link.node, link.out?))).collect()
     }
 
     /// How many nodes it has connections to, or tries to.
@@ -163,6 +159,16 @@ impl Hop for WireHop {
                 Err(HopError::Misdirected { reason, request })
             }
         }
+    }
+
+    fn links(&self) -> Vec<NodeLink> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let mut links: Vec<NodeLink> = links
+            .values()
+            .map(|link| NodeLink { node: link.node.clone(), connections: link.open(), out: link.out() })
+            .collect();
+        links.sort_by(|one, other| one.node.cmp(&other.node));
+        links
     }
 }
 

@@ -1,7 +1,7 @@
 //! All nodes behind one hop: the own one by a call, the others over the wire.
 
 use super::WireHop;
-use crate::{Hop, HopError, HopTarget};
+use crate::{Hop, HopError, HopTarget, NodeLink};
 use http::{Request, Response};
 use std::{pin::Pin, sync::Arc};
 use tutti_base::Body;
@@ -40,5 +40,9 @@ impl Hop for Hops {
             Some((name, local)) if name == node => local.send(node, target, request),
             _ => self.wire.send(node, target, request),
         }
+    }
+
+    fn links(&self) -> Vec<NodeLink> {
+        self.wire.links()
     }
 }

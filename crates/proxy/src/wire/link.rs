@@ -147,6 +147,11 @@ impl Link {
         self.lock().out.clone()
     }
 
+    /// How many connections are open.
+    pub(super) fn open(&self) -> usize {
+        self.lock().open.iter().filter(|connection| connection.takes_requests()).count()
+    }
+
     pub(super) fn is_forgotten(&self) -> bool {
         self.lock().forgotten
     }

@@ -7,11 +7,12 @@ mod postgres;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use std::{sync::Arc, time::Instant};
-use tutti_base::{Random, clock::VirtualClock};
+use tutti_base::{Random, clock::VirtualClock, metrics::Exposition};
 use tutti_model::{Millis, Timestamp};
 use tutti_store::{
-    MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store,
+    LeaseId, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, Txn,
     faulty::Faulty,
+    measured::Measured,
     suite::{self, Failure, Subject},
 };
 
@@ -56,6 +57,42 @@ fn faultless() -> Subject {
     let store: Arc<dyn Store> =
         Arc::new(Faulty::new(store, Random::seeded(1), Arc::new(VirtualClock::default())));
     Subject { store, advance, keep }
+}
+
+/// How often each operation was asked for, by what the figures say.
+fn counted(measured: &Measured, operation: &str) -> u64 {
+    let mut text = Exposition::default();
+    measured.metrics(&mut text);
+    let text = text.into_text();
+    let sample = format!("tutti_store_request_seconds_count{{operation=\"{operation}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&sample)).unwrap_or_default().parse().unwrap_or(0)
+}
+
+/// Measuring changes nothing of a store, and counts what was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_measured_store_keeps_the_contract() {
+    run("measured", || {
+        let Subject { store, advance, keep } = memory();
+        Ok(Subject { store: Arc::new(Measured::new(store)), advance, keep })
+    })
+    .await;
+    let measured = Measured::new(memory().store);
+    let _ = measured.txn(Txn::new().put("a", *b"1")).await;
+    let _ = measured.txn(Txn::new().put("a", *b"2")).await;
+    let _ = measured.get("a").await;
+    let watch = measured.watch("", None).await;
+    let figures = || {
+        let mut text = Exposition::default();
+        measured.metrics(&mut text);
+        text.into_text()
+    };
+    assert_eq!((counted(&measured, "txn"), counted(&measured, "get"), counted(&measured, "list")), (2, 1, 0));
+    assert!(figures().contains("\ntutti_store_watches 1\n"), "{}", figures());
+    drop(watch);
+    assert!(figures().contains("\ntutti_store_watches 0\n"), "{}", figures());
+    // What has no good answer is counted apart too.
+    assert!(measured.keep_alive(LeaseId(77)).await.is_err());
+    assert!(figures().contains("\ntutti_store_failures_total{operation=\"lease\"} 1\n"), "{}", figures());
 }
 
 async fn run(engine: &str, make: impl Fn() -> Result<Subject, Failure> + Sync) {

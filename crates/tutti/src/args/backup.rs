@@ -1,7 +1,10 @@
 //! Flags of `tutti backup`, `tutti restore` and `tutti store recovery-key`.
 
 use super::{common::Given, effective};
-use crate::{backup::Restore, settings::Effective};
+use crate::{
+    backup::{Backup, Restore},
+    settings::Effective,
+};
 use clap::Args;
 use std::path::PathBuf;
 use tutti_model::Problem;
@@ -29,8 +32,12 @@ impl StateArgs {
     /// # Errors
     /// Every fault in every source.
     pub(crate) fn effective(&self) -> Result<Effective, Vec<Problem>> {
-        let given: [Given<'_>; 3] =
-            [("data_dir", &self.data_dir), ("store", &self.store), ("key", &self.key)];
+        self.with(&None)
+    }
+
+    fn with(&self, blobs: &Option<String>) -> Result<Effective, Vec<Problem>> {
+        let given: [Given<'_>; 4] =
+            [("data_dir", &self.data_dir), ("store", &self.store), ("key", &self.key), ("blobs", blobs)];
         effective(&[&given], self.config.as_ref())
     }
 }
@@ -40,9 +47,30 @@ impl StateArgs {
 pub(crate) struct BackupArgs {
     /// The file to write, which is not there yet; - for standard output
     #[arg(value_name = "FILE")]
-    pub(crate) file: String,
+    file: String,
     #[command(flatten)]
-    pub(crate) of: StateArgs,
+    of: StateArgs,
+    /// Put the artifacts that the state refers to into the file, too
+    #[arg(long)]
+    artifacts: bool,
+    /// Where they are, as for tutti server [env: TUTTI_BLOBS] [default: in the data folder]
+    #[arg(long, value_name = "PATH|shared:PATH|s3://BUCKET")]
+    blobs: Option<String>,
+}
+
+impl BackupArgs {
+    /// The effective settings of this command.
+    ///
+    /// # Errors
+    /// Every fault in every source.
+    pub(crate) fn effective(&self) -> Result<Effective, Vec<Problem>> {
+        self.of.with(&self.blobs)
+    }
+
+    /// What was asked.
+    pub(crate) fn asked(&self, print_json: bool) -> Backup {
+        Backup { file: self.file.clone(), artifacts: self.artifacts, print_json }
+    }
 }
 
 /// `tutti restore`.
@@ -52,7 +80,10 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "FILE")]
     file: String,
     #[command(flatten)]
-    pub(crate) of: StateArgs,
+    of: StateArgs,
+    /// Where artifacts are to be, as for tutti server [env: TUTTI_BLOBS] [default: in the data folder]
+    #[arg(long, value_name = "PATH|shared:PATH|s3://BUCKET")]
+    blobs: Option<String>,
     /// File with the recovery key, - for standard input: the cluster's key is then put where --key says
     #[arg(long, value_name = "FILE")]
     recovery_key_file: Option<String>,
@@ -62,8 +93,21 @@ pub(crate) struct RestoreArgs {
 }
 
 impl RestoreArgs {
+    /// The effective settings of this command.
+    ///
+    /// # Errors
+    /// Every fault in every source.
+    pub(crate) fn effective(&self) -> Result<Effective, Vec<Problem>> {
+        self.of.with(&self.blobs)
+    }
+
     /// What was asked.
-    pub(crate) fn asked(&self) -> Restore {
-        Restore { file: self.file.clone(), recovery_key: self.recovery_key_file.clone(), check: self.check }
+    pub(crate) fn asked(&self, print_json: bool) -> Restore {
+        Restore {
+            file: self.file.clone(),
+            recovery_key: self.recovery_key_file.clone(),
+            check: self.check,
+            print_json,
+        }
     }
 }

@@ -7,9 +7,11 @@
 //!
 //! `key` is the key of this file alone, sealed under the cluster's; `recovery` is the cluster's, sealed under the recovery
 //! key. Each piece is sealed for its place: the digest of the first line, its number, and whether it is the last one. So
-//! a file that was cut off, or whose lines were changed, exchanged or taken from another, does not open. What is in the
-//! pieces is [`super`]'s.
+//! a file that was cut off, or whose lines were changed, exchanged or taken from another, does not open. What is in them is
+//! [`super::pieces`]'. Form 2 is written where there are artifacts in it, and form 1 else, so that releases which know no
+//! other read that.
 
+use super::pieces::Piece;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read as _, Write};
 use tutti_base::{Random, sha256};
@@ -17,8 +19,10 @@ use tutti_model::{Digest, ErrorCode, Problem};
 use tutti_seal::{OpenError, SealingKey};
 use zeroize::Zeroizing;
 
-/// The version of this form.
-const VERSION: u32 = 1;
+/// The form of backups without artifacts.
+pub(super) const PLAIN: u32 = 1;
+/// That of those with them.
+pub(super) const WITH_ARTIFACTS: u32 = 2;
 /// Most bytes of a piece before it is sealed: a page of the largest values fits.
 pub(super) const PIECE_BYTES: usize = 20 * 1024 * 1024;
 /// Most bytes of a line: a piece in base64, and what sealing adds.
@@ -27,7 +31,8 @@ const LINE_BYTES: u64 = 28 * 1024 * 1024;
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
-    tutti_backup: u32,
+    #[serde(rename = "tutti_backup")]
+    pub(super) form: u32,
     /// Tells this backup from others.
     pub(super) id: String,
     key: String,
@@ -35,7 +40,7 @@ pub(super) struct Header {
     pub(super) recovery: Option<String>,
 }
 
-fn damaged(why: impl std::fmt::Display) -> Problem {
+pub(super) fn damaged(why: impl std::fmt::Display) -> Problem {
     Problem::invalid(format!("the backup is not whole: {why}"))
         .hint("take another copy of the file, or an older backup")
 }
@@ -64,12 +69,14 @@ pub(super) struct Writer<W> {
     key: SealingKey,
     header: Digest,
     number: u64,
+    form: u32,
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a file that `cluster` opens.
+    /// Begins a file of this form that `cluster` opens.
     pub(super) fn begin(
         mut out: W,
+        form: u32,
         cluster: &SealingKey,
         recovery: Option<String>,
         random: &Random,
@@ -78,15 +85,21 @@ impl<W: Write> Writer<W> {
         random.fill(bytes.as_mut_slice());
         let id = random.uid().to_string();
         let key = cluster.seal(&key_of(&id), bytes.as_slice())?;
-        let header = Header { tutti_backup: VERSION, id, key, recovery };
+        let header = Header { form, id, key, recovery };
         let line = serde_json::to_string(&header).map_err(|error| Problem::internal(error.to_string()))?;
         writeln!(out, "{line}").map_err(|error| unwritten(&error))?;
-        Ok(Writer { out, key: SealingKey::new(&bytes)?, header: sha256::digest(line.as_bytes()), number: 0 })
+        let (key, header) = (SealingKey::new(&bytes)?, sha256::digest(line.as_bytes()));
+        Ok(Writer { out, key, header, number: 0, form })
+    }
+
+    /// Adds the first piece.
+    pub(super) fn first(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.add(bytes, false)
     }
 
     /// Adds a piece.
-    pub(super) fn piece(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        self.add(bytes, false)
+    pub(super) fn piece(&mut self, piece: &Piece) -> Result<(), Problem> {
+        self.add(&piece.encode(self.form)?, false)
     }
 
     /// Adds the last piece, and gives back what was written to.
@@ -120,9 +133,11 @@ pub(super) fn header(from: &mut impl BufRead) -> Result<(Header, Digest), Proble
     let none = || Problem::invalid("this is no backup of Tutti");
     let version: serde_json::Value = serde_json::from_str(&line).map_err(|_| none())?;
     match version.get("tutti_backup").and_then(serde_json::Value::as_u64) {
-        Some(version) if version == u64::from(VERSION) => {}
+        Some(version) if version == u64::from(PLAIN) || version == u64::from(WITH_ARTIFACTS) => {}
         Some(version) => {
-            let text = format!("the backup has form {version}, and this release knows form {VERSION} only");
+            let text = format!(
+                "the backup has form {version}, and this release knows form {PLAIN} and {WITH_ARTIFACTS} only"
+            );
             return Err(Problem::invalid(text).hint("use the release that wrote it"));
         }
         None => return Err(none()),
@@ -189,9 +204,9 @@ mod tests {
     }
 
     fn written() -> Vec<u8> {
-        let mut writer = Writer::begin(Vec::new(), &key(1), None, &Random::seeded(1)).unwrap();
-        writer.piece(b"one").unwrap();
-        writer.piece(b"two").unwrap();
+        let mut writer = Writer::begin(Vec::new(), PLAIN, &key(1), None, &Random::seeded(1)).unwrap();
+        writer.first(b"one").unwrap();
+        writer.first(b"two").unwrap();
         writer.last(b"end").unwrap()
     }
 
@@ -255,10 +270,10 @@ mod tests {
                 Ok(())
             }
         }
-        let problem = Writer::begin(Full, &key(1), None, &Random::seeded(1)).err().unwrap();
+        let problem = Writer::begin(Full, PLAIN, &key(1), None, &Random::seeded(1)).err().unwrap();
         assert_eq!(problem.code, ErrorCode::Unavailable);
         assert!(problem.hint.unwrap().contains("free some space"));
-        let mut writer = Writer::begin(Vec::new(), &key(1), None, &Random::seeded(1)).unwrap();
-        assert!(writer.piece(&vec![0; PIECE_BYTES + 1]).is_err());
+        let mut writer = Writer::begin(Vec::new(), PLAIN, &key(1), None, &Random::seeded(1)).unwrap();
+        assert!(writer.first(&vec![0; PIECE_BYTES + 1]).is_err());
     }
 }

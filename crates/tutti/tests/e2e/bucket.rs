@@ -4,7 +4,7 @@
 #[path = "../../../registry/src/bucket/tests/moto.rs"]
 pub mod moto;
 
-use crate::harness::{request, wait_until};
+use crate::harness::{guest, request, wait_until};
 use crate::members::{World, free_port};
 use moto::{KEYS, Moto};
 use std::net::SocketAddr;
@@ -83,3 +83,29 @@ fn controls_share_a_bucket_and_outlive_it() {
 
 /// The exit code of what cannot be done just now.
 const UNAVAILABLE: i32 = 10;
+
+#[test]
+fn a_backup_takes_artifacts_from_a_bucket_and_puts_them_into_another() {
+    let Some(moto) = Moto::start() else { return };
+    moto.make("tutti");
+    let Some(world) = World::with_bucket(BUCKET, environment(&moto)) else { return };
+    let mut server = world.server("c1", &["--init"]);
+    server.ready();
+    world.ok(&["domain", "create", "example.com"]);
+    let file = world.path("hello.wasm");
+    std::fs::copy(guest("hello-wasm/hello_wasm.wasm"), &file).unwrap();
+    world.ok(&["push", "--no-wait", file.to_str().unwrap(), "example.com:web@1.0"]);
+
+    let (store, key, backup) = (world.store(), world.text("c1.key"), world.text("backup"));
+    let of = ["--store", &store, "--key", &key, "--blobs", BUCKET, "--data-dir", &world.text("of-backup")];
+    let told = world.json(&[&["backup", "--artifacts", &backup], &of[..]].concat());
+    assert_eq!(told["artifacts"]["missing"], serde_json::json!([]), "{told}");
+    assert!(told["artifacts"]["blobs"].as_u64() >= Some(3), "{told}");
+
+    let (other, data) = ("s3://tutti/clouds/two", world.text("restored"));
+    let to = ["--key", &key, "--blobs", other, "--data-dir", &data];
+    let told = world.json(&[&["restore", &backup], &to[..]].concat());
+    assert_eq!(told["artifacts"]["missing"], serde_json::json!([]), "{told}");
+    let listed = moto.send("GET", "/tutti?list-type=2&prefix=clouds/two/blobs/sha256/", b"");
+    assert_eq!(Some(listed.matches("<Key>").count() as u64), told["artifacts"]["blobs"].as_u64(), "{listed}");
+}

@@ -42,6 +42,22 @@ impl Engine {
         }
     }
 
+    /// Starts one that tests are not to use: etcd beside a file, PostgreSQL beside etcd, and a file beside PostgreSQL, or
+    /// where the other is not installed.
+    pub fn another() -> Engine {
+        match std::env::var(VARIABLE).as_deref() {
+            Ok("etcd") => Server::durable().map_or(Engine::File, |server| {
+                let address = server.database();
+                Engine::Postgres { _server: server, address }
+            }),
+            Ok("postgres") => Engine::File,
+            _ => Cluster::start(1, &[]).map_or(Engine::File, |cluster| {
+                cluster.wait_for_leader();
+                Engine::Etcd(cluster)
+            }),
+        }
+    }
+
     /// What `TUTTI_STORE` is to say; nothing for the file that is the default.
     pub fn address(&self) -> Option<String> {
         match self {

@@ -133,6 +133,11 @@ impl Cloud {
         self.data_dir.clone()
     }
 
+    /// Where its state is, if not in its folder.
+    pub fn store(&self) -> Option<String> {
+        self.engine.address()
+    }
+
     /// Lets it keep everything elsewhere from its next start on.
     pub fn move_to(&mut self, data_dir: &Path) {
         self.data_dir = data_dir.to_owned();

@@ -88,6 +88,11 @@ impl World {
         Some(world)
     }
 
+    /// Where the state is.
+    pub fn store(&self) -> String {
+        self.etcd.address().to_string()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
