@@ -24,7 +24,12 @@ mod tests;
 mod turn;
 mod watch;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch::Sender},
@@ -46,6 +51,8 @@ pub struct IngressOptions {
     pub name: String,
     /// The bound HTTP port.
     pub http: TcpListener,
+    /// The addresses by which clients reach it, where they are others than it listens on.
+    pub public: Vec<IpAddr>,
     /// The way to nodes.
     pub hop: Arc<dyn Hop>,
     /// Where nodes in other processes are reached, for `hop`: kept up to date from here.
@@ -76,6 +83,7 @@ pub struct Ingress {
 struct Edge {
     name: String,
     address: String,
+    public: Vec<IpAddr>,
     tables: table::Tables,
     hop: Arc<dyn Hop>,
     nodes: Arc<NodeBook>,
@@ -109,6 +117,7 @@ impl Ingress {
         let edge = Edge {
             name: options.name,
             address: address.to_string(),
+            public: options.public,
             tables: table::Tables::default(),
             hop: options.hop,
             nodes: options.nodes,

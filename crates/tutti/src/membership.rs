@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Write as _},
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -144,6 +145,11 @@ impl Membership {
             write(&self.folder, MEMBERSHIP, &self.kept)?;
         }
         Ok(self)
+    }
+
+    /// The addresses that it is reached at, where it says addresses and not names.
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.kept.addresses.iter().filter_map(|address| address.host().parse().ok()).collect()
     }
 
     /// How this machine reaches other members.

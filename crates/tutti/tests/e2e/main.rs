@@ -24,6 +24,7 @@ mod bootstrap;
 mod bucket;
 mod crash;
 mod debug;
+mod dns;
 mod domains;
 mod engine;
 mod etcd;
