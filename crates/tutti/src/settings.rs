@@ -17,7 +17,7 @@ mod store;
 
 pub(crate) use agent::AgentSettings;
 pub(crate) use blobs::BlobsAddress;
-pub(crate) use dns::DnsSettings;
+pub(crate) use dns::{DnsSettings, dns_name};
 pub(crate) use ingress::IngressSettings;
 pub(crate) use join::JoinSettings;
 pub(crate) use node::capacity;

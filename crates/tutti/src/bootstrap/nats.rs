@@ -69,14 +69,15 @@ pub(super) fn unit(spec: &Spec, files: &mut SecretValues) -> Unit {
         format!("    nats-route://{name}:{password}@{at}\n")
     });
     let user = |who: Who, publish: &str| {
+        // In quotes: one that begins with digits would be read as a number.
         let (name, password) = (who.name(), who.password(spec));
         format!(
-            "    {{ user: {name}, password: {password}, permissions: {{ publish: {publish}, subscribe: \"tutti.>\" }} }}\n"
+            "    {{ user: {name}, password: \"{password}\", permissions: {{ publish: {publish}, subscribe: \"tutti.>\" }} }}\n"
         )
     };
     let text = format!(
         "listen: \"0.0.0.0:{PORT}\"\nauthorization {{\n  users: [\n{}{}  ]\n}}\ncluster {{\n  name: tutti\n  listen: \"0.0.0.0:{ROUTES}\"\n  \
-         authorization {{ user: {}, password: {} }}\n  routes: [\n{}  ]\n}}\n",
+         authorization {{ user: {}, password: \"{}\" }}\n  routes: [\n{}  ]\n}}\n",
         user(Who::Control, "\"tutti.>\""),
         // An empty list would let it publish everything.
         user(Who::Other, "{ deny: \">\" }"),
@@ -96,5 +97,7 @@ pub(super) fn unit(spec: &Spec, files: &mut SecretValues) -> Unit {
         environment,
         reads: vec![configuration],
         port: PORT,
+        at: None,
+        udp: false,
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct DnsSettings {
 }
 
 /// A DNS name of letters, digits and hyphens, in lower case and without the root's dot.
-pub(super) fn dns_name(text: &str) -> Option<String> {
+pub(crate) fn dns_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_label = |label: &str| {
