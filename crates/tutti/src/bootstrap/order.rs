@@ -201,6 +201,7 @@ fn common(spec: &Spec, host: &Host, port: u16) -> BTreeMap<&'static str, String>
     ]);
     if spec.notices {
         common.insert("TUTTI_NOTICES", nats::address(spec));
+        common.insert(nats::CA, nats::root());
         common.insert(nats::CREDENTIALS, nats::file(nats::Who::Other));
     }
     common

@@ -9,6 +9,7 @@ use crate::{
 };
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -338,6 +339,22 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
         if status.code == 0 && !status.out.contains("NATS") { Ok(()) } else { Err(format!("{status:?}")) }
     });
 
+    // NATS takes nobody without TLS, and its servers have found each other by it.
+    for host in &HOSTS[..3] {
+        let nats = std::net::TcpStream::connect((hosts.address(host), 4222)).unwrap();
+        let mut hello = String::new();
+        BufReader::new(nats).read_line(&mut hello).unwrap();
+        assert!(hello.contains("\"tls_required\":true"), "{host}: {hello}");
+        let log = fs::read_to_string(hosts.root(host).join("var/log/tutti/tutti-nats.log")).unwrap();
+        for other in HOSTS[..3].iter().filter(|other| *other != host) {
+            let of_other = format!("] {}:", hosts.address(other));
+            let came = |line: &str| line.contains(&of_other) && line.ends_with("Route connection created");
+            assert!(log.lines().any(came), "{host}: {log}");
+        }
+        // What one side would say of the other's certificate.
+        assert!(!log.contains("x509") && !log.contains("certificate"), "{host}: {log}");
+    }
+
     // The same again changes nothing.
     let again = hosts.bootstrap(hosts.address("op1"), "");
     assert!(again.code == 0 && again.out.contains("nothing was changed"), "{again:?}");
@@ -349,9 +366,22 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
     assert_eq!(lines, 0, "{again:?}");
 
     // What ends is started again, and another word in the file reaches what it is for.
-    let killed = Command::new("pkill").args(["-9", "-f", "/usr/local/bin/tutti agent"]).status().unwrap();
-    assert!(killed.success());
+    for host in &HOSTS[3..] {
+        assert_eq!(hosts.net.machine(host).crash("/usr/local/bin/tutti agent"), 1, "{host}");
+    }
     hosts.serves();
+    // A control that starts has its certificate made anew, and NATS beside it reads that.
+    let log = hosts.root("op1").join("var/log/tutti/tutti-nats.log");
+    let reloads = || fs::read_to_string(&log).unwrap_or_default().matches("Reloaded: tls").count();
+    let before = reloads();
+    assert_eq!(hosts.net.machine("op1").crash("/usr/local/bin/tutti server"), 1);
+    wait_until("NATS has the new certificate", || {
+        if reloads() > before { Ok(()) } else { Err(fs::read_to_string(&log).unwrap_or_default()) }
+    });
+    wait_until("all is well again, NATS included", || {
+        let status = hosts.tutti(&["status"]);
+        if status.code == 0 && !status.out.contains("NATS") { Ok(()) } else { Err(format!("{status:?}")) }
+    });
     let text = fs::read_to_string(hosts.path("cluster.toml")).unwrap();
     fs::write(hosts.path("cluster.toml"), format!("{text}labels = [\"disk=ssd\"]\n")).unwrap();
     let changed = hosts.bootstrap(hosts.address("op1"), "");

@@ -125,7 +125,14 @@ fn with_nats_control_tells_and_all_others_only_hear() {
     let (operator, worker) = (files(&orders[0]), files(&orders[2]));
     assert!(operator["/etc/tutti/server.env"].contains("CREDENTIALS=/etc/tutti/nats-control.credentials\n"));
     assert!(operator["/etc/tutti/ingress.env"].contains("CREDENTIALS=/etc/tutti/nats-reader.credentials\n"));
-    assert!(worker["/etc/tutti/agent.env"].contains("TUTTI_NOTICES=nats://10.0.0.1:4222,[fd00::2]:4222\n"));
+    assert!(worker["/etc/tutti/agent.env"].contains("TUTTI_NOTICES=tls://10.0.0.1:4222,[fd00::2]:4222\n"));
+    assert!(worker["/etc/tutti/agent.env"].contains("TUTTI_NOTICES_CA=/var/lib/tutti/member/root.pem\n"));
+    // For clients and between its servers; where there is a certificate to show, there is TLS and nothing else.
+    assert_eq!(
+        operator["/etc/tutti/nats.conf"].matches("cert_file: \"/var/lib/tutti/member/chain.pem\"").count(),
+        2
+    );
+    assert_eq!(operator["/etc/tutti/nats.conf"].matches("verify: true").count(), 1);
     assert!(!worker.contains_key("/etc/tutti/nats-control.credentials"), "a worker could tell");
     assert_eq!(worker["/etc/tutti/nats-reader.credentials"], operator["/etc/tutti/nats-reader.credentials"]);
     let password = operator["/etc/tutti/nats-control.credentials"].trim().strip_prefix("control:").unwrap();
