@@ -5,7 +5,7 @@
     arrows.py --self-test  shows that each rule can fail
 
 An arrow that is not in the table is refused, so a new one is a decision that a reader of the change sees. Role crates
-(control, agent, ingress, registry, cli) never use each other: they meet in `api` types and in small traits, and only
+(control, agent, ingress, dns, registry, cli) never use each other: they meet in `api` types and in small traits, and only
 the binary `tutti` wires them and names concrete engines and drivers.
 """
 
@@ -37,12 +37,13 @@ ARROWS = {
     "control": {"api", "pki", "store", "plan", "proto", "seal", "base", "model"},
     "agent": {"api", "pki", "isolate", "logs", "proxy", "plan", "seal", "base", "model"},
     "ingress": {"api", "pki", "proxy", "proto", "base", "model"},
+    "dns": {"api", "plan", "base", "model"},
     "registry": {"isolate", "base", "model"},
     "resolve": {"api", "model"},
     "cli": {"api", "pki", "proto", "base", "model"},
     # The wiring.
     "tutti": {
-        "control", "agent", "ingress", "registry", "resolve", "cli",
+        "control", "agent", "ingress", "dns", "registry", "resolve", "cli",
         "isolate-wasm", "isolate-linux",
         "api", "pki", "store", "plan", "proxy", "logs", "notices", "isolate", "seal", "base", "model",
     },
@@ -64,6 +65,7 @@ OWNERS = {
     "rusqlite": {"store"},
     "tokio-postgres": {"store"},
     "hickory-resolver": {"resolve"},
+    "hickory-proto": {"dns"},
     "aws-lc-rs": {"seal"},
     "landlock": {"isolate-linux"},
     "seccompiler": {"isolate-linux"},

@@ -49,7 +49,7 @@ run_logged() {
 install_tools() {
     need_build_tools
     need_components fmt=rustfmt clippy=clippy
-    need_packages curl=curl openssl=openssl wrk=wrk python3=python3 etcd=etcd-server ip=iproute2 nsenter=util-linux mount=mount \
+    need_packages curl=curl openssl=openssl wrk=wrk dig=bind9-dnsutils python3=python3 etcd=etcd-server ip=iproute2 nsenter=util-linux mount=mount \
         sshd=openssh-server ssh=openssh-client systemd-analyze=systemd nats-server=nats-server
     need_postgresql
     need_python_tools

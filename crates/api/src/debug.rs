@@ -1,7 +1,8 @@
 //! What roles say of themselves to whoever looks for why nothing moves: a control how its loops fare, an agent what it
-//! runs, an ingress what it routes by.
+//! runs, an ingress what it routes by, a DNS server what it answers by.
 
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use tutti_model::{
     InstanceId, Millis, Resource, Timestamp, VersionRef,
     instance::{Goal, InstanceState},
@@ -70,7 +71,7 @@ pub struct LoopError {
     pub text: String,
 }
 
-/// Where an agent and an ingress answer on their own sockets: a `GET` is answered with an [`Inspection`].
+/// Where an agent, an ingress and a DNS server answer on their own sockets: a `GET` is answered with an [`Inspection`].
 pub const INSPECT: &str = "/v1/inspect";
 
 /// What a role does, as it knows it itself: also while control is away.
@@ -81,6 +82,8 @@ pub enum Inspection {
     Agent(AgentInspection),
     /// An ingress.
     Ingress(IngressInspection),
+    /// A DNS server.
+    Dns(DnsInspection),
 }
 
 /// What an agent runs.
@@ -162,4 +165,27 @@ pub struct InspectedNode {
     /// Why nothing is sent there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<String>,
+}
+
+/// What a DNS server answers by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsInspection {
+    /// What it is called.
+    pub name: NodeName,
+    /// Its release.
+    pub release: String,
+    /// Where it listens.
+    pub dns: String,
+    /// Where it looks for control.
+    pub control: String,
+    /// Whether control has told it hosts and ingresses since it started; else it answers by those of its folder.
+    pub told: bool,
+    /// The names that it answers for, with all below.
+    pub zones: Vec<String>,
+    /// Hosts below them that services answer to.
+    pub hosts: Vec<String>,
+    /// Where they lead.
+    pub addresses: Vec<IpAddr>,
+    /// Questions that it was asked since it started, over UDP and TCP.
+    pub questions: u64,
 }

@@ -85,6 +85,8 @@ pub fn parameters(operation: &str) -> &'static [Parameter] {
         "watch_zone_members"
         | "watch_zone_tables"
         | "watch_zone_nodes"
+        | "watch_zone_hosts"
+        | "watch_zone_ingresses"
         | "watch_zone_node"
         | "watch_node_instances" => OF_ZONE,
         _ => &[],
@@ -115,9 +117,8 @@ fn request(operation: &str) -> Option<&'static str> {
         "set_pool" => "SetPool",
         "set_secret" => "SetSecret",
         "preload_version" => "Preload",
-        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" | "tell_figures" => {
-            "Anything"
-        }
+        "register_node" | "heartbeat_node" | "report_instances" | "report_ingress" | "report_dns"
+        | "tell_figures" => "Anything",
         _ => return None,
     })
 }
@@ -147,9 +148,8 @@ fn answer(operation: &Operation) -> Good {
         "explain" => Good::Json("Explanation", 200),
         "logs" => Good::Lines,
         "read_blob" => Good::Bytes,
-        "register_node" | "report_instances" | "report_ingress" | "leave_ingress" | "tell_figures" => {
-            Good::Nothing
-        }
+        "register_node" | "report_instances" | "report_ingress" | "leave_ingress" | "report_dns"
+        | "tell_figures" => Good::Nothing,
         id if id.starts_with("watch_") => Good::Events,
         "create_token" | "create_user" => Good::Json("CreatedToken", 201),
         "create_join_token" => Good::Json("CreatedJoinToken", 201),
@@ -241,7 +241,9 @@ const fn right(right: Right) -> &'static str {
         Right::Own => "Needs the role owner in the object's domain, or admin.",
         Right::Admin => "Needs the role admin.",
         Right::Join => "Needs a join token as bearer, or the machine's control socket.",
-        Right::Node => "For agents and ingresses, over the machine's control socket; no token may.",
+        Right::Node => {
+            "For agents, ingresses and DNS servers, over the machine's control socket; no token may."
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Right {
     Admin,
     /// A machine that wants to be a member: a join token, or whoever holds the control socket.
     Join,
-    /// The node or ingress itself: its certificate, or whoever holds the machine's control socket; never a token.
+    /// The node, ingress or DNS server itself: its certificate, or whoever holds the machine's control socket; never a token.
     Node,
 }
 
@@ -443,6 +443,21 @@ pub static OPERATIONS: &[Operation] = &[
         Right::Node,
         "Streams the nodes and their changes.",
     ),
+    op(
+        "watch_zone_hosts",
+        Method::GET,
+        "/v1/zone/hosts",
+        Right::Node,
+        "Streams the hosts that services answer to, as tables without what serves them.",
+    ),
+    op(
+        "watch_zone_ingresses",
+        Method::GET,
+        "/v1/zone/ingresses",
+        Right::Node,
+        "Streams the living ingresses, with where they are reached.",
+    ),
+    op("report_dns", Method::PUT, "/v1/zone/dns/{name}", Right::Node, "Says that a DNS server lives."),
     op(
         "watch_zone_node",
         Method::GET,

@@ -119,6 +119,16 @@ pub struct IngressReport {
     pub stats: Vec<ServiceStats>,
 }
 
+/// What a DNS server says every three seconds. Not stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsReport {
+    /// Its name: that of its machine.
+    pub server: NodeName,
+    /// Its release.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
+}
+
 /// What nodes and ingresses told one control lately, for the others: who leads decides by all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Figures {
@@ -126,6 +136,9 @@ pub struct Figures {
     pub nodes: Vec<(NodeName, NodeHeartbeat)>,
     /// The last report of each ingress.
     pub ingresses: Vec<IngressReport>,
+    /// The last report of each DNS server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<DnsReport>,
     /// The release of the control that tells.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub release: String,
@@ -212,7 +225,9 @@ mod tests {
         decodes::<InstanceReport>(json!({ "instance": instance, "status": { "state": "ready" } }));
         decodes::<NodeHeartbeat>(heartbeat.clone());
         decodes::<IngressReport>(report.clone());
-        decodes::<Figures>(json!({ "nodes": [["a", heartbeat]], "ingresses": [report] }));
+        decodes::<DnsReport>(json!({ "server": "a" }));
+        let dns = json!([{ "server": "a", "release": "1" }]);
+        decodes::<Figures>(json!({ "nodes": [["a", heartbeat]], "ingresses": [report], "dns": dns }));
         decodes::<Join>(json!({ "member": "a", "roles": ["agent"], "request": "" }));
         decodes::<Renew>(json!({ "request": "" }));
     }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
-use tutti_api::zone::{Figures, IngressReport, InstanceFigures, NodeFigures, NodeHeartbeat};
+use tutti_api::zone::{DnsReport, Figures, IngressReport, InstanceFigures, NodeFigures, NodeHeartbeat};
 use tutti_model::{
     DeploymentId, InstanceId, Millis, ServiceRef, Timestamp, VersionName,
     ingress::IngressSpec,
@@ -42,6 +42,7 @@ struct Shared {
 struct State {
     nodes: BTreeMap<NodeName, Node>,
     ingresses: BTreeMap<String, Ingress>,
+    dns: BTreeMap<NodeName, DnsServer>,
     /// When each other control last told anything, and its release.
     controls: BTreeMap<NodeName, (Timestamp, String)>,
     /// What ingresses that have left had counted, so that sums never go back.
@@ -60,6 +61,14 @@ struct Node {
     measured: Option<(Timestamp, NodeFigures)>,
     /// What keeps its presence.
     lease: Option<LeaseId>,
+}
+
+#[derive(Debug)]
+struct DnsServer {
+    heard: Timestamp,
+    /// Whether it was another control that heard it.
+    is_told: bool,
+    release: String,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +101,7 @@ impl Observed {
         let state = State {
             nodes: BTreeMap::new(),
             ingresses: BTreeMap::new(),
+            dns: BTreeMap::new(),
             controls: BTreeMap::new(),
             departed: HashMap::new(),
             baselines: BTreeMap::new(),
@@ -150,9 +160,13 @@ impl Observed {
                 stats: stats.clone(),
             })
         });
+        let dns = state.dns.iter().filter(|(_, server)| !server.is_told && is_fresh(server.heard));
+        let dns =
+            dns.map(|(name, server)| DnsReport { server: name.clone(), release: server.release.clone() });
         Figures {
             nodes: nodes.map(|(name, node)| (name.clone(), node.heartbeat.clone())).collect(),
             ingresses: ingresses.collect(),
+            dns: dns.collect(),
             release: String::new(),
         }
     }
@@ -193,6 +207,18 @@ impl Observed {
         state.nodes.iter().filter_map(|(name, node)| Some((name.clone(), at(node)?))).collect()
     }
 
+    /// Notes that a DNS server said to this control that it lives.
+    pub fn dns_said(&self, now: Timestamp, report: &DnsReport) {
+        let server = DnsServer { heard: now, is_told: false, release: report.release.clone() };
+        self.state().dns.insert(report.server.clone(), server);
+    }
+
+    /// When the DNS server of a machine was last heard, here or by another control, and its release.
+    #[must_use]
+    pub fn dns_heard(&self, machine: &NodeName) -> Option<(Timestamp, String)> {
+        self.state().dns.get(machine).map(|server| (server.heard, server.release.clone()))
+    }
+
     /// What a node last measured, and when that came.
     #[must_use]
     pub fn measured(&self, node: &NodeName) -> Option<(Timestamp, NodeFigures)> {
@@ -225,6 +251,14 @@ impl Observed {
             let measured = measured(now, heartbeat, known);
             let node = Node { heard: now, is_told: true, heartbeat: heartbeat.clone(), measured, lease };
             state.nodes.insert(name.clone(), node);
+        }
+        for report in &figures.dns {
+            let mut state = self.state();
+            let known = state.dns.get(&report.server);
+            if known.is_none_or(|server| server.is_told || now.since(server.heard) > FRESH) {
+                let server = DnsServer { heard: now, is_told: true, release: report.release.clone() };
+                state.dns.insert(report.server.clone(), server);
+            }
         }
         for report in &figures.ingresses {
             let is_heard_here =
@@ -461,6 +495,9 @@ mod tests {
         assert_eq!((answers(&first), answers(&second)), (5, 5));
         assert_eq!(second.running(&service), 3);
         assert!(second.last_heartbeat(&"n1".parse().unwrap()).is_some());
+        first.dns_said(at(1), &DnsReport { server: "d1".parse().unwrap(), release: "1".into() });
+        second.told(at(1), &first.fresh(at(1)));
+        assert_eq!(second.dns_heard(&"d1".parse().unwrap()), Some((at(1), "1".to_owned())));
         // What it was told it does not tell on, and what came long ago neither does.
         assert_eq!(second.fresh(at(1)), Figures::default());
         assert_eq!(first.fresh(at(5)), Figures::default());

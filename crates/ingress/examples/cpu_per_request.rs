@@ -144,6 +144,7 @@ async fn ingress(upstream: SocketAddr) -> Outcome<(Arc<Ingress>, Tasks)> {
     let options = IngressOptions {
         name: "bench".into(),
         http: TcpListener::bind("127.0.0.1:0").await?,
+        public: Vec::new(),
         hop: Arc::new(Straight(Pool::new(PoolOptions::default()), upstream)),
         nodes: Arc::default(),
         zone: Arc::new(OneTable(table)),

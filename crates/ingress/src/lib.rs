@@ -26,7 +26,7 @@ mod turn;
 mod watch;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -57,6 +57,8 @@ pub struct IngressOptions {
     pub name: String,
     /// The bound HTTP port.
     pub http: TcpListener,
+    /// The addresses by which clients reach it, where they are others than it listens on.
+    pub public: Vec<IpAddr>,
     /// The way to nodes.
     pub hop: Arc<dyn Hop>,
     /// Where nodes in other processes are reached, for `hop`: kept up to date from here.
@@ -87,6 +89,7 @@ pub struct Ingress {
 struct Edge {
     name: String,
     address: String,
+    public: Vec<IpAddr>,
     tables: table::Tables,
     hop: Arc<dyn Hop>,
     nodes: Arc<NodeBook>,
@@ -156,6 +159,7 @@ impl Ingress {
         let edge = Edge {
             name: options.name,
             address: address.to_string(),
+            public: options.public,
             tables: table::Tables::default(),
             hop: options.hop,
             nodes: options.nodes,

@@ -54,7 +54,11 @@ async fn tell(edge: &Edge) -> Result<(), tutti_model::Problem> {
     let reached = *edge.reached.borrow();
     let report = IngressReport {
         ingress: edge.name.clone(),
-        spec: IngressSpec { http: edge.address.clone(), release: env!("CARGO_PKG_VERSION").to_owned() },
+        spec: IngressSpec {
+            http: edge.address.clone(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: edge.public.clone(),
+        },
         reached,
         stats: edge.tables.stats(),
     };

@@ -96,3 +96,7 @@ pub const EVENT_TEXT_BYTES: usize = 1024;
 pub const EVENT_BYTES: usize = 12 * 1024;
 /// Ends of one instance that have an event each; of further ones only those have that double their number.
 pub const EVENT_ENDS: u32 = 4;
+/// Most addresses that an ingress says it is reached at.
+pub const INGRESS_ADDRESSES: usize = 8;
+/// Most addresses that one name leads to: in an answer over TCP they all have room, and no client tries more.
+pub const NAME_ADDRESSES: usize = 256;

@@ -2,9 +2,10 @@
 
 mod backup;
 mod common;
+mod dns;
 mod ingress;
 
-pub(crate) use ingress::IngressArgs;
+pub(crate) use {dns::DnsArgs, ingress::IngressArgs};
 
 use crate::{
     bootstrap::{BootstrapArgs, Verb},
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Join(JoinArgs),
     /// Run another ingress of a cloud on this machine: a way in that serves on while control is away
     Ingress(IngressArgs),
+    /// Answer for the names of a cloud: a DNS server that answers on while control is away
+    Dns(DnsArgs),
     /// Write the state of a cloud into one encrypted file, while it runs or not
     Backup(BackupArgs),
     /// Fill an empty store from a backup
@@ -178,7 +181,7 @@ impl ServerArgs {
 /// `tutti join`. A flag wins over its variable, and that over `tutti.toml`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Then start what the machine was admitted for: tutti agent, tutti ingress, tutti server. The token \
+Then start what the machine was admitted for: tutti agent, ingress, dns, server. The token \
 comes from tutti token create --node and is given with --token, where others see it in the list of \
 processes while this runs, or in TUTTI_JOIN_TOKEN. On a control's own machine its owner needs none: \
 tutti join unix:/PATH/control.sock --role ROLE admits it for more, or another of its member folders.")]
@@ -311,10 +314,15 @@ pub(crate) fn rows(effective: &Effective) -> Vec<(String, String, String)> {
     rows.map(|(setting, value, origin)| {
         // What lies in the data folder unless said otherwise is shown by what that means.
         let value = match (&*value, setting.key) {
-            ("", "agent.control" | "ingress.control") => "in the data folder of tutti dev".to_owned(),
+            ("", "agent.control" | "ingress.control" | "dns.control") => {
+                "in the data folder of tutti dev".to_owned()
+            }
             ("", "resolver") => "this machine's".to_owned(),
             ("", "s3.endpoint") => "$AWS_ENDPOINT_URL, else Amazon's".to_owned(),
             ("", "s3.region") => "$AWS_REGION, else us-east-1".to_owned(),
+            ("", "ingress.public") => "where it listens".to_owned(),
+            ("", "dns.names") => "none".to_owned(),
+            ("", "dns.name_servers") => "this one".to_owned(),
             ("", "notices") => "none".to_owned(),
             ("", "notices_credentials") => "none".to_owned(),
             ("", "notices_ca") => "this machine's".to_owned(),

@@ -218,10 +218,17 @@ async fn check(spec: &Spec) -> Result<(Vec<(Remote<'_>, Found)>, Option<String>)
     Err(faults)
 }
 
-/// Why a name does not lead to an operator.
+/// Why a name does not lead to an operator. Where the operators themselves are to answer for it, it may lead nowhere before
+/// they do.
 fn leads_here(spec: &Spec, name: &str) -> Option<Problem> {
     let found: Vec<_> = match (name, order::API_PORT).to_socket_addrs() {
         Ok(found) => found.map(|address| address.ip()).collect(),
+        Err(error) if spec.dns.is_some() => {
+            crate::parts::say(&format!(
+                "the name {name} is not found from here yet ({error}): have the domain above it delegate it to the operators"
+            ));
+            return None;
+        }
         Err(error) => {
             return Some(Problem::unavailable(format!("the name {name} cannot be looked up: {error}")));
         }

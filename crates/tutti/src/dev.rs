@@ -184,6 +184,7 @@ impl Parts {
         let ingress = Ingress::new(IngressOptions {
             name: ingress_name(settings),
             http,
+            public: Vec::new(),
             hop: Arc::new(Hops::new(
                 Some((settings.node.clone(), agent.node_proxy())),
                 WireHop::new(Arc::clone(&nodes), Arc::new(Sockets), self.0.random.clone()),

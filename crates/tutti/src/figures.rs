@@ -66,12 +66,18 @@ pub(crate) fn tell(
 /// What goes into one request each: what an ingress says is as much as may stand in one, and what a node says at most
 /// 200 KiB. There is always one, which says that this control lives.
 fn parts(figures: Figures) -> Vec<Figures> {
-    let of =
-        |nodes: &[_], ingresses| Figures { nodes: nodes.to_vec(), ingresses, release: RELEASE.to_owned() };
-    let Figures { nodes, ingresses, .. } = figures;
+    let of = |nodes: &[_], ingresses| Figures {
+        nodes: nodes.to_vec(),
+        ingresses,
+        dns: Vec::new(),
+        release: RELEASE.to_owned(),
+    };
+    // DNS servers say two words each, and go with the first.
+    let Figures { nodes, ingresses, mut dns, .. } = figures;
     let (first, others) = nodes.split_at(nodes.len().min(NODES_TOLD));
     let of_nodes = std::iter::once(first).chain(others.chunks(NODES_TOLD)).map(|nodes| of(nodes, Vec::new()));
-    of_nodes.chain(ingresses.into_iter().map(|report| of(&[], vec![report]))).collect()
+    let parts = of_nodes.chain(ingresses.into_iter().map(|report| of(&[], vec![report])));
+    parts.map(|part| Figures { dns: std::mem::take(&mut dns), ..part }).collect()
 }
 
 /// One client for each other control, made anew where its address has changed.
@@ -106,7 +112,7 @@ fn client(name: &NodeName, address: &HostPort, dial: &MemberDial) -> Result<Clie
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tutti_api::zone::NodeHeartbeat;
+    use tutti_api::zone::{DnsReport, NodeHeartbeat};
 
     #[test]
     fn something_is_told_always_and_not_too_much_at_once() {
@@ -116,6 +122,9 @@ mod tests {
             assert!(parts.iter().all(|part| part.release == RELEASE));
             parts.iter().map(|part| part.nodes.len()).collect::<Vec<_>>()
         };
+        let report = DnsReport { server: "d1".parse().unwrap(), release: String::new() };
+        let parts = parts(Figures { dns: vec![report.clone()], ..Figures::default() });
+        assert_eq!(parts.iter().map(|part| part.dns.clone()).collect::<Vec<_>>(), [vec![report]]);
         assert_eq!(told(0), [0]);
         assert_eq!(told(NODES_TOLD), [NODES_TOLD]);
         assert_eq!(told(NODES_TOLD + 1), [NODES_TOLD, 1]);

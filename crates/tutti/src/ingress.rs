@@ -8,13 +8,12 @@ use crate::{
     folder::DataFolder,
     membership::Membership,
     node_api, notices,
-    parts::{bind, listen, no_socket, say},
+    parts::{bind, control_of_this_machine, listen, say},
     settings::IngressSettings,
     stop::Stop,
 };
 use serde_json::json;
 use std::{
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -25,10 +24,10 @@ use tutti_api::{
     client::ZoneClient,
     debug::{INSPECT, Inspection},
 };
-use tutti_base::{Clock, Random, SystemClock, Tasks, socket};
+use tutti_base::{Clock, Random, SystemClock, Tasks};
 use tutti_control::server;
 use tutti_ingress::{Ingress, IngressOptions};
-use tutti_model::{ErrorCode, Problem, member::MachineRole, name::NodeName, node::RoleAddress};
+use tutti_model::{Problem, member::MachineRole, name::NodeName, node::RoleAddress};
 use tutti_proxy::{
     serve::Limits,
     wire::{Dial, Members, NodeBook, Sockets, WireHop},
@@ -92,20 +91,9 @@ impl Ways {
     /// Over sockets of this machine.
     ///
     /// # Errors
-    /// `invalid` for a control on another machine, `forbidden` if another user listens where control should. A control
-    /// that is away may come back.
+    /// As of [`control_of_this_machine`].
     async fn of_this_machine(control: &RoleAddress, name: NodeName) -> Result<Ways, Problem> {
-        let RoleAddress::Socket(path) = control else { return Err(no_socket(control)) };
-        match socket::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let text = format!("control at {control} is not this user's: {error}");
-                return Err(Problem::new(ErrorCode::Forbidden, text).hint(
-                    "run the ingress as the user that runs tutti dev, or name another with --control",
-                ));
-            }
-            Ok(_) | Err(_) => {}
-        }
-        let zone = Arc::new(ZoneClient::new(Client::over_socket(path)));
+        let zone = Arc::new(ZoneClient::new(control_of_this_machine(control, "ingress").await?));
         Ok(Ways { zone, dial: Arc::new(Sockets), name, control: control.to_string(), member: None })
     }
 }
@@ -135,7 +123,8 @@ pub(crate) async fn run(settings: IngressSettings, print_json: bool) -> Result<(
         ways.member.as_ref().map_or(notices::NO_CLUSTER, |(member, _)| member.kept.cluster.as_str());
     let (zone, topics) = (Arc::clone(&ways.zone), notices::of_ingress());
     let zone = notices::heard(settings.notices.as_ref(), cluster, zone, &topics, &tasks).await?;
-    let (ingress, hop) = ingress(http, &ways, zone, &folder)?;
+    let public = public(&settings, address, &ways);
+    let (ingress, hop) = ingress((http, public), &ways, zone, &folder)?;
     let socket = match &settings.socket {
         Some(address) => Some(listen(address).await?),
         None => {
@@ -192,8 +181,23 @@ fn inspected(ingress: &Arc<Ingress>, hop: Arc<WireHop>, control: &str) -> axum::
         .route(node_api::METRICS, axum::routing::get(metrics))
 }
 
+/// The addresses that names may lead to, beside the one that it listens on: those that were said, else, where it listens
+/// on all, those that the machine is known by.
+fn public(settings: &IngressSettings, http: SocketAddr, ways: &Ways) -> Vec<IpAddr> {
+    if !settings.public.is_empty() || !http.ip().is_unspecified() {
+        return settings.public.clone();
+    }
+    let found = ways.member.as_ref().map(|(member, _)| member.ips()).unwrap_or_default();
+    if found.is_empty() {
+        tracing::warn!(
+            "no address is known that clients reach this ingress by, so that no name leads here; say it with --public ADDR"
+        );
+    }
+    found
+}
+
 fn ingress(
-    http: TcpListener,
+    (http, public): (TcpListener, Vec<IpAddr>),
     ways: &Ways,
     zone: Arc<dyn ZoneApi>,
     folder: &DataFolder,
@@ -204,6 +208,7 @@ fn ingress(
     let ingress = Ingress::new(IngressOptions {
         name: run_name(&ways.name, &random),
         http,
+        public,
         hop: Arc::clone(&hop) as _,
         nodes,
         zone,

@@ -8,6 +8,7 @@ mod bootstrap;
 mod claim;
 mod control;
 mod dev;
+mod dns;
 mod figures;
 mod folder;
 mod handover;
@@ -27,7 +28,9 @@ mod stop;
 
 use args::{Command, StoreCommand, Tutti};
 use clap::CommandFactory as _;
-use settings::{AgentSettings, Effective, IngressSettings, JoinSettings, ServerSettings, Settings};
+use settings::{
+    AgentSettings, DnsSettings, Effective, IngressSettings, JoinSettings, ServerSettings, Settings,
+};
 use std::process::ExitCode;
 use tutti_base::telemetry::Format;
 use tutti_model::Problem;
@@ -77,6 +80,16 @@ fn main() -> ExitCode {
                 Ok(settings) => {
                     let (log, format) = (settings.log.clone(), settings.log_format);
                     runtime.block_on(role(&log, format, ingress::run(settings, json)))
+                }
+                Err(faults) => refuse(&faults),
+            }
+        }
+        Command::Dns(dns) => {
+            let json = globals.output == tutti_cli::Format::Json;
+            match dns.effective().and_then(|effective| DnsSettings::try_from(&effective)) {
+                Ok(settings) => {
+                    let (log, format) = (settings.log.clone(), settings.log_format);
+                    runtime.block_on(role(&log, format, dns::run(settings, json)))
                 }
                 Err(faults) => refuse(&faults),
             }

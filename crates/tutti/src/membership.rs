@@ -1,6 +1,8 @@
 //! What a machine keeps of its membership in a cluster, for every role that it runs: its key with the certificate, who
 //! else is a member, and where controls are. In a folder of its own, which only its user opens.
 
+pub(crate) mod beside;
+
 use crate::dev::RELEASE;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Write as _},
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -75,6 +78,9 @@ impl Membership {
             told: CancellationToken::new(),
             clock: Arc::clone(clock),
         };
+        if let Some(chain) = membership.identity.chain() {
+            membership.put_beside(&chain);
+        }
         if let Some(members) = read::<Vec<Resource<MemberSpec>>>(&folder.join(MEMBERS))? {
             membership.table.hold(&members);
             membership.told.cancel();
@@ -93,8 +99,9 @@ impl Membership {
         kept: Kept,
         clock: &Arc<dyn Clock>,
     ) -> Result<Membership, Problem> {
-        identity.take(chain)?;
+        identity.take(chain.clone())?;
         write(folder, MEMBERSHIP, &kept)?;
+        beside::put(folder, &chain)?;
         Ok(Membership {
             folder: folder.to_owned(),
             kept,
@@ -103,6 +110,23 @@ impl Membership {
             told: CancellationToken::new(),
             clock: Arc::clone(clock),
         })
+    }
+
+    /// Shows this certificate from now on, and has others that use it read it.
+    ///
+    /// # Errors
+    /// As of [`Identity::take`]; then the old one stays.
+    pub(crate) fn take_chain(&self, chain: Chain) -> Result<(), Problem> {
+        self.identity.take(chain.clone())?;
+        self.put_beside(&chain);
+        beside::tell(&self.folder);
+        Ok(())
+    }
+
+    fn put_beside(&self, chain: &Chain) {
+        if let Err(problem) = beside::put(&self.folder, chain) {
+            tracing::warn!(%problem, "other programs have not the key and root of this machine");
+        }
     }
 
     /// Refuses what would make this machine a member once more.
@@ -162,6 +186,11 @@ impl Membership {
         self.kept.addresses = addresses;
         write(&self.folder, MEMBERSHIP, &self.kept)?;
         Ok(self)
+    }
+
+    /// The addresses that it is reached at, where it says addresses and not names.
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.kept.addresses.iter().filter_map(|address| address.host().parse().ok()).collect()
     }
 
     /// How this machine reaches other members.
@@ -256,7 +285,7 @@ impl Membership {
                     () = stopping.cancelled() => return,
                     () = this.clock.sleep_until(due) => {}
                 }
-                let renewed = ask().await.and_then(|chain| this.identity.take(chain));
+                let renewed = ask().await.and_then(|chain| this.take_chain(chain));
                 match renewed {
                     Ok(()) => {
                         pauses.succeed();

@@ -2,12 +2,13 @@
 
 use crate::{folder::DataFolder, settings::StoreAddress};
 use std::{
-    io::Write as _,
+    io::{self, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 use tokio::net::{TcpListener, UnixListener};
+use tutti_api::Client;
 use tutti_base::{Clock, Random, socket};
 use tutti_isolate::Driver;
 use tutti_isolate_linux::{ProcessDriver, ProcessOptions};
@@ -100,6 +101,23 @@ pub(crate) fn drivers(
 /// What an address that is no socket of this machine is told, where only one will do.
 pub(crate) fn no_socket(address: &RoleAddress) -> Problem {
     Problem::invalid(format!("{address} is not a socket of this machine")).hint("write it as unix:/PATH")
+}
+
+/// Control over its socket on this machine. One that is away may come back.
+///
+/// # Errors
+/// `invalid` for a control on another machine, `forbidden` if another user listens where control should.
+pub(crate) async fn control_of_this_machine(control: &RoleAddress, role: &str) -> Result<Client, Problem> {
+    let RoleAddress::Socket(path) = control else { return Err(no_socket(control)) };
+    match socket::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let text = format!("control at {control} is not this user's: {error}");
+            Err(Problem::new(ErrorCode::Forbidden, text).hint(format!(
+                "run the {role} as the user that runs tutti dev, or name another with --control"
+            )))
+        }
+        Ok(_) | Err(_) => Ok(Client::over_socket(path)),
+    }
 }
 
 /// Listens where other roles of this machine come.

@@ -165,7 +165,7 @@ impl Member {
         // Where it is reached may be another address than before. Without the key of the cluster the last one serves on.
         let request = identity.request()?;
         match cluster.vouch(&request, member, std::slice::from_ref(advertised)).await {
-            Ok(chain) => identity.take(chain)?,
+            Ok(chain) => known.take_chain(chain)?,
             Err(problem) => tracing::warn!(%problem, "this machine's certificate is not made anew"),
         }
         Ok((cluster, known))

@@ -5,6 +5,7 @@
 
 mod agent;
 mod blobs;
+mod dns;
 mod ingress;
 mod join;
 mod key;
@@ -12,18 +13,22 @@ mod node;
 mod notices;
 mod pool;
 mod server;
+mod store;
 
 pub(crate) use agent::AgentSettings;
 pub(crate) use blobs::BlobsAddress;
+pub(crate) use dns::{DnsSettings, dns_name};
 pub(crate) use ingress::IngressSettings;
 pub(crate) use join::{Admission, JoinSettings};
 pub(crate) use node::capacity;
 pub(crate) use notices::NoticesSettings;
 pub(crate) use server::ServerSettings;
+pub(crate) use store::StoreAddress;
 
 use self::{
     key::key,
     node::{bandwidth, labels},
+    store::store,
 };
 use std::{
     borrow::Cow,
@@ -31,7 +36,6 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 use tutti_base::telemetry;
 use tutti_control::reconcile::pool::PoolCommands;
@@ -45,10 +49,7 @@ use tutti_model::{
     scheduling::Labels,
 };
 use tutti_seal::Source;
-use tutti_store::{
-    EtcdAddress,
-    postgres::{PostgresAddress, redacted},
-};
+use tutti_store::postgres::redacted;
 
 /// One thing that can be set. What it is for is said by its flag's help and by `docs/reference/settings.md`.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +76,9 @@ impl Setting {
         if self.key.starts_with("s3.") {
             return self.key.replace('.', "-");
         }
+        if self.key == "dns.listen" {
+            return "dns".to_owned();
+        }
         self.key.rsplit('.').next().unwrap_or(self.key).replace('_', "-")
     }
 
@@ -86,7 +90,7 @@ impl Setting {
 }
 
 /// Everything that can be set. Settings whose default is empty have one that depends on the machine.
-pub(crate) const SETTINGS: [Setting; 38] = [
+pub(crate) const SETTINGS: [Setting; 46] = [
     Setting { key: "data_dir", default: "" },
     Setting { key: "api", default: "127.0.0.1:7070" },
     Setting { key: "http", default: "127.0.0.1:8080" },
@@ -125,10 +129,18 @@ pub(crate) const SETTINGS: [Setting; 38] = [
     Setting { key: "ingress.http", default: "127.0.0.1:8081" },
     Setting { key: "ingress.socket", default: "" },
     Setting { key: "ingress.name", default: "" },
+    Setting { key: "ingress.public", default: "" },
+    Setting { key: "dns.data_dir", default: "" },
+    Setting { key: "dns.control", default: "" },
+    Setting { key: "dns.listen", default: "127.0.0.1:5353" },
+    Setting { key: "dns.socket", default: "" },
+    Setting { key: "dns.name", default: "" },
+    Setting { key: "dns.names", default: "" },
+    Setting { key: "dns.name_servers", default: "" },
 ];
 
 /// The sections of `tutti.toml`: what only one command is told, and what is of another's server.
-const SECTIONS: [&str; 4] = ["agent", "ingress", "join", "s3"];
+const SECTIONS: [&str; 5] = ["agent", "dns", "ingress", "join", "s3"];
 
 /// Sections of `tutti.toml` that are not about roles.
 const OTHER_SECTIONS: [&str; 2] = ["service", "project"];
@@ -251,6 +263,8 @@ fn default_of(setting: &Setting) -> String {
         "agent.node" => role_name(&host_name(), "agent"),
         "ingress.data_dir" => default_data_dir("tutti-ingress").display().to_string(),
         "ingress.name" => role_name(&host_name(), "ingress"),
+        "dns.data_dir" => default_data_dir("tutti-dns").display().to_string(),
+        "dns.name" => role_name(&host_name(), "dns"),
         _ => setting.default.to_owned(),
     }
 }
@@ -338,36 +352,6 @@ fn host_name() -> String {
 fn role_name(host: &str, role: &str) -> String {
     let host: String = host.chars().take(63 - 1 - role.len()).collect();
     format!("{}-{role}", host.trim_end_matches('-'))
-}
-
-/// Where state is kept, and by which engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StoreAddress {
-    /// A file of this machine.
-    Sqlite(PathBuf),
-    /// A cluster of etcd's.
-    Etcd(EtcdAddress),
-    /// A database of some server.
-    Postgres(PostgresAddress),
-}
-
-impl FromStr for StoreAddress {
-    type Err = Problem;
-
-    /// # Errors
-    /// What is wrong with it, for whoever wrote it.
-    fn from_str(text: &str) -> Result<Self, Problem> {
-        match text.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() => Ok(StoreAddress::Sqlite(PathBuf::from(path))),
-            Some(("etcd", _)) => {
-                text.parse().map(StoreAddress::Etcd).map_err(|why: String| Problem::invalid(why))
-            }
-            Some(("postgres" | "postgresql", _)) => text.parse().map(StoreAddress::Postgres),
-            _ => Err(Problem::invalid(
-                "write sqlite:PATH, etcd://HOST:PORT[,HOST:PORT…] or postgres://USER@HOST/DATABASE",
-            )),
-        }
-    }
 }
 
 /// Settings as a role uses them.
@@ -569,23 +553,6 @@ fn address(effective: &Effective, key: &str, faults: &mut Vec<Problem>) -> Optio
         faults.push(effective.fault(key, "write ADDR:PORT, such as 127.0.0.1:7070, or :0 for a free port"));
     }
     parsed.ok()
-}
-
-fn store(effective: &Effective, data_dir: &Path, faults: &mut Vec<Problem>) -> Option<StoreAddress> {
-    let text = effective.text("store");
-    if text.is_empty() {
-        return Some(StoreAddress::Sqlite(data_dir.join("store.db")));
-    }
-    let parsed = text.parse::<StoreAddress>();
-    parsed
-        .map_err(|problem| {
-            let said = effective.fault("store", problem.detail);
-            faults.push(match problem.hint {
-                Some(hint) => said.hint(hint),
-                None => said,
-            });
-        })
-        .ok()
 }
 
 #[cfg(test)]

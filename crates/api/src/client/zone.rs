@@ -1,9 +1,11 @@
-//! The zone's interface over the wire, for agents and ingresses that are not in control's own process.
+//! The zone's interface over the wire, for agents, ingresses and DNS servers that are not in control's own process.
 
 use super::{Client, Outgoing, Query, SILENCE, fault};
 use crate::{
     watch::WatchStream,
-    zone::{Blob, HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat, REPORT_BYTES, ZoneApi},
+    zone::{
+        Blob, DnsReport, HeartbeatAnswer, IngressReport, InstanceReport, NodeHeartbeat, REPORT_BYTES, ZoneApi,
+    },
 };
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -14,6 +16,7 @@ use serde::Serialize;
 use tutti_base::{SecretValues, sha256::Hasher};
 use tutti_model::{
     Digest, ErrorCode, InstanceId, Problem,
+    ingress::IngressSpec,
     instance::InstanceSpec,
     limits,
     name::NodeName,
@@ -69,6 +72,26 @@ impl ZoneClient {
             }
         });
         Ok(Blob { size, pieces: pieces.boxed() })
+    }
+
+    /// The hosts that services answer to, for a DNS server: tables without what serves them.
+    #[must_use]
+    pub fn watch_hosts(&self, after: Option<u64>) -> WatchStream<TableSpec> {
+        self.client.watch_at("watch_zone_hosts", &[], after)
+    }
+
+    /// The living ingresses, for a DNS server.
+    #[must_use]
+    pub fn watch_ingresses(&self, after: Option<u64>) -> WatchStream<IngressSpec> {
+        self.client.watch_at("watch_zone_ingresses", &[], after)
+    }
+
+    /// Says that a DNS server lives.
+    ///
+    /// # Errors
+    /// `forbidden` for a member that is none, and whatever keeps control from answering.
+    pub async fn report_dns(&self, report: &DnsReport) -> Result<(), Problem> {
+        self.say("report_dns", report.server.as_str(), report).await
     }
 
     async fn say<B: Serialize>(&self, id: &str, name: &str, body: &B) -> Result<(), Problem> {

@@ -36,9 +36,9 @@ pub struct Sure {
 pub enum DebugCommand {
     /// Show how the loops of the control that answers fare: their last run, errors, and what waits
     Reconcilers,
-    /// Show what an agent or ingress of this machine does, as it knows it itself, also while control is away
+    /// Show what an agent, ingress or DNS server of this machine does, as it knows it itself, also while control is away
     Inspect {
-        /// Its socket: agent.sock or ingress.sock in its data folder
+        /// Its socket: agent.sock, ingress.sock or dns.sock in its data folder
         #[arg(value_name = "unix:/PATH")]
         socket: String,
     },

@@ -1,4 +1,4 @@
-//! `tutti debug inspect`: what an agent or ingress of this machine does, asked at its own socket.
+//! `tutti debug inspect`: what an agent, ingress or DNS server of this machine does, asked at its own socket.
 
 use crate::{
     exit::Failed,
@@ -9,7 +9,7 @@ use crate::{
 use std::path::PathBuf;
 use tutti_api::{
     client,
-    debug::{AgentInspection, IngressInspection, Inspection},
+    debug::{AgentInspection, DnsInspection, IngressInspection, Inspection},
 };
 use tutti_model::{
     Timestamp,
@@ -23,6 +23,7 @@ pub(super) async fn inspect(socket: &str, ui: &Ui) -> Result<(), Failed> {
     ui.result(&inspection, || match &inspection {
         Inspection::Agent(agent) => of_agent(agent, ui),
         Inspection::Ingress(ingress) => of_ingress(ingress, ui),
+        Inspection::Dns(dns) => of_dns(dns, ui),
     })
 }
 
@@ -107,6 +108,37 @@ fn of_ingress(ingress: &IngressInspection, ui: &Ui) -> String {
     out
 }
 
+fn of_dns(dns: &DnsInspection, ui: &Ui) -> String {
+    let mut out = format!("DNS server {} at {}, release {}\n", dns.name, dns.dns, dns.release);
+    let control = &dns.control;
+    out.push_str(&match dns.told {
+        true => format!(
+            "answers by what control at {control} says; {} asked\n",
+            text::count(dns.questions, "question")
+        ),
+        false => ui.paint(
+            Tone::Busy,
+            &format!("answers by what its folder has: control at {control} has said nothing yet\n"),
+        ),
+    });
+    let addresses: Vec<String> = dns.addresses.iter().map(ToString::to_string).collect();
+    out.push_str(&match addresses.is_empty() {
+        true => ui.paint(Tone::Bad, "no name leads anywhere: no ingress has said where it is reached\n"),
+        false => format!("names lead to {}\n", addresses.join(", ")),
+    });
+    let mut names = Table::new(&["NAME", "WHAT"], "it answers for no name");
+    for zone in &dns.zones {
+        names.row([zone.as_str().into(), "answered for, with all below".into()]);
+    }
+    let is_ours = |host: &&String| dns.zones.iter().any(|zone| host.ends_with(&format!(".{zone}")));
+    for host in dns.hosts.iter().filter(is_ours) {
+        names.row([host.as_str().into(), "a service's".into()]);
+    }
+    out.push('\n');
+    out.push_str(&names.yielding("NAME").show(ui));
+    out
+}
+
 fn served_by(table: &TableSpec) -> Cell {
     match &table.backend {
         Backend::None { reason } => toned(text::harmless(reason), Tone::Bad),
@@ -155,6 +187,29 @@ mod tests {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    }
+
+    #[test]
+    fn a_dns_server_tells_its_names_and_whether_control_has_spoken() {
+        let dns = DnsInspection {
+            name: "ns".parse().unwrap(),
+            release: "1.0.0".into(),
+            dns: "192.0.2.1:53".into(),
+            control: "https://192.0.2.9:7070".into(),
+            told: false,
+            zones: vec!["apps.test".into()],
+            hosts: vec!["web.example.com.apps.test".into(), "shop.example.org".into()],
+            addresses: Vec::new(),
+            questions: 7,
+        };
+        let shown = of_dns(&dns, &Ui::of_process(Format::Table));
+        for part in ["has said nothing yet", "no name leads anywhere", "web.example.com.apps.test"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(!shown.contains("shop.example.org"), "{shown}");
+        let told = DnsInspection { told: true, addresses: vec!["192.0.2.1".parse().unwrap()], ..dns };
+        let shown = of_dns(&told, &Ui::of_process(Format::Table));
+        assert!(shown.contains("7 questions asked") && shown.contains("lead to 192.0.2.1"), "{shown}");
     }
 
     #[test]

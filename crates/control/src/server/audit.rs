@@ -15,8 +15,10 @@ pub(super) fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// What is said again and again by every node and ingress: nobody asked for it, and its log would bury the rest.
-const SAID_AGAIN: &[&str] = &["heartbeat_node", "report_instances", "report_ingress", "tell_figures"];
+/// What is said again and again by every node, ingress and DNS server: nobody asked for it, and its log would bury the
+/// rest.
+const SAID_AGAIN: &[&str] =
+    &["heartbeat_node", "report_instances", "report_ingress", "report_dns", "tell_figures"];
 
 /// Whether a request for this operation is noted.
 pub(super) fn is_noted(operation: &Operation) -> bool {

@@ -3,7 +3,7 @@
 use super::{
     App, audit, audits,
     call::{Answer, Call, Caller, Handler, Query},
-    claims, debug, deployments, domains, events, explain, grpc, joins, lists, logs, machines, members,
+    claims, debug, deployments, dns, domains, events, explain, grpc, joins, lists, logs, machines, members,
     metrics, nodes, pools, preload, quotas, registry, replay,
     reply::{REQUEST_ID, Refusal},
     routes, secrets,
@@ -139,6 +139,9 @@ pub(super) static HANDLERS: &[(&str, Handler)] = &[
     ("renew_certificate", |call| Box::pin(joins::renew(call))),
     ("watch_zone_tables", |call| Box::pin(zone::watch_tables(call))),
     ("watch_zone_nodes", |call| Box::pin(zone::watch_nodes(call))),
+    ("watch_zone_hosts", |call| Box::pin(dns::watch_hosts(call))),
+    ("watch_zone_ingresses", |call| Box::pin(dns::watch_ingresses(call))),
+    ("report_dns", |call| Box::pin(dns::report(call))),
     ("watch_zone_node", |call| Box::pin(zone::watch_node(call))),
     ("watch_node_instances", |call| Box::pin(zone::watch_instances(call))),
     ("register_node", |call| Box::pin(zone::register_node(call))),

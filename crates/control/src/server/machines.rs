@@ -102,6 +102,7 @@ impl About<'_> {
             (MachineRole::Server, is_this),
             (MachineRole::Agent, found.node.is_some()),
             (MachineRole::Ingress, self.observed.ingress_heard(&name).is_some()),
+            (MachineRole::Dns, self.observed.dns_heard(&name).is_some()),
         ];
         let seen = seen.into_iter().filter(|(_, is_seen)| *is_seen).map(|(role, _)| role);
         for role in admitted.chain(seen) {
@@ -118,7 +119,8 @@ impl About<'_> {
                     (at, status.map(|status| status.release.clone()).unwrap_or_default())
                 }),
                 MachineRole::Ingress => self.observed.ingress_heard(&name),
-                MachineRole::Dns | MachineRole::Registry | MachineRole::Builder => None,
+                MachineRole::Dns => self.observed.dns_heard(&name),
+                MachineRole::Registry | MachineRole::Builder => None,
             };
             if let Some((at, release)) = heard {
                 contact.heard_at = Some(at);

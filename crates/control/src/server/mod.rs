@@ -13,6 +13,7 @@ mod debug;
 mod defaults;
 mod deployments;
 mod dispatch;
+mod dns;
 mod domains;
 mod events;
 mod explain;

@@ -13,7 +13,7 @@ pub(super) const STREAMS: usize = 1024;
 /// of a team of a hundred.
 pub(super) const STREAMS_PER_TOKEN: usize = 256;
 
-/// Most open streams of nodes and ingresses. A node has two and a layer or two on their way, an ingress two: a zone of
+/// Most open streams of nodes and ingresses. A node has two and a layer or two on their way, an ingress and a DNS server two: a zone of
 /// three hundred machines, with room for those that come back before their old connections are known to be lost.
 pub(super) const NODE_STREAMS: usize = 2048;
 

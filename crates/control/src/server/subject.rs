@@ -182,7 +182,7 @@ pub(super) fn check_member(operation: &Operation, caller: &Caller) -> Result<(),
         ErrorCode::Forbidden,
         format!("{what} needs a token; member \"{}\" has none", member.name),
     )
-    .hint("a member's certificate lets it act for its own node and ingress; for all else send a token"))
+    .hint("a member's certificate lets it act for its own node, ingress and DNS server; for all else send a token"))
 }
 
 /// Checks who wants to join: whoever holds the control socket, or the bearer of a join token, who may nothing else.
@@ -216,6 +216,9 @@ pub(super) fn check_node(operation: &Operation, caller: &Caller, names: &[String
         }
         // What an ingress needs to know of its zone.
         "/v1/zone/tables" | "/v1/zone/nodes" => (MachineRole::Ingress, true),
+        // What a DNS server needs to know: where names lead, and nothing of what serves them.
+        "/v1/zone/hosts" | "/v1/zone/ingresses" => (MachineRole::Dns, true),
+        "/v1/zone/dns/{name}" => (MachineRole::Dns, name == member.name.as_str()),
         "/v1/zone/key" | "/v1/zone/figures" => (MachineRole::Server, true),
         // Whoever knows the digest of an artifact was told to run it.
         "/v1/zone/blobs/{digest}" => (MachineRole::Agent, true),
@@ -240,7 +243,7 @@ pub(super) fn check_node(operation: &Operation, caller: &Caller, names: &[String
 }
 
 /// What a member's certificate is good for.
-const OWN: &str = "a member's certificate lets it act for its own node and ingress";
+const OWN: &str = "a member's certificate lets it act for its own node, ingress and DNS server";
 
 fn not_own(operation: &Operation, member: &NodeName, name: &str) -> Problem {
     let what = operation.id.replace('_', " ");
@@ -299,7 +302,7 @@ fn for_nodes(operation: &Operation, caller: &Caller) -> Problem {
     Problem::new(
         ErrorCode::Forbidden,
         format!(
-            "{} is for agents and ingresses; {} may not, and no token may",
+            "{} is for agents, ingresses and DNS servers; {} may not, and no token may",
             operation.id.replace('_', " "),
             caller.shown()
         ),

@@ -156,6 +156,7 @@ pub(super) fn members() -> Arc<MemberTable> {
         member("n1", &[MachineRole::Agent, MachineRole::Ingress]),
         member("n2", &[MachineRole::Agent]),
         member("n", &[MachineRole::Ingress]),
+        member("ns", &[MachineRole::Dns]),
         member("d1", &[MachineRole::Dns, MachineRole::Server]),
     ]);
     Arc::new(table)

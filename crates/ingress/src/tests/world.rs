@@ -249,6 +249,7 @@ impl World {
         let options = IngressOptions {
             name: "ingress-1".into(),
             http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            public: Vec::new(),
             hop,
             nodes,
             zone: Arc::clone(&zone) as Arc<dyn ZoneApi>,

@@ -227,7 +227,11 @@ fn tables() -> Vec<Sample> {
 }
 
 fn members() -> Vec<Sample> {
-    let ingress = |release: &str| IngressSpec { http: "0.0.0.0:80".into(), release: release.into() };
+    let ingress = |release: &str, addresses: &[&str]| IngressSpec {
+        http: "0.0.0.0:80".into(),
+        release: release.into(),
+        addresses: addresses.iter().copied().map(parse).collect(),
+    };
     let authority =
         AuthoritySpec { issuer: KeptAuthority { certificate: "PEM".into(), sealed_key: "c2VhbGVk".into() } };
     let member = |roles: &[MachineRole], api, joined_by| MemberSpec {
@@ -239,8 +243,11 @@ fn members() -> Vec<Sample> {
     let whole = member(&MachineRole::ALL, Some(parse("10.0.0.1:7070")), Some(artifact()));
     let token = |member| JoinTokenSpec { roles: [MachineRole::Agent].into(), member, expires_at: AT };
     vec![
-        Sample::new("least", &object("in-1", ingress(""), IngressStatus { reached: 0 })),
-        Sample::new("whole", &object("in-1", ingress("0.1.0"), IngressStatus { reached: 443 })),
+        Sample::new("least", &object("in-1", ingress("", &[]), IngressStatus { reached: 0 })),
+        Sample::new(
+            "whole",
+            &object("in-1", ingress("0.1.0", &["192.0.2.1", "2001:db8::1"]), IngressStatus { reached: 443 }),
+        ),
         Sample::new("whole", &object("reconcilers", LeaderSpec { control: parse("one") }, LeaderStatus {})),
         Sample::new("whole", &object("members", authority, AuthorityStatus {})),
         Sample::new(

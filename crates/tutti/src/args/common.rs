@@ -8,6 +8,26 @@ pub(super) type Given<'a> = (&'static str, &'a Option<String>);
 
 /// Of every role.
 #[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Where to read settings from [default: tutti.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// What is logged, in tracing's filter syntax [env: TUTTI_LOG] [default: warn,tutti=info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How it is logged: text or json [env: TUTTI_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl LogArgs {
+    pub(super) const fn given(&self) -> [Given<'_>; 2] {
+        [("log", &self.log), ("log_format", &self.log_format)]
+    }
+}
+
+/// Of every role that notices of changes go to.
+#[derive(Debug, Args)]
 pub(crate) struct RoleArgs {
     /// Where to read settings from [default: tutti.toml here, if there is one]
     #[arg(long, value_name = "FILE")]

@@ -24,6 +24,9 @@ pub(crate) struct IngressArgs {
     /// Address that clients come to, HTTP/1.1 and HTTP/2; :0 picks a free port [env: TUTTI_INGRESS_HTTP] [default: 127.0.0.1:8081, of a cluster's member 0.0.0.0:80]
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
+    /// Addresses that names lead to, if clients reach it by others than it listens on [env: TUTTI_INGRESS_PUBLIC]
+    #[arg(long, value_name = "ADDR,…")]
+    public: Option<String>,
     /// Where its owner may ask what it routes by [env: TUTTI_INGRESS_SOCKET] [default: ingress.sock in the data folder]
     #[arg(long, value_name = "unix:/PATH")]
     socket: Option<String>,
@@ -44,6 +47,7 @@ impl IngressArgs {
             ("ingress.control", &self.control),
             ("ingress.data_dir", &self.data_dir),
             ("ingress.http", &self.http),
+            ("ingress.public", &self.public),
             ("ingress.socket", &self.socket),
             ("member_dir", &self.member_dir),
             ("ingress.name", &self.name),

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs,
     io::{self, Write as _},
-    net::{Ipv4Addr, TcpStream},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -170,10 +169,9 @@ fn enrol(order: &Order) -> Result<Option<String>, Problem> {
 async fn serves(unit: &Unit) -> Result<(), Problem> {
     let end = Instant::now() + SERVES_WITHIN;
     loop {
-        let answers = TcpStream::connect((Ipv4Addr::LOCALHOST, unit.port)).is_ok();
         let is_control = unit.arguments.iter().any(|argument| argument == "server");
         let is_well = async { Client::over_socket(Path::new(CONTROL_SOCKET)).health().await.is_ok() };
-        if answers && (!is_control || is_well.await) {
+        if unit.answers() && (!is_control || is_well.await) {
             return Ok(());
         }
         if Instant::now() > end {

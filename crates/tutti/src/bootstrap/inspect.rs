@@ -14,7 +14,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
@@ -68,13 +68,12 @@ pub(crate) async fn inspect(order: &Order) -> Found {
     if let Some(member) = member.as_ref().filter(|member| member.kept.member != order.name) {
         faults.push(format!("it is member {} of cluster {}", member.kept.member, member.kept.cluster));
     }
-    let serves = |unit: &Unit| TcpStream::connect((Ipv4Addr::LOCALHOST, unit.port)).is_ok();
-    if member.is_none() {
-        faults.extend(order.units.iter().filter_map(taken));
-    }
+    // What has its settings here may run already, and have its port itself.
+    let is_new = |unit: &&Unit| member.is_none() || !Path::new(&unit.environment).exists();
+    faults.extend(order.units.iter().filter(is_new).flat_map(taken));
     let mut store_holds = None;
     // One that serves has shown that it reaches them.
-    if order.enrol == Enrol::Store && !(member.is_some() && order.units.iter().all(serves)) {
+    if order.enrol == Enrol::Store && !(member.is_some() && order.units.iter().all(Unit::answers)) {
         match ask(order) {
             Ok(reached) => {
                 faults.extend(reached.faults);
@@ -111,10 +110,14 @@ fn room(faults: &mut Vec<String>) {
 }
 
 /// Why a unit cannot have its port.
-fn taken(unit: &Unit) -> Option<String> {
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, unit.port));
-    let error = TcpListener::bind(address).err()?;
-    Some(format!("port {} is needed for {}: {error}", unit.port, unit.name))
+fn taken(unit: &Unit) -> Vec<String> {
+    let address = SocketAddr::new(unit.at.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), unit.port);
+    let tcp = TcpListener::bind(address).err().map(|error| ("", error));
+    let udp = if unit.udp { UdpSocket::bind(address).err().map(|error| (", UDP,", error)) } else { None };
+    let said = |(how, error): (&str, std::io::Error)| {
+        format!("port {}{how} is needed for {}: {error}", unit.port, unit.name)
+    };
+    tcp.into_iter().chain(udp).map(said).collect()
 }
 
 /// What an operator reaches.

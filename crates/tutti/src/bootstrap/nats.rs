@@ -1,12 +1,14 @@
 //! NATS on the operators, for notices of changes: what its server is told, and by what it knows roles. Their passwords are
-//! made of the cluster's key, so that they are the same at every run and stand nowhere but on the machines.
+//! made of the cluster's key, so that they are the same at every run and stand nowhere but on the machines. It speaks TLS
+//! alone, with the certificate that its machine has as a member.
 //!
 //! What notices are, and what goes on without, is `notices`' business.
 
 use super::{
-    order::{SETTINGS, Unit},
+    order::{DATA, SETTINGS, Unit},
     spec::{Part, Spec},
 };
+use crate::membership::beside;
 use tutti_base::{SecretValues, sha256};
 
 /// The variable that names the file of credentials.
@@ -15,6 +17,8 @@ pub(super) const CREDENTIALS: &str = "TUTTI_NOTICES_CREDENTIALS";
 const PORT: u16 = 4222;
 /// Where the servers reach one another.
 const ROUTES: u16 = 6222;
+/// How long a handshake may take, in seconds: machines that have just begun are slow.
+const HANDSHAKE_SECONDS: u32 = 5;
 /// Its program, as Debian's package has it.
 const PROGRAM: &str = "nats-server";
 
@@ -47,7 +51,20 @@ impl Who {
 /// Where roles reach it.
 pub(super) fn address(spec: &Spec) -> String {
     let hosts = spec.of(Part::Operator).map(|host| super::order::at(host, PORT));
-    format!("nats://{}", hosts.collect::<Vec<_>>().join(","))
+    format!("tls://{}", hosts.collect::<Vec<_>>().join(","))
+}
+
+/// The variable that names the file of the root that its servers are known by.
+pub(super) const CA: &str = "TUTTI_NOTICES_CA";
+
+/// A file of the machine's membership.
+fn of_member(name: &str) -> String {
+    format!("{DATA}/member/{name}")
+}
+
+/// That file: each machine has it as soon as it is a member.
+pub(super) fn root() -> String {
+    of_member(beside::ROOT)
 }
 
 /// The file of what it knows somebody by.
@@ -69,14 +86,21 @@ pub(super) fn unit(spec: &Spec, files: &mut SecretValues) -> Unit {
         format!("    nats-route://{name}:{password}@{at}\n")
     });
     let user = |who: Who, publish: &str| {
+        // In quotes: one that begins with digits would be read as a number.
         let (name, password) = (who.name(), who.password(spec));
         format!(
-            "    {{ user: {name}, password: {password}, permissions: {{ publish: {publish}, subscribe: \"tutti.>\" }} }}\n"
+            "    {{ user: {name}, password: \"{password}\", permissions: {{ publish: {publish}, subscribe: \"tutti.>\" }} }}\n"
         )
     };
+    // The certificate of the machine as a member. Whoever renews it says so to the process of `pid_file`.
+    let (chain, key, root) = (of_member(beside::CHAIN), of_member(beside::KEY), root());
+    let tls = format!(
+        "    cert_file: \"{chain}\"\n    key_file: \"{key}\"\n    ca_file: \"{root}\"\n    timeout: {HANDSHAKE_SECONDS}\n"
+    );
     let text = format!(
-        "listen: \"0.0.0.0:{PORT}\"\nauthorization {{\n  users: [\n{}{}  ]\n}}\ncluster {{\n  name: tutti\n  listen: \"0.0.0.0:{ROUTES}\"\n  \
-         authorization {{ user: {}, password: {} }}\n  routes: [\n{}  ]\n}}\n",
+        "listen: \"0.0.0.0:{PORT}\"\npid_file: \"{}\"\ntls {{\n{tls}}}\nauthorization {{\n  users: [\n{}{}  ]\n}}\ncluster {{\n  name: tutti\n  listen: \"0.0.0.0:{ROUTES}\"\n  no_advertise: true\n  tls {{\n{tls}    verify: true\n  }}\n  \
+         authorization {{ user: {}, password: \"{}\" }}\n  routes: [\n{}  ]\n}}\n",
+        of_member(beside::PID),
         user(Who::Control, "\"tutti.>\""),
         // An empty list would let it publish everything.
         user(Who::Other, "{ deny: \">\" }"),
@@ -96,5 +120,7 @@ pub(super) fn unit(spec: &Spec, files: &mut SecretValues) -> Unit {
         environment,
         reads: vec![configuration],
         port: PORT,
+        at: None,
+        udp: false,
     }
 }

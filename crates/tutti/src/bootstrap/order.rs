@@ -3,11 +3,14 @@
 
 use super::{
     nats,
-    spec::{Host, Part, Spec},
+    spec::{Dns, Host, Part, Spec},
 };
 use crate::join::AGENT_PORT;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+};
 use tutti_base::SecretValues;
 use tutti_model::{name::NodeName, node::HostPort};
 
@@ -23,6 +26,8 @@ pub(crate) const CONTROL_SOCKET: &str = "/var/lib/tutti/server/control.sock";
 pub(crate) const API_PORT: u16 = 7070;
 /// The port that the world comes to.
 const HTTP_PORT: u16 = 80;
+/// The port that resolvers come to.
+const DNS_PORT: u16 = 53;
 
 /// Whether a host is to become a member first, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +54,14 @@ pub(crate) struct Unit {
     pub(crate) environment: String,
     /// Other files that it reads once, when it starts.
     pub(crate) reads: Vec<String>,
-    /// The port by which it shows that it serves.
+    /// The port by which it shows that it serves, over TCP.
     pub(crate) port: u16,
+    /// The address that it has it at; `None` for all of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<IpAddr>,
+    /// Whether it needs the port for UDP, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) udp: bool,
 }
 
 /// What a host is told.
@@ -89,7 +100,10 @@ impl Order {
                     ("TUTTI_KEY", key),
                     ("TUTTI_NODE", host.name.to_string()),
                     ("TUTTI_LISTEN_API", format!("0.0.0.0:{API_PORT}")),
-                    ("TUTTI_JOIN_ROLE", "ingress".to_owned()),
+                    (
+                        "TUTTI_JOIN_ROLE",
+                        if spec.dns.is_some() { "ingress,dns" } else { "ingress" }.to_owned(),
+                    ),
                     ("TUTTI_VOUCH", spec.vouch.to_string()),
                 ]);
                 if let Some(suffix) = &spec.host_suffix {
@@ -107,11 +121,15 @@ impl Order {
                 ingress.extend([
                     ("TUTTI_INGRESS_DATA_DIR", format!("{DATA}/ingress")),
                     ("TUTTI_INGRESS_HTTP", format!("0.0.0.0:{HTTP_PORT}")),
+                    ("TUTTI_INGRESS_PUBLIC", host.address.to_string()),
                 ]);
                 files.insert(format!("{SETTINGS}/ingress.env"), lines(&ingress));
                 let mut server = unit("server", "control of the cloud", API_PORT);
                 server.reads.push(format!("{SETTINGS}/cluster.key"));
                 let mut units = vec![server, unit("ingress", "way in to the cloud", HTTP_PORT)];
+                if let Some(dns) = &spec.dns {
+                    units.push(dns_unit(spec, host, dns, &mut files));
+                }
                 if spec.notices {
                     units.push(nats::unit(spec, &mut files));
                 }
@@ -152,6 +170,27 @@ impl Order {
     }
 }
 
+/// The DNS server of an operator, with its settings: the same on each but for where it listens. What there is to be
+/// delegated to are `ns1`, `ns2` and so on of the first name, in the order of the file.
+fn dns_unit(spec: &Spec, host: &Host, dns: &Dns, files: &mut SecretValues) -> Unit {
+    // An address of its own: many systems have a resolver on one of loopback's.
+    let at = dns.at.unwrap_or(SocketAddr::new(host.address, DNS_PORT));
+    let first = dns.zones.first().map(String::as_str).unwrap_or_default();
+    let servers = spec.of(Part::Operator).zip(1..);
+    let servers = servers.map(|(host, number)| format!("ns{number}.{first}={}", host.address));
+    let mut told = common(spec, host, API_PORT);
+    told.extend([
+        ("TUTTI_DNS_DATA_DIR", format!("{DATA}/dns")),
+        ("TUTTI_DNS_LISTEN", at.to_string()),
+        ("TUTTI_HOST_SUFFIX", first.to_owned()),
+        ("TUTTI_DNS_NAMES", dns.zones.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(",")),
+        ("TUTTI_DNS_NAME_SERVERS", servers.collect::<Vec<_>>().join(",")),
+    ]);
+    files.insert(format!("{SETTINGS}/dns.env"), lines(&told));
+    let ip = Some(at.ip()).filter(|address| !address.is_unspecified());
+    Unit { at: ip, udp: true, ..unit("dns", "names of the cloud", at.port()) }
+}
+
 /// What every role of a machine is told.
 fn common(spec: &Spec, host: &Host, port: u16) -> BTreeMap<&'static str, String> {
     let mut common = BTreeMap::from([
@@ -162,6 +201,7 @@ fn common(spec: &Spec, host: &Host, port: u16) -> BTreeMap<&'static str, String>
     ]);
     if spec.notices {
         common.insert("TUTTI_NOTICES", nats::address(spec));
+        common.insert(nats::CA, nats::root());
         common.insert(nats::CREDENTIALS, nats::file(nats::Who::Other));
     }
     common
@@ -169,7 +209,7 @@ fn common(spec: &Spec, host: &Host, port: u16) -> BTreeMap<&'static str, String>
 
 /// A port of a host, as others reach it.
 pub(crate) fn at(host: &Host, port: u16) -> String {
-    HostPort::from(std::net::SocketAddr::new(host.address, port)).to_string()
+    HostPort::from(SocketAddr::new(host.address, port)).to_string()
 }
 
 fn lines(variables: &BTreeMap<&'static str, String>) -> String {
@@ -185,10 +225,18 @@ fn unit(role: &str, about: &str, port: u16) -> Unit {
         environment: format!("{SETTINGS}/{role}.env"),
         reads: Vec::new(),
         port,
+        at: None,
+        udp: false,
     }
 }
 
 impl Unit {
+    /// Whether it serves: somebody listens where it is to.
+    pub(crate) fn answers(&self) -> bool {
+        let at = self.at.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        TcpStream::connect((at, self.port)).is_ok()
+    }
+
     /// As systemd reads it.
     pub(crate) fn text(&self) -> String {
         let Unit { about, program, arguments, environment, .. } = self;

@@ -1,11 +1,12 @@
 //! `cluster.toml`: what an installation is to be. Read whole, with every fault at once; nothing is looked at but the file
 //! and those that it names.
 
+use crate::settings::dns_name;
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
     fs,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 use tutti_base::SecretValues;
@@ -52,6 +53,15 @@ struct Cluster {
     vouch: bool,
     #[serde(default)]
     notices: bool,
+    dns: Option<WrittenDns>,
+}
+
+/// `dns`: whether operators answer for the cluster's names, and where.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum WrittenDns {
+    Whether(bool),
+    At(String),
 }
 
 fn default_key() -> PathBuf {
@@ -76,6 +86,15 @@ struct WrittenHost {
     ssh: Option<String>,
     #[serde(default)]
     labels: Vec<String>,
+}
+
+/// The DNS servers of an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dns {
+    /// Where each operator listens; `None` for its own address, port 53.
+    pub(crate) at: Option<SocketAddr>,
+    /// The names that they answer for, with all below, the host suffix first.
+    pub(crate) zones: Vec<String>,
 }
 
 /// What a host is for.
@@ -116,6 +135,8 @@ pub(crate) struct Spec {
     pub(crate) vouch: bool,
     /// Whether operators run NATS, and notices of changes go over it.
     pub(crate) notices: bool,
+    /// What the operators answer for as DNS servers, if they are any.
+    pub(crate) dns: Option<Dns>,
     pub(crate) ssh: Ssh,
     /// Operators first, each part in the order in which they are written.
     pub(crate) hosts: Vec<Host>,
@@ -149,11 +170,15 @@ impl Spec {
                 }
             },
         };
-        for name in &written.cluster.names {
-            if name.is_empty() || name.contains(['/', ':', ' ']) {
-                faults.push(Problem::invalid(format!("[cluster] names: \"{name}\" is not a DNS name")));
-            }
+        let suffix = written.cluster.host_suffix.iter().map(|suffix| ("host_suffix", suffix));
+        let named = suffix.chain(written.cluster.names.iter().map(|name| ("names", name)));
+        for (key, name) in named.filter(|(_, name)| dns_name(name).is_none()) {
+            faults.push(Problem::invalid(format!("[cluster] {key}: \"{name}\" is not a DNS name")));
         }
+        let dns = dns(&written.cluster).unwrap_or_else(|problem| {
+            faults.push(problem);
+            None
+        });
         if !written.cluster.store.starts_with("etcd://") && !written.cluster.store.starts_with("postgres") {
             faults.push(
                 Problem::invalid("[cluster] store: several machines share it, so it is etcd or PostgreSQL")
@@ -172,13 +197,33 @@ impl Spec {
         };
         let Cluster { store, blobs, names, host_suffix, vouch, notices, .. } = written.cluster;
         let key = (key, file);
-        Ok(Spec { store, blobs, key, environment, names, host_suffix, vouch, notices, ssh, hosts })
+        Ok(Spec { store, blobs, key, environment, names, host_suffix, vouch, notices, dns, ssh, hosts })
     }
 
     /// The hosts of a part.
     pub(crate) fn of(&self, part: Part) -> impl Iterator<Item = &Host> {
         self.hosts.iter().filter(move |host| host.part == part)
     }
+}
+
+/// Whether the operators are DNS servers, and of what: where nobody says, they are if there is a name to answer for.
+fn dns(cluster: &Cluster) -> Result<Option<Dns>, Problem> {
+    let zones: Vec<String> =
+        cluster.host_suffix.iter().chain(&cluster.names).filter_map(|name| dns_name(name)).collect();
+    let at = match &cluster.dns {
+        Some(WrittenDns::Whether(false)) => return Ok(None),
+        None if zones.is_empty() => return Ok(None),
+        None | Some(WrittenDns::Whether(true)) => None,
+        Some(WrittenDns::At(text)) => Some(text.parse().map_err(|_| {
+            Problem::invalid(format!("[cluster] dns: \"{text}\" is not ADDR:PORT"))
+                .hint("such as 0.0.0.0:53; dns = true is the host's own address, and dns = false none")
+        })?),
+    };
+    if zones.is_empty() {
+        return Err(Problem::invalid("[cluster] dns: there is no name to answer for")
+            .hint("give host_suffix, or names"));
+    }
+    Ok(Some(Dns { at, zones }))
 }
 
 fn hosts(written: &Written, faults: &mut Vec<Problem>) -> Vec<Host> {

@@ -9,6 +9,7 @@ use crate::{
 };
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -16,7 +17,8 @@ use std::{
 
 const HOSTS: [&str; 6] = ["op1", "op2", "op3", "w1", "w2", "w3"];
 const NAME: &str = "cloud.example.test";
-const HOST: &str = "web.example.com.localhost";
+const SUFFIX: &str = "apps.example.test";
+const HOST: &str = "web.example.com.apps.example.test";
 /// Folders of this machine that every host has, and cannot write to.
 const SHARED: [&str; 2] = ["/usr", "/etc/ssl"];
 
@@ -29,10 +31,10 @@ struct Hosts {
 
 impl Hosts {
     fn start() -> Option<Hosts> {
-        for program in ["/usr/sbin/sshd", "/usr/bin/ssh", "/usr/sbin/nats-server"] {
+        for program in ["/usr/sbin/sshd", "/usr/bin/ssh", "/usr/sbin/nats-server", "/usr/bin/dig"] {
             if !Path::new(program).exists() {
                 println!(
-                    "skipped: this test runs {program} (Debian: openssh-server), which is not installed"
+                    "skipped: this test runs {program} (Debian: openssh-server, nats-server, bind9-dnsutils), which is not installed"
                 );
                 return None;
             }
@@ -130,7 +132,7 @@ impl Hosts {
     fn write(&self, store: &str, blobs: &str) {
         let mut text = format!(
             "[cluster]\nstore = \"{store}\"\nblobs = \"{blobs}\"\nenvironment = \"operators.env\"\n\
-             names = [\"{NAME}\"]\nvouch = true\nnotices = true\n\n[ssh]\nidentity = \"user\"\nknown_hosts = \"known_hosts\"\n"
+             names = [\"{NAME}\"]\nhost_suffix = \"{SUFFIX}\"\nvouch = true\nnotices = true\n\n[ssh]\nidentity = \"user\"\nknown_hosts = \"known_hosts\"\n"
         );
         for host in HOSTS {
             let part = if host.starts_with("op") { "operator" } else { "worker" };
@@ -181,6 +183,24 @@ impl Hosts {
         let said = self.tutti(arguments);
         assert_eq!(said.code, 0, "tutti {}\n{}\n{}", arguments.join(" "), said.out, said.err);
         said.out
+    }
+
+    /// Waits until every operator answers that these names lead to all operators, and their DNS servers to themselves.
+    fn resolves(&self) {
+        let mut operators: Vec<String> =
+            HOSTS[..3].iter().map(|host| self.address(host).to_string()).collect();
+        operators.sort();
+        for (host, name) in HOSTS[..3].iter().flat_map(|host| [NAME, SUFFIX, HOST].map(|name| (host, name))) {
+            wait_until("its name servers answer", || {
+                let at = format!("@{}", self.address(host));
+                let output =
+                    Command::new("dig").args([&at, "+short", "+tries=1", "+time=2", name, "A"]).output();
+                let said = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+                let mut found: Vec<&str> = said.lines().collect();
+                found.sort_unstable();
+                if found == operators { Ok(()) } else { Err(format!("{name} {at}: {said}")) }
+            });
+        }
     }
 
     /// Waits until every operator leads to the service.
@@ -258,12 +278,17 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
     taken.args(["-c", "import socket, sys; s = socket.create_server(('', 80)); print('{}', flush=True); sys.stdin.read(); s.accept()"]);
     let mut takes = Runs::start(taken, &hosts.path("taken.log"));
     takes.ready();
+    let mut asked = hosts.net.machine("op3").command("python3");
+    asked.args(["-c", "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 53)); print('{}', flush=True); sys.stdin.read(); s.recv(1)"]);
+    let mut answers = Runs::start(asked, &hosts.path("asked.log"));
+    answers.ready();
     let refused = hosts.bootstrap(hosts.address("w1"), "");
     for part in [
         "op1: this machine's name servers cannot be read",
         "password",
         "s3://tutti/prod",
         "op2: port 80 is needed for tutti-ingress",
+        "op3: port 53, UDP, is needed for tutti-dns",
         &format!("the name {NAME} leads to {}, which is no operator", hosts.address("w1")),
         "is missing; nothing was changed",
     ] {
@@ -279,6 +304,7 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
         assert_eq!(fs::read_dir(root.join("var/tmp")).unwrap().count(), 0, "something was left on {host}");
     }
     takes.kill();
+    answers.kill();
     fs::write(hosts.root("op1").join("etc/resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
     moto.make("tutti");
     variables.push("PGPASSWORD=db-secret".to_owned());
@@ -306,11 +332,28 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
     hosts.ok(&["push", web.join("hello.wasm").to_str().unwrap(), "example.com:web@1.0"]);
     hosts.ok(&["deploy", "example.com:web@1.0", "100%"]);
     hosts.serves();
+    hosts.resolves();
 
     wait_until("all is well, NATS included", || {
         let status = hosts.tutti(&["status"]);
         if status.code == 0 && !status.out.contains("NATS") { Ok(()) } else { Err(format!("{status:?}")) }
     });
+
+    // NATS takes nobody without TLS, and its servers have found each other by it.
+    for host in &HOSTS[..3] {
+        let nats = std::net::TcpStream::connect((hosts.address(host), 4222)).unwrap();
+        let mut hello = String::new();
+        BufReader::new(nats).read_line(&mut hello).unwrap();
+        assert!(hello.contains("\"tls_required\":true"), "{host}: {hello}");
+        let log = fs::read_to_string(hosts.root(host).join("var/log/tutti/tutti-nats.log")).unwrap();
+        for other in HOSTS[..3].iter().filter(|other| *other != host) {
+            let of_other = format!("] {}:", hosts.address(other));
+            let came = |line: &str| line.contains(&of_other) && line.ends_with("Route connection created");
+            assert!(log.lines().any(came), "{host}: {log}");
+        }
+        // What one side would say of the other's certificate.
+        assert!(!log.contains("x509") && !log.contains("certificate"), "{host}: {log}");
+    }
 
     // The same again changes nothing.
     let again = hosts.bootstrap(hosts.address("op1"), "");
@@ -323,9 +366,22 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
     assert_eq!(lines, 0, "{again:?}");
 
     // What ends is started again, and another word in the file reaches what it is for.
-    let killed = Command::new("pkill").args(["-9", "-f", "/usr/local/bin/tutti agent"]).status().unwrap();
-    assert!(killed.success());
+    for host in &HOSTS[3..] {
+        assert_eq!(hosts.net.machine(host).crash("/usr/local/bin/tutti agent"), 1, "{host}");
+    }
     hosts.serves();
+    // A control that starts has its certificate made anew, and NATS beside it reads that.
+    let log = hosts.root("op1").join("var/log/tutti/tutti-nats.log");
+    let reloads = || fs::read_to_string(&log).unwrap_or_default().matches("Reloaded: tls").count();
+    let before = reloads();
+    assert_eq!(hosts.net.machine("op1").crash("/usr/local/bin/tutti server"), 1);
+    wait_until("NATS has the new certificate", || {
+        if reloads() > before { Ok(()) } else { Err(fs::read_to_string(&log).unwrap_or_default()) }
+    });
+    wait_until("all is well again, NATS included", || {
+        let status = hosts.tutti(&["status"]);
+        if status.code == 0 && !status.out.contains("NATS") { Ok(()) } else { Err(format!("{status:?}")) }
+    });
     let text = fs::read_to_string(hosts.path("cluster.toml")).unwrap();
     fs::write(hosts.path("cluster.toml"), format!("{text}labels = [\"disk=ssd\"]\n")).unwrap();
     let changed = hosts.bootstrap(hosts.address("op1"), "");
@@ -354,6 +410,7 @@ fn bare_hosts_become_a_cluster_stay_it_and_come_back() {
     assert_eq!(cluster(&back), cluster(&made));
     assert!(back.out.contains("w1  takes the place of a machine of this name that is gone"), "{back:?}");
     hosts.serves();
+    hosts.resolves();
     // The operator's token is as it was.
     fs::create_dir_all(hosts.root("op1").join("root")).unwrap();
     let copied = Command::new("cp").arg("-aT").arg(&kept).arg(&access).status().unwrap();

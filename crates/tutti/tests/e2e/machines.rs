@@ -146,6 +146,21 @@ impl Machine {
         ip(&format!("link set {} master {}", self.link, self.bridge));
     }
 
+    /// Ends what runs there by this command, as a crash would, and says how many there were.
+    pub fn crash(&self, command: &str) -> usize {
+        let pids = try_ip(&format!("netns pids {}", self.space)).unwrap_or_default();
+        let runs_it = |pid: &&str| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ") == command
+        };
+        let found: Vec<&str> = pids.lines().map(str::trim).filter(runs_it).collect();
+        for pid in &found {
+            let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        found.len()
+    }
+
     /// Everything that runs there ends at once, as when its power does.
     pub fn kill(&self) {
         wait_for("everything there has ended", || {

@@ -25,6 +25,7 @@ mod bucket;
 mod crash;
 mod debug;
 mod delayed;
+mod dns;
 mod domains;
 mod engine;
 mod etcd;

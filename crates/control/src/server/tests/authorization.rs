@@ -21,15 +21,18 @@ fn every_operation_has_one_handler_and_every_handler_an_operation() {
 const MACHINE: &str = "machine";
 
 /// Callers who show a certificate and no token: members, the last of which was removed.
-const MEMBERS: [&str; 5] = ["member n1", "member n2", "member n", "member d1", "member gone"];
+const MEMBERS: [&str; 6] = ["member n1", "member n2", "member n", "member ns", "member d1", "member gone"];
 
-/// What a member's certificate must get: its own node's and ingress's operations, and nothing else.
+/// What a member's certificate must get: its own node's, ingress's and DNS server's operations, and nothing else.
 fn expected_of_member(operation: &Operation, name: &str) -> Option<u16> {
     let lets = match operation.right {
         Right::Public => return None,
         _ if name == "gone" => return Some(401),
         Right::Node => match operation.path {
             "/v1/zone/tables" | "/v1/zone/nodes" => matches!(name, "n1" | "n"),
+            "/v1/zone/hosts" | "/v1/zone/ingresses" => matches!(name, "ns" | "d1"),
+            // The object is that of ns.
+            "/v1/zone/dns/{name}" => name == "ns",
             "/v1/zone/blobs/{digest}" => matches!(name, "n1" | "n2"),
             "/v1/zone/members" => true,
             "/v1/zone/key" | "/v1/zone/figures" => name == "d1",
@@ -61,6 +64,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
     };
     let name = match operation.id {
         "report_ingress" | "leave_ingress" => "n1.i1",
+        "report_dns" => "ns",
         "read_blob" => PUSHED,
         _ if operation.path.starts_with("/v1/zone/") => "n1",
         _ => name,
@@ -96,6 +100,7 @@ fn request(operation: &Operation, deployment: &str, instance: &str) -> (String, 
         "report_ingress" => {
             Some(json!({ "ingress": "n1.i1", "spec": { "http": "" }, "reached": 0, "stats": [] }))
         }
+        "report_dns" => Some(json!({ "server": "ns" })),
         "set_secret" => Some(json!({ "value": "hunter2" })),
         "create_join_token" => Some(json!({})),
         "join" => Some(json!({ "request": "", "member": "n1", "roles": ["agent"] })),

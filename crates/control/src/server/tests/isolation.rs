@@ -43,6 +43,9 @@ fn case(operation: &Operation, of: &Pair) -> Case {
         | "renew_certificate" | "read_cluster_key" | "tell_figures" => return Case::Nobodys,
         "watch_zone_tables"
         | "watch_zone_nodes"
+        | "watch_zone_hosts"
+        | "watch_zone_ingresses"
+        | "report_dns"
         | "watch_zone_node"
         | "watch_node_instances"
         | "register_node"

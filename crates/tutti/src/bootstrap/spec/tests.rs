@@ -48,6 +48,8 @@ fn a_whole_file_is_read_and_its_key_is_made_once() {
     assert_eq!(spec.hosts[1].ssh, ("admin@bastion.example.com".to_owned(), 2222));
     assert_eq!(spec.hosts[1].labels.len(), 2);
     assert_eq!(spec.ssh.identity, Some(folder.path().join("id_ed25519")));
+    let zones = ["apps.example.com".to_owned(), "cloud.example.com".to_owned()];
+    assert_eq!(spec.dns, Some(Dns { at: None, zones: zones.to_vec() }));
     assert_eq!(spec.key.0.len(), 64);
     assert_eq!(Spec::read(&path).unwrap().key.0, spec.key.0);
     assert!(!format!("{spec:?}").contains("a b=c"), "a secret is shown");
@@ -98,4 +100,21 @@ fn a_line_that_is_no_variable_is_named_and_not_shown() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn operators_answer_for_names_where_there_are_any_unless_the_file_says_otherwise() {
+    let with = |line: &str| WHOLE.replace("[ssh]", &format!("{line}\n[ssh]"));
+    let dns = |text: &str| read(text, "").unwrap().dns;
+    assert_eq!(dns(&with("dns = false")), None);
+    assert_eq!(dns(&with("dns = true")), dns(WHOLE));
+    assert_eq!(dns(&with("dns = \"0.0.0.0:5353\"")).unwrap().at, Some("0.0.0.0:5353".parse().unwrap()));
+    let nameless = |text: &str| {
+        text.replace("names = [\"cloud.example.com\"]\n", "")
+            .replace("host_suffix = \"apps.example.com\"\n", "")
+    };
+    assert_eq!(dns(&nameless(WHOLE)), None);
+    assert!(faults(&nameless(&with("dns = true"))).contains("there is no name to answer for"));
+    assert!(faults(&with("dns = \"everywhere\"")).contains("\"everywhere\" is not ADDR:PORT"));
+    assert!(faults(&WHOLE.replace("apps.example.com", "apps/")).contains("host_suffix: \"apps/\" is not"));
 }

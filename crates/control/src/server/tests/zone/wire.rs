@@ -191,7 +191,7 @@ async fn a_watch_that_nothing_can_mend_says_so_and_ends() {
     assert_eq!(refused.code, ErrorCode::Forbidden);
     assert_eq!(
         refused.detail,
-        "watch zone tables is for agents and ingresses; token \"admin\" may not, and no token may"
+        "watch zone tables is for agents, ingresses and DNS servers; token \"admin\" may not, and no token may"
     );
     let refused = zone.blob(&PUSHED.parse().unwrap()).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Forbidden);
