@@ -148,7 +148,10 @@ impl Zone {
                 view.beside = measure.beside(&view.capacity, was, there);
             }
             is_less |= view.beside.memory < was.memory || view.beside.disk < was.disk;
-            self.room.nodes.set(view);
+            // Most of what agents measure is what they measured before.
+            if self.room.nodes.get(&node) != Some(&view) {
+                self.room.nodes.set(view);
+            }
         }
         is_less
     }
