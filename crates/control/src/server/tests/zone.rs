@@ -1,8 +1,10 @@
 //! The zone's interface: one suite, over the store in this process and over a real socket to the real router.
 //!
-//! [`both`] has what holds for either; [`wire`] what there is only between processes.
+//! [`both`] has what holds for either; [`wire`] what there is only between processes, [`names`] what
+//! there is only for DNS servers.
 
 mod both;
+mod names;
 mod wire;
 
 use super::*;
