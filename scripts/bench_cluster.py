@@ -27,7 +27,7 @@ PARTS = ["engines", "changes", "instances", "placements"]
 AGENTS_WATCHING = 200
 AGENTS_RUNNING = 100
 INSTANCES = 1000
-JOINS = 20
+REMOVALS = 20
 # Caches of the start are gone by then.
 QUIET_SECONDS = 5
 HEADING = "## Clusters"
@@ -167,7 +167,7 @@ class Control:
 def changes(tutti, examples, folder):
     control = Control(tutti, folder / "changes")
     try:
-        found = control.fleet(examples, AGENTS_WATCHING, "changes", JOINS)
+        found = control.fleet(examples, AGENTS_WATCHING, "changes", REMOVALS)
     finally:
         control.stop()
     row = lambda what, of, aim="": f"| {what} | {of['p50_ms']:.1f} | {of['p99_ms']:.1f} | {of['max_ms']:.1f} | {of['of']:,} | {aim} |"
@@ -180,8 +180,8 @@ def changes(tutti, examples, folder):
         "|---|---:|---:|---:|---:|---:|",
         row("a node's own label, to its agent", found["to_one"], "p99 25 ms"),
         row("the write alone, to its answer", found["write"]),
-        row("a machine that joins, to every agent", found["to_all"], "p99 25 ms"),
-        row("joining alone, to its answer", found["join"]),
+        row("a member that is removed, to every agent", found["to_all"], "p99 25 ms"),
+        row("removing it alone, to its answer", found["remove"]),
     ], control.idle
 
 

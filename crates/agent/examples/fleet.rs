@@ -22,7 +22,7 @@ use tutti_api::{
 };
 use tutti_base::Tasks;
 use tutti_model::{
-    VersionRef,
+    Kind, VersionRef,
     instance::{InstanceSpec, InstanceState},
     scheduling::LabelKey,
 };
@@ -118,7 +118,8 @@ impl Fleet {
         }
     }
 
-    /// A label of one node after the other, which that node alone is told; then machines that join, which all are told.
+    /// A label of one node after the other, which that node alone is told; then members that are removed, which all are
+    /// told.
     async fn changes(
         &mut self,
         rounds: usize,
@@ -137,18 +138,19 @@ impl Fleet {
             let wanted = Seen::Node { name, generation: changed.generation };
             to_one.push(at(&mut arrived, &wanted, 1, begun).await?.into_iter().next().unwrap_or_default());
         }
-        let (mut to_all, mut joined) = (Vec::new(), Vec::new());
+        let (mut to_all, mut removed) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let name = machine::name(agents + round)?;
-            let folder = self.folder.join(name.as_str());
+            Machine::become_member(&self.operator, &self.control, &name, &self.folder.join(name.as_str()))
+                .await?;
             let begun = Instant::now();
-            Machine::become_member(&self.operator, &self.control, &name, &folder).await?;
-            joined.push(begun.elapsed());
-            to_all.extend(at(&mut arrived, &Seen::Member(name.to_string()), agents, begun).await?);
+            self.operator.delete(Kind::Member, name.as_str()).await?;
+            removed.push(begun.elapsed());
+            to_all.extend(at(&mut arrived, &Seen::Gone(name.to_string()), agents, begun).await?);
         }
         Ok(json!({
             "agents": agents,
-            "to_one": spread(to_one), "write": spread(written), "to_all": spread(to_all), "join": spread(joined),
+            "to_one": spread(to_one), "write": spread(written), "to_all": spread(to_all), "remove": spread(removed),
         }))
     }
 }

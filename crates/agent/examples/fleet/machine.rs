@@ -39,8 +39,8 @@ pub(crate) struct Arrival {
 pub(crate) enum Seen {
     /// The machine's own node, in this generation.
     Node { name: NodeName, generation: u64 },
-    /// Another member, by name.
-    Member(String),
+    /// That another machine is a member no longer, by its name.
+    Gone(String),
 }
 
 pub(crate) struct Machine {
@@ -110,11 +110,11 @@ impl Machine {
             let mut had = BTreeSet::new();
             members::follow(events, &table, |members| {
                 let at = Instant::now();
-                for member in members.iter() {
-                    if had.insert(member.name.clone()) {
-                        let _ = told.send(Arrival { what: Seen::Member(member.name.clone()), at });
-                    }
+                let has: BTreeSet<String> = members.iter().map(|member| member.name.clone()).collect();
+                for gone in had.difference(&has) {
+                    let _ = told.send(Arrival { what: Seen::Gone(gone.clone()), at });
                 }
+                had = has;
             })
             .await;
         });
