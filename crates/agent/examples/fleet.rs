@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ use tutti_model::{
     instance::{InstanceSpec, InstanceState},
     scheduling::LabelKey,
 };
+
+use tutti_pki::MemberTable;
 
 #[path = "fleet/machine.rs"]
 mod machine;
@@ -45,7 +48,8 @@ async fn main() -> Result<(), Failure> {
     let operator = Client::over_socket(Path::new(socket));
     let folder = std::env::temp_dir().join(format!("tutti-fleet-{}", std::process::id()));
     let (arrivals, arrived) = mpsc::unbounded_channel();
-    let mut fleet = Fleet { operator, control: control.clone(), folder, tasks: Tasks::new(), arrivals };
+    let (tasks, table) = (Tasks::new(), Arc::default());
+    let mut fleet = Fleet { operator, control: control.clone(), folder, tasks, table, arrivals };
     let mut machines = Vec::new();
     let agents = agents.parse()?;
     for number in 0..agents {
@@ -69,14 +73,16 @@ struct Fleet {
     control: String,
     folder: PathBuf,
     tasks: Tasks,
+    /// Who is a member, as all of them hold it.
+    table: Arc<MemberTable>,
     arrivals: mpsc::UnboundedSender<Arrival>,
 }
 
 impl Fleet {
     async fn machine(&self, number: usize) -> Result<Machine, Failure> {
         let folder = self.folder.join(number.to_string());
-        Machine::join(&self.operator, &self.control, number, &folder, &self.tasks, self.arrivals.clone())
-            .await
+        let shared = (&self.tasks, &self.table);
+        Machine::join(&self.operator, &self.control, number, &folder, shared, self.arrivals.clone()).await
     }
 
     /// From asking for the deployment until control has every instance as ready.
@@ -165,7 +171,7 @@ async fn at(
     let mut times = Vec::new();
     while times.len() < count {
         let arrival = tokio::time::timeout(PATIENCE, arrived.recv()).await?.ok_or("all agents ended")?;
-        if arrival.what == *wanted {
+        if arrival.what.holds(wanted) {
             times.push(arrival.at.saturating_duration_since(begun));
         }
     }

@@ -35,12 +35,25 @@ pub(crate) struct Arrival {
     pub(crate) at: Instant,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Seen {
     /// The machine's own node, in this generation.
     Node { name: NodeName, generation: u64 },
     /// That another machine is a member no longer, by its name.
     Gone(String),
+}
+
+impl Seen {
+    /// Whether who has seen this has seen what was wanted, too: a node's later generation holds the earlier one.
+    pub(crate) fn holds(&self, wanted: &Seen) -> bool {
+        match (self, wanted) {
+            (Seen::Gone(name), Seen::Gone(wanted)) => name == wanted,
+            (Seen::Node { name, generation }, Seen::Node { name: wanted, generation: least }) => {
+                name == wanted && generation >= least
+            }
+            _ => false,
+        }
+    }
 }
 
 pub(crate) struct Machine {
@@ -94,29 +107,33 @@ impl Machine {
         control: &str,
         number: usize,
         folder: &Path,
-        tasks: &Tasks,
+        (tasks, table): (&Tasks, &Arc<MemberTable>),
         arrivals: mpsc::UnboundedSender<Arrival>,
     ) -> Result<Machine, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let name = name(number)?;
         let known = Machine::become_member(operator, control, &name, folder).await?;
-        let table: Arc<MemberTable> = Arc::default();
         let dial =
-            MemberDial { identity: known.identity, table: Arc::clone(&table), clock: Arc::clone(&clock) };
+            MemberDial { identity: known.identity, table: Arc::clone(table), clock: Arc::clone(&clock) };
         let tls = dial.to(Expected::Role(MachineRole::Server), Some(known.root))?;
         let client = Client::of_cluster(&known.controls, tls)?;
-        let (events, told) = (client.watch_members(None), arrivals.clone());
-        tasks.spawn("members", async move {
-            let mut had = BTreeSet::new();
-            members::follow(events, &table, |members| {
-                let at = Instant::now();
-                let has: BTreeSet<String> = members.iter().map(|member| member.name.clone()).collect();
-                for gone in had.difference(&has) {
-                    let _ = told.send(Arrival { what: Seen::Gone(gone.clone()), at });
+        let told = arrivals.clone();
+        let events = client.watch_members(None).inspect(move |event| {
+            let Ok(WatchEvent::Changes { changes, .. }) = event else { return };
+            for change in changes {
+                if let Change::Delete { name } = change {
+                    let _ = told.send(Arrival { what: Seen::Gone(name.clone()), at: Instant::now() });
                 }
-                had = has;
-            })
-            .await;
+            }
+        });
+        let follows = Arc::clone(table);
+        tasks.spawn("members", async move {
+            // Every machine hears of every change, but one table for all is enough: each would hold the same.
+            let mut events = events.boxed();
+            match number {
+                0 => members::follow(events, &follows, |_| {}).await,
+                _ => while events.next().await.is_some() {},
+            }
         });
         let agent = Agent::new(AgentOptions {
             node: name.clone(),
