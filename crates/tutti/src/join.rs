@@ -162,14 +162,41 @@ fn client(control: &HostPort, token: &JoinToken, clock: &Arc<dyn Clock>) -> Resu
 }
 
 fn print(kept: &Kept, print_json: bool) {
-    let roles: Vec<&str> = kept.roles.iter().map(|role| role.as_str()).collect();
     if print_json {
+        let roles: Vec<&str> = kept.roles.iter().map(|role| role.as_str()).collect();
         say(&json!({ "cluster": kept.cluster, "member": kept.member, "roles": roles }).to_string());
         return;
     }
     let mut text = format!("{} is a member of cluster {}", kept.member, kept.cluster);
-    for role in roles {
-        text.push_str(&format!("\n  start its {role} with: tutti {role}"));
+    for role in &kept.roles {
+        text.push_str(&format!("\n  {}", how_it_starts(*role)));
     }
     say(&text);
+}
+
+fn how_it_starts(role: MachineRole) -> String {
+    match role {
+        // Members may be admitted for them before there is a program that needs it.
+        MachineRole::Registry | MachineRole::Builder => {
+            format!("this release has no {role} of its own to start; the role is kept for one that has")
+        }
+        MachineRole::Server | MachineRole::Agent | MachineRole::Ingress | MachineRole::Dns => {
+            format!("start its {role} with: tutti {role}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn nobody_is_told_to_start_what_is_no_command() {
+        let cli = crate::args::Tutti::command();
+        for role in MachineRole::ALL {
+            let is_told = how_it_starts(role).contains(&format!("tutti {role}"));
+            assert_eq!(is_told, cli.find_subcommand(role.as_str()).is_some(), "{role}");
+        }
+    }
 }
