@@ -39,7 +39,7 @@ tidy: ## What the formatter and clippy don't check.
 	scripts/tidy.py
 
 sim: ## Tells many more stories of control loops under faults than `make test` does.
-	TUTTI_SIM_SEEDS=2000 cargo test -p tutti-sim --locked
+	TUTTI_SIM_SEEDS=2000 cargo test --locked --test seeds
 
 arrows: ## Which crate may use which.
 	scripts/arrows.py

@@ -6,7 +6,9 @@
 use tutti_sim::{SERVICES, World, story};
 
 /// Seeds told in `make test`; `make sim` tells more.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 240;
+/// Tests that share the seeds, so that as many processors do.
+const PARTS: u64 = 4;
 /// Seconds in which a deployment ends where there is room: far fewer than an instance stands by.
 const SOON: usize = 5;
 async fn tell(seed: u64) {
@@ -20,18 +22,45 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-#[test]
-fn every_story_is_safe_and_comes_to_rest() {
+/// Tells the stories of one part.
+fn tell_part(part: u64) {
+    static LOG: std::sync::Once = std::sync::Once::new();
     if let Ok(filter) = std::env::var("TUTTI_SIM_LOG") {
-        tutti_base::telemetry::start(&filter, tutti_base::telemetry::Format::Text).expect("a log");
+        LOG.call_once(|| {
+            tutti_base::telemetry::start(&filter, tutti_base::telemetry::Format::Text).expect("a log");
+        });
     }
-    let seeds: Vec<u64> = match number("TUTTI_SIM_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("TUTTI_SIM_SEEDS").unwrap_or(SEEDS)).collect(),
+    let seeds = match number("TUTTI_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TUTTI_SIM_SEEDS").unwrap_or(SEEDS),
     };
-    for seed in seeds {
+    for seed in seeds.filter(|seed| seed % PARTS == part) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(tell(seed));
+    }
+}
+
+mod every_story_is_safe_and_comes_to_rest {
+    use super::tell_part;
+
+    #[test]
+    fn of_the_first_part() {
+        tell_part(0);
+    }
+
+    #[test]
+    fn of_the_second_part() {
+        tell_part(1);
+    }
+
+    #[test]
+    fn of_the_third_part() {
+        tell_part(2);
+    }
+
+    #[test]
+    fn of_the_fourth_part() {
+        tell_part(3);
     }
 }
 
