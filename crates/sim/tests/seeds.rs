@@ -1,7 +1,7 @@
 //! Many stories, each from a seed. `TUTTI_SIM_SEED=N` tells one again; `TUTTI_SIM_SEEDS=N` tells that many;
 //! `TUTTI_SIM_LOG=debug` shows what control says meanwhile.
 
-#![expect(clippy::panic, reason = "the helpers of tests fail as tests do")]
+#![expect(clippy::panic, clippy::expect_used, reason = "the helpers of tests fail as tests do")]
 
 use tutti_sim::{SERVICES, World, story};
 
